@@ -1,0 +1,401 @@
+"""The two clients: they carry out the steps of the flows over httpx, and decide nothing. The only code
+written twice.
+
+The key is put on a call to the API and on nothing else: it is no header of the client's own, redirects are
+never followed, and images are fetched without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self, TypedDict, TypeVar, Unpack
+
+import httpx
+
+from airflow_gpt_image import __version__
+from airflow_gpt_image.api import flows, protocol
+from airflow_gpt_image.api.errors import ImageRefusedError, InvalidSettingsError
+from airflow_gpt_image.api.flows import Downloaded, Fetch, FileAnswer, Flow, Send, Sleep
+from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.api.protocol import Answer, NoAnswer
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.api.settings import ClientSettings
+
+T = TypeVar("T")
+
+# Shorter than any server's usual idle time (uvicorn's is 5 s): a submit on a connection that the server is
+# just closing would end as "unknown", although nothing was accepted.
+_KEEPALIVE_SECONDS: Final = 3.0
+
+# Failures that come before the first byte of a request can leave: a submit that ends so is provably not
+# accepted. A proxy that refuses its tunnel (ProxyError) has passed nothing on either.
+_NEVER_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+    httpx.InvalidURL,
+)
+
+_STALLED: Final = "the answer took too long as a whole"
+_OVERSIZED: Final = "the answer is larger than any of the API's"
+
+
+class SettingsOptions(TypedDict, total=False):
+    """The fields of :class:`ClientSettings`, for the clients' keyword arguments."""
+
+    base_url: str
+    connect_timeout: float
+    read_timeout: float
+    proxy: str | None
+    verify: bool | str
+    allow_http: bool
+    image_hosts: tuple[str, ...]
+    max_image_bytes: int
+
+
+def _settings(given: ClientSettings | None, api_key: str | None, options: SettingsOptions) -> ClientSettings:
+    if given is None:
+        return ClientSettings(api_key=api_key or "", **options)
+    if api_key is not None or options:
+        raise InvalidSettingsError("Give settings, or api_key and single options; not both.")
+    return given
+
+
+def _options(settings: ClientSettings) -> dict[str, Any]:
+    """What both kinds of httpx client are built with."""
+    verify: bool | ssl.SSLContext = (
+        settings.verify if isinstance(settings.verify, bool) else _trust(settings.verify)
+    )
+    return {
+        "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
+        "limits": httpx.Limits(max_connections=100, keepalive_expiry=_KEEPALIVE_SECONDS),
+        "verify": verify,
+        "proxy": settings.proxy,
+        # A proxy of the environment is not asked for this machine's own address: over plain http it would see
+        # the key.
+        "trust_env": not settings.on_this_machine,
+        "follow_redirects": False,
+        "headers": {"user-agent": f"airflow-provider-gpt-image/{__version__}"},
+    }
+
+
+def _trust(path: str) -> ssl.SSLContext:
+    try:
+        folder = path.endswith("/")
+        return ssl.create_default_context(capath=path if folder else None, cafile=None if folder else path)
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidSettingsError(
+            f"verify={path!r} can't be read as a CA bundle: {error}. Give a PEM file, or a folder ending in "
+            "'/'."
+        ) from None
+
+
+def _request(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
+    return {
+        "method": call.method,
+        "url": settings.base_url + call.path,
+        "json": call.body,
+        "headers": {"authorization": f"Bearer {settings.api_key}", "accept": "application/json"},
+    }
+
+
+def _no_answer(error: Exception, settings: ClientSettings, at: float) -> NoAnswer:
+    text = str(error).replace(settings.api_key, "***") or "no details"
+    return NoAnswer(sent=not isinstance(error, _NEVER_SENT), reason=f"{type(error).__name__}: {text}", at=at)
+
+
+class _Body:
+    """Collects an API answer's body and stops when it is no answer of the API's:
+
+    too large, or dripping for ever.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._until = time.monotonic() + settings.read_timeout
+        self.bytes = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        self.bytes += chunk
+        if len(self.bytes) > protocol.MAX_ANSWER_BYTES:
+            raise httpx.ReadError(_OVERSIZED)
+        if time.monotonic() > self._until:
+            raise httpx.ReadTimeout(_STALLED)
+
+    def answer(self, response: httpx.Response, settings: ClientSettings) -> Answer:
+        return protocol.answer(
+            status=response.status_code,
+            headers=_lower(response.headers),
+            body=bytes(self.bytes),
+            at=time.time(),
+            api_key=settings.api_key,
+        )
+
+
+class _File:
+    """Writes an image's bytes as they come, up to the largest size that is taken."""
+
+    def __init__(self, step: Fetch, settings: ClientSettings) -> None:
+        self._step = step
+        self._most = settings.max_image_bytes
+        self.received = 0
+
+    def add(self, chunk: bytes) -> None:
+        self.received += len(chunk)
+        if self.received > self._most:
+            raise ImageRefusedError(
+                f"The image at {flows.bare(self._step.url)} is larger than {self._most:,} bytes "
+                "(max_image_bytes)."
+            )
+        self._step.into.write(chunk)
+
+    def answer(self, response: httpx.Response) -> FileAnswer:
+        return FileAnswer(
+            status=response.status_code,
+            headers=_lower(response.headers),
+            received=self.received,
+            at=time.time(),
+        )
+
+
+def _lower(headers: httpx.Headers) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+class GptImageClient:
+    """The API, for code that may block.
+
+    :param settings: how to reach the API; or give ``api_key`` and single fields of :class:`ClientSettings`.
+    :param retrying: how often calls are sent, and how long apart.
+    :param transport: an httpx transport, for tests.
+
+    Every method raises the errors of :mod:`airflow_gpt_image.api.errors`.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings | None = None,
+        *,
+        api_key: str | None = None,
+        retrying: Retrying = Retrying(),
+        transport: httpx.BaseTransport | None = None,
+        **options: Unpack[SettingsOptions],
+    ) -> None:
+        self.settings = _settings(settings, api_key, options)
+        self._retrying = retrying
+        self._http = httpx.Client(transport=transport, **_options(self.settings))
+
+    def submit(self, request: ImageRequest) -> str:
+        """Submit a request, which costs money; the generation id.
+
+        :raises SubmissionUnknownError: when it may have been accepted although no answer says so.
+        """
+        return self._run(flows.submit(request, self._retrying))
+
+    def get(self, generation_id: str) -> Generation:
+        """Read a generation once."""
+        return self._run(flows.get(generation_id, self._retrying))
+
+    def wait(self, generation_id: str, *, poll_interval: float = 5.0, timeout: float = 3600.0) -> Generation:
+        """Wait until a generation is completed or failed; both in seconds.
+
+        :raises GenerationTimeoutError: after ``timeout``; the generation goes on.
+        """
+        return self.wait_until(generation_id, poll_interval=poll_interval, deadline=time.time() + timeout)
+
+    def wait_until(self, generation_id: str, *, poll_interval: float, deadline: float) -> Generation:
+        """As :meth:`wait`, with a deadline in seconds since 1970."""
+        return self._run(
+            flows.wait(generation_id, poll_interval=poll_interval, deadline=deadline, retrying=self._retrying)
+        )
+
+    def generate(
+        self, request: ImageRequest, *, poll_interval: float = 5.0, timeout: float = 3600.0
+    ) -> Generation:
+        """Submit, wait, and return the completed generation with its image URLs.
+
+        :raises GenerationFailedError: when it failed; it was refunded.
+        """
+        return self._run(
+            flows.generate(request, poll_interval=poll_interval, timeout=timeout, retrying=self._retrying)
+        )
+
+    def credits(self) -> Decimal:
+        """The account's balance in credits.
+
+        :raises UnreadableAnswerError: when the answer, whose shape is undocumented, can't be read.
+        """
+        return self._run(flows.balance(self._retrying))
+
+    def download(self, url: str, into: BinaryIO) -> Downloaded:
+        """Fetch an image into a seekable binary file, without the API key; memory stays flat.
+
+        :raises DownloadError: or one of its subclasses.
+        """
+        return self._run(flows.download(url, into, self.settings, self._retrying))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        reply: Any = None
+        while True:
+            try:
+                step = flow.send(reply)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            if isinstance(step, Send):
+                reply = self._send(step)
+            elif isinstance(step, Fetch):
+                reply = self._fetch(step)
+            else:
+                reply = self._sleep(step)
+
+    def _send(self, step: Send) -> Answer | NoAnswer:
+        body = _Body(self.settings)
+        try:
+            with self._http.stream(**_request(self.settings, step.call)) as response:
+                for chunk in response.iter_bytes():
+                    body.add(chunk)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return _no_answer(error, self.settings, time.time())
+        return body.answer(response, self.settings)
+
+    def _fetch(self, step: Fetch) -> FileAnswer | NoAnswer:
+        file = _File(step, self.settings)
+        try:
+            with self._http.stream("GET", step.url) as response:
+                if response.status_code == 200:
+                    for chunk in response.iter_bytes():
+                        file.add(chunk)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return _no_answer(error, self.settings, time.time())
+        return file.answer(response)
+
+    def _sleep(self, step: Sleep) -> float:
+        if step.seconds > 0:
+            time.sleep(step.seconds)
+        return time.time()
+
+
+class AsyncGptImageClient:
+    """The API, for code on an event loop; everything else as :class:`GptImageClient`."""
+
+    def __init__(
+        self,
+        settings: ClientSettings | None = None,
+        *,
+        api_key: str | None = None,
+        retrying: Retrying = Retrying(),
+        transport: httpx.AsyncBaseTransport | None = None,
+        **options: Unpack[SettingsOptions],
+    ) -> None:
+        self.settings = _settings(settings, api_key, options)
+        self._retrying = retrying
+        self._http = httpx.AsyncClient(transport=transport, **_options(self.settings))
+
+    async def submit(self, request: ImageRequest) -> str:
+        """As :meth:`GptImageClient.submit`."""
+        return await self._run(flows.submit(request, self._retrying))
+
+    async def get(self, generation_id: str) -> Generation:
+        """As :meth:`GptImageClient.get`."""
+        return await self._run(flows.get(generation_id, self._retrying))
+
+    async def wait(
+        self, generation_id: str, *, poll_interval: float = 5.0, timeout: float = 3600.0
+    ) -> Generation:
+        """As :meth:`GptImageClient.wait`."""
+        return await self.wait_until(
+            generation_id, poll_interval=poll_interval, deadline=time.time() + timeout
+        )
+
+    async def wait_until(self, generation_id: str, *, poll_interval: float, deadline: float) -> Generation:
+        """As :meth:`GptImageClient.wait_until`."""
+        return await self._run(
+            flows.wait(generation_id, poll_interval=poll_interval, deadline=deadline, retrying=self._retrying)
+        )
+
+    async def generate(
+        self, request: ImageRequest, *, poll_interval: float = 5.0, timeout: float = 3600.0
+    ) -> Generation:
+        """As :meth:`GptImageClient.generate`."""
+        return await self._run(
+            flows.generate(request, poll_interval=poll_interval, timeout=timeout, retrying=self._retrying)
+        )
+
+    async def credits(self) -> Decimal:
+        """As :meth:`GptImageClient.credits`."""
+        return await self._run(flows.balance(self._retrying))
+
+    async def download(self, url: str, into: BinaryIO) -> Downloaded:
+        """As :meth:`GptImageClient.download`."""
+        return await self._run(flows.download(url, into, self.settings, self._retrying))
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        reply: Any = None
+        while True:
+            try:
+                step = flow.send(reply)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            if isinstance(step, Send):
+                reply = await self._send(step)
+            elif isinstance(step, Fetch):
+                reply = await self._fetch(step)
+            else:
+                reply = await self._sleep(step)
+
+    async def _send(self, step: Send) -> Answer | NoAnswer:
+        body = _Body(self.settings)
+        try:
+            async with self._http.stream(**_request(self.settings, step.call)) as response:
+                async for chunk in response.aiter_bytes():
+                    body.add(chunk)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return _no_answer(error, self.settings, time.time())
+        return body.answer(response, self.settings)
+
+    async def _fetch(self, step: Fetch) -> FileAnswer | NoAnswer:
+        file = _File(step, self.settings)
+        try:
+            async with self._http.stream("GET", step.url) as response:
+                if response.status_code == 200:
+                    async for chunk in response.aiter_bytes():
+                        file.add(chunk)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return _no_answer(error, self.settings, time.time())
+        return file.answer(response)
+
+    async def _sleep(self, step: Sleep) -> float:
+        if step.seconds > 0:
+            await asyncio.sleep(step.seconds)
+        return time.time()

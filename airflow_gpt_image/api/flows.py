@@ -1,0 +1,283 @@
+"""What to do, step by step, as generators: they yield a step, the client carries it out and sends back what
+came.
+
+Every decision is here, once; the two clients only act. A flow gets the time from the replies, never from a
+clock, so a test can drive it through an hour in a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, BinaryIO, Final, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from airflow_gpt_image.api import protocol
+from airflow_gpt_image.api.errors import (
+    DownloadError,
+    GenerationFailedError,
+    GenerationNotFoundError,
+    GenerationTimeoutError,
+    GptImageError,
+    ImageExpiredError,
+    ImageRefusedError,
+    UnreadableAnswerError,
+)
+from airflow_gpt_image.api.models import Generation, ImageRequest, check_url, shown
+from airflow_gpt_image.api.protocol import Call, NoAnswer, Reply
+from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
+from airflow_gpt_image.api.settings import ClientSettings, is_loopback
+
+T = TypeVar("T")
+
+# A generation just submitted may not be readable everywhere at once; for so long "unknown id" is "not yet".
+NOT_FOUND_GRACE: Final = 15.0
+
+_MOST_REDIRECTS: Final = 5
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a call to the API. Comes back: a Reply."""
+
+    call: Call
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Get an image's bytes, without the API key; they are written to ``into`` when the status is 200.
+
+    Comes back: a FileAnswer or NoAnswer.
+    """
+
+    url: str
+    into: BinaryIO
+
+
+@dataclass(frozen=True)
+class FileAnswer:
+    """What the file host answered; ``received`` counts the bytes written, ``at`` is in seconds since 1970."""
+
+    status: int
+    headers: Mapping[str, str]
+    received: int
+    at: float
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Do nothing for so many seconds. Comes back: the time, in seconds since 1970."""
+
+    seconds: float
+
+
+Step = Send | Fetch | Sleep
+Flow = Generator[Step, Any, T]
+
+
+def submit(request: ImageRequest, retrying: Retrying) -> Flow[str]:
+    """Submit, again only after an answer that says "not accepted" or when nothing left; the generation id."""
+    return (yield from _sent(protocol.submission(request), protocol.read_submission, retrying))
+
+
+def get(generation_id: str, retrying: Retrying) -> Flow[Generation]:
+    """Read a generation once, again while that can help."""
+    return (
+        yield from _sent(
+            protocol.reading(generation_id),
+            lambda reply: protocol.read_generation(reply, generation_id),
+            retrying,
+        )
+    )
+
+
+def balance(retrying: Retrying) -> Flow[Decimal]:
+    """Read the account's credits."""
+    return (yield from _sent(protocol.BALANCE, protocol.read_balance, retrying))
+
+
+def _sent(call: Call, read: Callable[[Reply], T], retrying: Retrying) -> Flow[T]:
+    sends = 0
+    while True:
+        reply = yield Send(call)
+        sends += 1
+        try:
+            return read(reply)
+        except GptImageError as error:
+            pause = retrying.pause_after(error, sends=sends)
+            if pause is None:
+                raise
+        yield Sleep(pause)
+
+
+def wait(
+    generation_id: str, *, poll_interval: float, deadline: float, retrying: Retrying
+) -> Flow[Generation]:
+    """Look until the generation is finished; a look that fails for a passing reason doesn't end the wait.
+
+    :param poll_interval: seconds from one look to the next.
+    :param deadline: seconds since 1970; the last look is at the deadline.
+    :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
+    :raises GptImageError: at once, when looking again can't help.
+    """
+    call = protocol.reading(generation_id)
+    failures = 0
+    now = started = yield Sleep(0)
+    while True:
+        reply = yield Send(call)
+        now = reply.at
+        try:
+            generation = protocol.read_generation(reply, generation_id)
+        except GptImageError as error:
+            too_early = isinstance(error, GenerationNotFoundError) and now - started < NOT_FOUND_GRACE
+            if not error.retryable and not too_early:
+                raise
+            failures += 1
+            seen = f"the last look failed ({error.message})"
+            # The server's wish is kept here whatever its length: nobody is held up but this wait itself.
+            pause = max(retrying.backoff(failures), error.retry_after or 0.0)
+        else:
+            if generation.finished:
+                return generation
+            failures = 0
+            seen = f"its status is {generation.status!r}"
+            pause = poll_interval
+        if now >= deadline:
+            raise GenerationTimeoutError(
+                f"Generation {generation_id} was not finished by {_utc(deadline)}: {seen}. It is paid for "
+                "and goes on; "
+                "waiting for the same id again costs nothing.",
+                generation_id=generation_id,
+            )
+        yield Sleep(min(pause, deadline - now))
+
+
+def generate(
+    request: ImageRequest, *, poll_interval: float, timeout: float, retrying: Retrying
+) -> Flow[Generation]:
+    """Submit, wait at most ``timeout`` seconds, and return the generation, completed and with images."""
+    generation_id = yield from submit(request, retrying)
+    now = yield Sleep(0)
+    generation = yield from wait(
+        generation_id, poll_interval=poll_interval, deadline=now + timeout, retrying=retrying
+    )
+    return succeeded(generation)
+
+
+def succeeded(generation: Generation) -> Generation:
+    """The same generation when it is completed and has images.
+
+    :raises GenerationFailedError: when it failed; it was refunded.
+    :raises UnreadableAnswerError: when it is completed without an image; reading it again may show one.
+    """
+    if generation.status == "failed":
+        failure = generation.error
+        message = protocol.one_line(failure.message) or "The API gave no reason."
+        raised = GenerationFailedError(
+            f"Generation {generation.id} failed: {message} ({failure.code or 'without a code'}). It was "
+            "refunded.",
+            code=failure.code,
+            type=failure.type,
+            generation_id=generation.id,
+        )
+        raise raised
+    if not generation.urls:
+        raise UnreadableAnswerError(
+            f"Generation {generation.id} is {generation.status!r} but names no image.",
+            generation_id=generation.id,
+        )
+    return generation
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """An image that arrived: the address it finally came from, what the host called it, how many bytes."""
+
+    url: str
+    content_type: str
+    bytes: int
+
+
+def download(url: str, into: BinaryIO, settings: ClientSettings, retrying: Retrying) -> Flow[Downloaded]:
+    """Fetch an image into a seekable binary file, from its present position; again while that can help.
+
+    :raises ImageExpiredError: the host says that the image isn't there.
+    :raises ImageRefusedError: an address on the way isn't taken, or the image is too large.
+    :raises DownloadError: it didn't arrive whole.
+    """
+    start = into.tell()
+    sends = 0
+    while True:
+        into.seek(start)
+        into.truncate()
+        try:
+            return (yield from _followed(url, into, settings))
+        except DownloadError as error:
+            sends += 1
+            pause = retrying.pause_after(error, sends=sends)
+            if pause is None:
+                raise
+        yield Sleep(pause)
+
+
+def _followed(url: str, into: BinaryIO, settings: ClientSettings) -> Flow[Downloaded]:
+    for _ in range(_MOST_REDIRECTS + 1):
+        check_image_url(url, settings)
+        reply: FileAnswer | NoAnswer = yield Fetch(url, into)
+        if isinstance(reply, NoAnswer):
+            raise DownloadError(f"The image at {bare(url)} did not arrive: {reply.reason}.")
+        if reply.status not in (301, 302, 303, 307, 308):
+            return _arrived(url, reply)
+        url = urljoin(url, reply.headers.get("location", ""))
+    raise ImageRefusedError(f"The image at {bare(url)} is behind more than {_MOST_REDIRECTS} redirects.")
+
+
+def _arrived(url: str, reply: FileAnswer) -> Downloaded:
+    if reply.status in (401, 403, 404, 410):
+        # File hosts of signed addresses say 403 for one whose time is over.
+        raise ImageExpiredError(
+            f"The image at {bare(url)} isn't there (any more): HTTP {reply.status}. Result addresses do not "
+            "live "
+            "for ever; set a destination so that images are stored when they are made.",
+            status=reply.status,
+        )
+    if reply.status != 200:
+        raise DownloadError(
+            f"The image at {bare(url)} did not arrive: HTTP {reply.status}.",
+            status=reply.status,
+            retry_after=parse_retry_after(reply.headers.get("retry-after"), now=reply.at),
+        )
+    return Downloaded(url=url, content_type=reply.headers.get("content-type", ""), bytes=reply.received)
+
+
+def check_image_url(url: str, settings: ClientSettings) -> None:
+    """Whether an image may be fetched from there.
+
+    Only https; plain http from a host the connection lists, or from this machine when the API itself is on
+    it.
+
+    :raises ImageRefusedError: when it may not.
+    """
+    try:
+        parts = urlsplit(check_url(url))
+    except ValueError as error:
+        raise ImageRefusedError(f"An image's address is not taken: {error}") from None
+    host = (parts.hostname or "").lower()
+    if host in settings.image_hosts or (settings.on_this_machine and is_loopback(host)):
+        return
+    if parts.scheme.lower() != "https" or is_loopback(host):
+        raise ImageRefusedError(
+            f"The image at {bare(url)} is not fetched: images come over https from public hosts. "
+            f"If {host!r} is meant, list it in the connection's image_hosts."
+        )
+
+
+def bare(url: str) -> str:
+    """An address for a message: without its query, which may hold a signature."""
+    return shown(url.partition("?")[0], 200)
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

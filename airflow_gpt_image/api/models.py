@@ -1,0 +1,311 @@
+"""What goes to the API and what comes back, as frozen values.
+
+What we send is checked strictly, against every rule of the API document, before money is spent. What comes
+back is read leniently where nothing depends on it (an unknown field, a junk timestamp) and strictly where
+something does.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from airflow_gpt_image.api import pricing, sizes
+from airflow_gpt_image.api.errors import InvalidRequestError, Problem
+from airflow_gpt_image.api.sizes import Resolution
+
+MODEL: Final = "gpt-image-2"
+MAX_PROMPT_CHARACTERS: Final = 20_000
+MAX_IMAGE_URLS: Final = 16
+
+# Ours, not the document's: longer is a mistake (an inlined image), and every record carries the addresses.
+_MAX_URL_CHARACTERS: Final = 8_192
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A value as an error message shows it: its repr, cut so that a whole prompt doesn't land in a log."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
+
+
+def check_url(url: str) -> str:
+    """An absolute http(s) address without white space or a password;
+
+    raises ValueError saying what is wrong.
+    """
+    if len(url) > _MAX_URL_CHARACTERS:
+        raise ValueError(f"{shown(url)} is too long; at most {_MAX_URL_CHARACTERS:,} characters.")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError(f"{shown(url)} contains white space or a control character; percent-encode it.")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{shown(url)} can't be read as an address: {error}.") from None
+    if parts.scheme.lower() not in ("http", "https") or not host:
+        raise ValueError(
+            f"{shown(url)} is not an absolute http or https address; give one like https://host/path."
+        )
+    if parts.username is not None:
+        # The address goes to the API and into records: a password in it would go along.
+        raise ValueError(f"The address on {host!r} contains a user name or password; give one without.")
+    return url
+
+
+class ImageRequest(BaseModel):
+    """One image to be made. Checked when it is created; every rule is the API document's.
+
+    :param prompt: what to draw; at most 20,000 characters. Required unless there are reference images.
+    :param image_urls: up to 16 http(s) addresses of reference images, in order.
+    :param aspect_ratio: ``auto`` (treated as 1:1), one of the 15 ratios, or a pixel size of the table such as
+        ``1881x836``.
+    :param resolution: the tier, ``1k``, ``2k`` or ``4k``. None means the tier of an explicit pixel size, else
+        1k; the attribute always holds the resolved tier.
+    :param nsfw_checker: the API's safety check; on by default.
+    :param callback_url: http(s) address the API shall notify at the end.
+    :raises InvalidRequestError: naming every field at fault with its value, the rule and the remedy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    prompt: StrictStr | None = None
+    image_urls: tuple[StrictStr, ...] = ()
+    aspect_ratio: StrictStr = sizes.AUTO
+    # Declared optional for callers; the validator below never leaves None behind.
+    resolution: Resolution = Field(default=None, validate_default=True)
+    nsfw_checker: StrictBool = True
+    callback_url: StrictStr | None = None
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt_fits(cls, prompt: str | None) -> str | None:
+        if prompt is not None and len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise ValueError(
+                f"{shown(prompt)} is too long: {len(prompt):,} characters; "
+                f"at most {MAX_PROMPT_CHARACTERS:,} are allowed. Shorten it."
+            )
+        if prompt is not None and not prompt.strip():
+            raise ValueError(
+                f"{shown(prompt)} is blank; write a prompt, or leave it out and give image_urls."
+            )
+        if prompt is not None and any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise ValueError(
+                f"{shown(prompt)} contains half a surrogate pair, which can't be sent; remove it."
+            )
+        return prompt
+
+    @field_validator("image_urls", mode="before")
+    @classmethod
+    def _a_list_of_addresses(cls, urls: object) -> object:
+        if urls is None:
+            return ()
+        if isinstance(urls, str) or not isinstance(urls, (list, tuple)):
+            raise ValueError(f"{shown(urls)} is not a list; give a list of addresses, even for a single one.")
+        if len(urls) > MAX_IMAGE_URLS:
+            raise ValueError(
+                f"{len(urls)} reference images; at most {MAX_IMAGE_URLS} are allowed. Leave some out."
+            )
+        return urls
+
+    @field_validator("image_urls")
+    @classmethod
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for index, url in enumerate(urls):
+            try:
+                check_url(url)
+            except ValueError as error:
+                raise ValueError(f"item {index}: {error}") from None
+        return urls
+
+    @field_validator("aspect_ratio")
+    @classmethod
+    def _in_the_table(cls, aspect_ratio: str) -> str:
+        size = sizes.parse_size(aspect_ratio)
+        if size is not None and sizes.tier_of(size) is None:
+            raise ValueError(
+                f"{aspect_ratio!r} is not a pixel size of the Size & Resolution table. "
+                "Take one that is (such as 1536x864), or a ratio and a resolution."
+            )
+        if size is None and aspect_ratio != sizes.AUTO and aspect_ratio not in sizes.RATIOS:
+            raise ValueError(
+                f"{shown(aspect_ratio)} is not an aspect ratio; one of {sizes.AUTO}, "
+                f"{', '.join(sizes.RATIOS)}, "
+                "or a pixel size of the Size & Resolution table such as 1536x864."
+            )
+        return aspect_ratio
+
+    @field_validator("resolution", mode="before")
+    @classmethod
+    def _resolved(cls, resolution: object, info: ValidationInfo) -> object:
+        # Without an aspect ratio of its own mind (it was refused), there is nothing to contradict.
+        size = sizes.parse_size(info.data.get("aspect_ratio", ""))
+        tier = sizes.tier_of(size) if size is not None else None
+        if resolution is None:
+            return tier or sizes.DEFAULT_RESOLUTION
+        if resolution not in sizes.RESOLUTIONS:
+            raise ValueError(
+                f"{shown(resolution)} is not a resolution; one of {', '.join(sizes.RESOLUTIONS)}."
+            )
+        if tier is not None and resolution != tier:
+            raise ValueError(
+                f"{resolution!r} contradicts aspect_ratio={str(size)!r}, which is a {tier} size. "
+                f"Leave resolution out, or say {tier!r}."
+            )
+        return resolution
+
+    @field_validator("callback_url")
+    @classmethod
+    def _callback_address(cls, url: str | None) -> str | None:
+        return url if url is None else check_url(url)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_our_words(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """All problems at once, in one error of our own tree;
+
+        pydantic's own text would quote whole prompts.
+        """
+        try:
+            request = handler(data)
+        except ValidationError as error:
+            raise _invalid([_problem(details) for details in error.errors(include_url=False)]) from None
+        if request.prompt is None and not request.image_urls:
+            raise _invalid(
+                [Problem("prompt", "neither prompt nor image_urls is given; at least one is required.")]
+            )
+        return request
+
+    @property
+    def credits(self) -> Decimal:
+        """What the generation is charged, in credits."""
+        return pricing.CREDITS[self.resolution]
+
+    @property
+    def sizes(self) -> tuple[sizes.Size, ...]:
+        """The pixel sizes the image may come in."""
+        return sizes.sizes_of(self.aspect_ratio, self.resolution)
+
+
+_EXPECTED_TYPES: Final = {
+    "string_type": "must be a string",
+    "bool_type": "must be True or False",
+    "extra_forbidden": f"is not a field of a request; one of {', '.join(ImageRequest.model_fields)}",
+}
+
+
+def _problem(details: Any) -> Problem:
+    field = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "value_error":
+        return Problem(field, str(details["ctx"]["error"]))
+    rule = _EXPECTED_TYPES.get(details["type"], details["msg"])
+    return Problem(field, f"{shown(details['input'])} {rule}.")
+
+
+def _invalid(problems: list[Problem]) -> InvalidRequestError:
+    text = " ".join(f"{field}: {message}" for field, message in problems)
+    return InvalidRequestError(
+        f"The image request is not valid. {text}", code="invalid_request", problems=problems
+    )
+
+
+def _moment(value: object) -> datetime | None:
+    # Seconds since 1970. Informative only, so a value that makes no sense is no reason to lose a paid image.
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+Moment = Annotated[datetime | None, BeforeValidator(_moment)]
+Text = Annotated[str | None, BeforeValidator(_text)]
+
+# The id becomes a part of a path and of log lines, so it must not be able to be anything else there.
+_GENERATION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+def check_generation_id(value: object) -> str:
+    """The value if it can be a generation id: letters, digits, ``_`` and ``-``, 1 to 128 characters.
+
+    :raises ValueError: when it can't.
+    """
+    if not isinstance(value, str) or not _GENERATION_ID.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a generation id (1 to 128 letters, digits, '_' or '-').")
+    return value
+
+
+class GenerationFailure(BaseModel):
+    """Why a generation failed: a code of the error table and a message."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: Text = None
+    message: Text = None
+    type: Text = None
+
+
+class GenerationOutput(BaseModel):
+    """Where the images are; ``metadata`` is kept as it comes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    urls: tuple[StrictStr, ...] = ()
+    metadata: Annotated[dict[str, Any], BeforeValidator(_table)] = {}
+
+
+class Generation(BaseModel):
+    """One remote job, as the API tells of it (the API calls it a task).
+
+    ``status`` is ``pending``, ``processing``, ``completed`` or ``failed``; a word the document doesn't know
+    is kept and counts as not finished. Times are UTC, None when the API gave none that can be read.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Annotated[str, BeforeValidator(check_generation_id)]
+    status: Annotated[str, Field(min_length=1, max_length=64, strict=True)]
+    model: Text = None
+    created_at: Moment = None
+    completed_at: Moment = None
+    output: GenerationOutput = GenerationOutput()
+    error: GenerationFailure = GenerationFailure()
+
+    @field_validator("output", "error", mode="before")
+    @classmethod
+    def _absent_is_empty(cls, value: object) -> object:
+        return {} if value is None else value
+
+    @property
+    def finished(self) -> bool:
+        """Completed or failed: the API will not change it again."""
+        return self.status in ("completed", "failed")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return self.output.urls

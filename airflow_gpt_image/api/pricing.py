@@ -1,0 +1,28 @@
+"""What a generation costs: tier → credits → US dollars, exactly. Source: "Pricing" in the API document."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from airflow_gpt_image.api.sizes import Resolution
+
+USD_PER_CREDIT: Final = Decimal("0.005")
+
+CREDITS: Final[dict[Resolution, Decimal]] = {
+    "1k": Decimal("4.7"),
+    "2k": Decimal("9.4"),
+    "4k": Decimal("14.1"),
+}
+"""Credits charged for one generation; a failed one is refunded."""
+
+
+def usd(credits: Decimal) -> Decimal:
+    """Dollars for an amount of credits, without rounding and without trailing zeros."""
+    return plain(credits * USD_PER_CREDIT)
+
+
+def plain(amount: Decimal) -> Decimal:
+    """The same amount without trailing zeros and without an exponent, as people write it: 94, not 9.4E+1."""
+    shortest = amount.normalize()
+    return shortest.quantize(Decimal(1)) if shortest == shortest.to_integral_value() else shortest

@@ -1,0 +1,298 @@
+"""What goes over the wire: a value → a call, an answer → a value or a typed error. No network, no clock.
+
+Rules:
+
+1. An error body of the API itself becomes the class of the table. Everything else that can't be read becomes
+   UnreadableAnswerError; "could not be read" is never "does not exist".
+2. After a submit the same doubt has another name, SubmissionUnknownError, for there it is about money. Only a
+   request that provably never left, or an error body of the API itself, means "not accepted".
+3. An id in the answer to a submit is believed whatever else is missing: it is what was paid for.
+4. The API key is concealed in everything that came over the wire before anybody else sees it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, NoReturn
+
+from pydantic import ValidationError
+
+from airflow_gpt_image.api.errors import (
+    ConnectionFailedError,
+    GptImageError,
+    SubmissionUnknownError,
+    UnreadableAnswerError,
+    error_class,
+)
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id, shown
+from airflow_gpt_image.api.retrying import parse_retry_after
+
+# An answer of the API is a few hundred bytes; more than this isn't one, and mustn't fill a triggerer's
+# memory.
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+
+_MAX_MESSAGE_CHARACTERS: Final = 500
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP request to the API: the path is below the base URL."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, with the key concealed: ``document`` is its JSON, or None where it isn't a JSON object.
+
+    ``at`` is when it was read, in seconds since 1970; ``excerpt`` the body's beginning, for messages.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    document: dict[str, Any] | None
+    excerpt: str
+    at: float
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """No whole answer came. ``sent`` is False only when provably no byte of the request reached the API."""
+
+    sent: bool
+    reason: str
+    at: float
+
+
+Reply = Answer | NoAnswer
+
+
+def answer(*, status: int, headers: Mapping[str, str], body: bytes, at: float, api_key: str) -> Answer:
+    """Make an Answer of what came over the wire; ``headers`` in lower case."""
+    text = body.decode("utf-8", errors="replace")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    return Answer(
+        status=status,
+        headers=_concealed(dict(headers), api_key),
+        document=_concealed(document, api_key) if isinstance(document, dict) else None,
+        excerpt=_concealed(text, api_key)[:200],
+        at=at,
+    )
+
+
+def _concealed(value: Any, secret: str) -> Any:
+    """The same JSON value with the secret replaced in every string, keys included."""
+    if isinstance(value, str):
+        return value.replace(secret, "***")
+    if isinstance(value, list):
+        return [_concealed(item, secret) for item in value]
+    if isinstance(value, dict):
+        return {_concealed(key, secret): _concealed(item, secret) for key, item in value.items()}
+    return value
+
+
+def submission(request: ImageRequest) -> Call:
+    """The call that submits a request, and costs money. The resolved tier is always sent."""
+    fields = request.model_dump(exclude={"callback_url"}, exclude_none=True)
+    if not request.image_urls:
+        del fields["image_urls"]
+    body: dict[str, Any] = {"model": MODEL, "input": fields}
+    if request.callback_url is not None:
+        body["callback_url"] = request.callback_url
+    return Call("POST", "/v1/images/generations", body)
+
+
+def reading(generation_id: str) -> Call:
+    """The call that reads a generation.
+
+    :raises ValueError: when the id can't be one; it becomes a part of the path.
+    """
+    return Call("GET", f"/v1/tasks/{check_generation_id(generation_id)}")
+
+
+BALANCE: Final = Call("GET", "/v1/credits")
+
+
+def read_submission(reply: Reply) -> str:
+    """The generation id.
+
+    :raises SubmissionUnknownError: when it may have been accepted.
+    :raises GptImageError: as the table has it, when it was not accepted.
+    """
+    if isinstance(reply, NoAnswer):
+        if not reply.sent:
+            raise ConnectionFailedError(
+                f"The request never reached the API: {reply.reason}. Nothing was submitted."
+            )
+        raise SubmissionUnknownError(
+            f"The request was sent but no answer came: {reply.reason}. {SubmissionUnknownError.remedy}"
+        )
+    data = (reply.document or {}).get("data")
+    generation_id = _generation_id_in(data)
+    try:
+        _raise_for_error(reply)
+        if generation_id is None:
+            _unreadable(reply, "it holds no generation id")
+    except UnreadableAnswerError as error:
+        raise SubmissionUnknownError(
+            f"The request was sent but its answer can't be read: {error.message} "
+            f"{SubmissionUnknownError.remedy}",
+            generation_id=generation_id,
+            status=reply.status,
+            request_id=error.request_id,
+        ) from None
+    except GptImageError as error:
+        if generation_id is None:
+            raise
+        raise SubmissionUnknownError(
+            f"The answer names a generation ({generation_id}) and an error at once: {error.message} "
+            f"{SubmissionUnknownError.remedy}",
+            generation_id=generation_id,
+            status=reply.status,
+            request_id=error.request_id,
+        ) from None
+    return generation_id
+
+
+def _generation_id_in(data: object) -> str | None:
+    try:
+        return check_generation_id(data.get("taskId") if isinstance(data, dict) else None)
+    except ValueError:
+        return None
+
+
+def read_generation(reply: Reply, generation_id: str) -> Generation:
+    """The generation as the API tells of it now.
+
+    :raises UnreadableAnswerError: when the answer isn't a generation, or is another one.
+    """
+    reply = _answered(reply, generation_id)
+    document = reply.document or {}
+    # A failed generation carries an "error" as well; only an answer without a status is an error itself.
+    if not 200 <= reply.status < 300 or "status" not in document:
+        _raise_for_error(reply, generation_id)
+    try:
+        generation = Generation.model_validate(document)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, details["loc"])) for details in error.errors()}))
+        _unreadable(reply, f"these fields are missing or not what the document says: {fields}", generation_id)
+    if generation.id != generation_id:
+        _unreadable(reply, f"it is about another generation, {generation.id}", generation_id)
+    return generation
+
+
+_BALANCE_NAMES: Final = (
+    "credits",
+    "balance",
+    "remaining",
+    "remaining_credits",
+    "available_credits",
+    "credit_balance",
+    "remainingCredits",
+    "availableCredits",
+    "total_credits",
+)
+
+
+def read_balance(reply: Reply) -> Decimal:
+    """The account's credits. The answer's shape is undocumented: the plausible ones are read, bare or in
+    ``data``.
+
+    :raises UnreadableAnswerError: saying plainly that the balance can't be read.
+    """
+    reply = _answered(reply)
+    _raise_for_error(reply)
+    found: object = reply.document
+    # At most: the envelope, "data", and a table of kinds of credits.
+    for _ in range(3):
+        if isinstance(found, dict):
+            found = next(
+                (found[name] for name in ("data", *_BALANCE_NAMES) if found.get(name) is not None), None
+            )
+    try:
+        if isinstance(found, bool) or not isinstance(found, (int, float, str)):
+            raise InvalidOperation
+        balance = Decimal(str(found).strip())
+        if not balance.is_finite():
+            raise InvalidOperation
+    except InvalidOperation:
+        _unreadable(reply, "it holds no amount of credits (the API document does not say what it looks like)")
+    return balance
+
+
+def _answered(reply: Reply, generation_id: str | None = None) -> Answer:
+    if isinstance(reply, NoAnswer):
+        raise ConnectionFailedError(f"No answer from the API: {reply.reason}.", generation_id=generation_id)
+    return reply
+
+
+def _raise_for_error(reply: Answer, generation_id: str | None = None) -> None:
+    """Raise what an answer says went wrong; return when it is a success of the API's own."""
+    document = reply.document
+    if document is None:
+        _unreadable(reply, "it is not a JSON object", generation_id)
+    error = document.get("error")
+    if isinstance(error, dict):
+        code, kind, message = (one_line(error.get(name)) for name in ("code", "type", "message"))
+        if code or kind or message:
+            _raise(reply, code, kind, reply.status, message, generation_id)
+    envelope = document.get("code")
+    if isinstance(envelope, int) and envelope != 200:
+        status = reply.status if reply.status >= 400 else envelope
+        _raise(reply, None, None, status, one_line(document.get("msg")), generation_id)
+    if not 200 <= reply.status < 300:
+        _unreadable(reply, "it is not one of the API's", generation_id)
+
+
+def _raise(
+    reply: Answer,
+    code: str | None,
+    type: str | None,
+    status: int,
+    message: str | None,
+    generation_id: str | None,
+) -> NoReturn:
+    row = error_class(code=code, type=type, status=status)
+    retry_after = parse_retry_after(reply.headers.get("retry-after"), now=reply.at)
+    later = f" The API asks to wait {retry_after:g} s." if retry_after is not None else ""
+    raise row(
+        f"{message or 'The API gave no message.'} ({status} {code or type or 'without a code'}).{later} "
+        f"{row.remedy}".rstrip(),
+        status=status,
+        code=code,
+        type=type,
+        retry_after=retry_after,
+        generation_id=generation_id,
+        request_id=reply.headers.get("x-request-id"),
+    )
+
+
+def _unreadable(reply: Answer, what: str, generation_id: str | None = None) -> NoReturn:
+    where = reply.headers.get("location")
+    elsewhere = (
+        f"; it redirects to {shown(where)}, where the API key is not sent" if where is not None else ""
+    )
+    raise UnreadableAnswerError(
+        f"The answer (HTTP {reply.status}) can't be read: {what}{elsewhere}. It begins "
+        f"{shown(reply.excerpt, 120)}.",
+        status=reply.status,
+        retry_after=parse_retry_after(reply.headers.get("retry-after"), now=reply.at),
+        generation_id=generation_id,
+        request_id=reply.headers.get("x-request-id"),
+    )
+
+
+def one_line(value: object) -> str | None:
+    """A text of the answer, short enough for a log line and on one line of it."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    line = " ".join(value.split())
+    return line if len(line) <= _MAX_MESSAGE_CHARACTERS else f"{line[:_MAX_MESSAGE_CHARACTERS]}…"

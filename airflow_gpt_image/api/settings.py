@@ -1,0 +1,182 @@
+"""How to reach the API: checked once, used by either client. The hook reads it from a connection."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from airflow_gpt_image.api.errors import InvalidApiKeyError, InvalidSettingsError
+from airflow_gpt_image.api.models import check_url, shown
+
+DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
+DEFAULT_MAX_IMAGE_BYTES: Final = 128 * 1024 * 1024
+
+_KEY = re.compile(r"sk-[!-~]{1,509}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    """Where the API is, who is asking, and how patiently.
+
+    :param api_key: begins with ``sk-``. Shown in no repr, message or log.
+    :param base_url: without the ``/v1``. Plain http only to this machine, unless ``allow_http``.
+    :param connect_timeout: seconds until a connection stands; above 0, at most 300. Default 10.
+    :param read_timeout: seconds without a byte of an answer, and the bound of a whole API answer; above 0, at
+        most 3,600. Default 60.
+    :param proxy: address of an http(s) or socks5 proxy, which may carry a user and password. None: the
+        environment's.
+    :param verify: True for the system's certificates, False for no check, or the path of a CA bundle.
+    :param allow_http: send the key in clear to a host that isn't this machine. Default False.
+    :param image_hosts: hosts images may come from besides public https ones, in lower case.
+    :param max_image_bytes: largest image taken, in bytes. Default 128 MiB.
+    :raises InvalidApiKeyError: when the key can't be one.
+    :raises InvalidSettingsError: naming the setting, its value, the rule and the remedy.
+    """
+
+    api_key: str = field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+    proxy: str | None = field(default=None, repr=False)
+    verify: bool | str = True
+    allow_http: bool = False
+    image_hosts: tuple[str, ...] = ()
+    max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.api_key, str) or not _KEY.fullmatch(self.api_key):
+            # The key itself is not shown, not even a part: people paste other secrets into the field.
+            raise InvalidApiKeyError(
+                "The API key can't be one: it must start with 'sk-' and hold no white space. "
+                f"{InvalidApiKeyError.remedy} Nothing was sent.",
+                code="invalid_api_key",
+            )
+        object.__setattr__(self, "base_url", _base_url(self.base_url, allow_http=self.allow_http))
+        _seconds("connect_timeout", self.connect_timeout, most=300)
+        _seconds("read_timeout", self.read_timeout, most=3600)
+        _proxy(self.proxy)
+        _flag("allow_http", self.allow_http)
+        _verify(self.verify)
+        for host in self.image_hosts:
+            if not isinstance(host, str) or not _HOST.fullmatch(host) or host != host.lower():
+                raise _refused(
+                    "image_hosts", host, "must be bare host names in lower case", "files.example.com"
+                )
+        if (
+            isinstance(self.max_image_bytes, bool)
+            or not isinstance(self.max_image_bytes, int)
+            or self.max_image_bytes < 1
+        ):
+            raise _refused(
+                "max_image_bytes",
+                self.max_image_bytes,
+                "must be a whole number of bytes above 0",
+                "134217728",
+            )
+
+    @property
+    def host(self) -> str:
+        """The API's host, with the port where it isn't the scheme's own: who the account belongs to."""
+        return urlsplit(self.base_url).netloc
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the API is on this machine's loopback, as the emulator is."""
+        return is_loopback(urlsplit(self.base_url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its name alone:
+
+    ``localhost`` or a loopback address. Resolves nothing.
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
+    return InvalidSettingsError(f"{name}={shown(value)} {rule}; for example {example}.")
+
+
+def _base_url(url: str, *, allow_http: bool) -> str:
+    try:
+        check_url(url if isinstance(url, str) else repr(url))
+    except ValueError as error:
+        raise InvalidSettingsError(
+            f"The API's base URL is not valid: {error} The real API is {DEFAULT_BASE_URL}."
+        ) from None
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    if parts.query or parts.fragment or path.endswith("/v1"):
+        raise _refused(
+            "base_url", url, "must have no query or fragment, and leave out the /v1", DEFAULT_BASE_URL
+        )
+    if parts.scheme.lower() == "http" and not (allow_http is True or is_loopback(parts.hostname or "")):
+        raise _refused(
+            "base_url",
+            url,
+            "would send the API key in clear to another machine. Use https, or say allow_http if that is "
+            "meant",
+            DEFAULT_BASE_URL,
+        )
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path}"
+
+
+def _seconds(name: str, value: object, *, most: float) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or not 0 < value <= most
+    ):
+        raise _refused(name, value, f"must be a number of seconds above 0 and at most {most:g}", "30")
+
+
+def _flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise _refused(name, value, "must be true or false", "false")
+
+
+def _verify(verify: object) -> None:
+    if isinstance(verify, bool):
+        return
+    if not isinstance(verify, str) or not Path(verify).exists():
+        raise _refused(
+            "verify",
+            verify,
+            "must be true, false, or the path of an existing CA bundle",
+            "/etc/ssl/certs/ca.pem",
+        )
+
+
+def _proxy(proxy: object) -> None:
+    if proxy is None:
+        return
+    try:
+        parts = urlsplit(proxy) if isinstance(proxy, str) else None
+        fine = (
+            parts is not None
+            and parts.scheme in ("http", "https", "socks5", "socks5h")
+            and bool(parts.hostname)
+        )
+        fine = fine and (parts is None or parts.port is None or parts.port > 0)
+    except ValueError:
+        parts, fine = None, False
+    if parts is not None and parts.scheme.startswith("socks") and find_spec("socksio") is None:
+        raise InvalidSettingsError("A socks5 proxy needs a further package: pip install 'httpx[socks]'.")
+    if not fine:
+        # Not shown: it may hold the proxy's password.
+        raise InvalidSettingsError(
+            "proxy must be an address such as http://proxy.example.com:3128; it is not shown."
+        )
