@@ -107,7 +107,10 @@ class InsufficientCreditsError(GptImageError):
 class IpNotAllowedError(GptImageError):
     """The address the request came from isn't on the key's allowlist."""
 
-    remedy = "Add this machine's outgoing IP address to the key's allowlist, or send through a proxy that is on it."
+    remedy = (
+        "Add this machine's outgoing IP address to the key's allowlist, "
+        "or send through a proxy that is on it."
+    )
 
 
 class ModelNotFoundError(GptImageError):

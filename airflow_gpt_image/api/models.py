@@ -309,3 +309,23 @@ class Generation(BaseModel):
     @property
     def urls(self) -> tuple[str, ...]:
         return self.output.urls
+
+
+class GeneratedImage(BaseModel):
+    """One image of a generation; everything but ``url`` is None as long as it isn't stored.
+
+    :param url: where the API said it is; such an address does not live for ever.
+    :param path: where it was stored.
+    :param width: in pixels, read from the image itself; likewise ``height``.
+    :param sha256: of the stored bytes, in hex.
+    :param bytes: how many they are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    path: str | None = None
+    width: int | None = None
+    height: int | None = None
+    sha256: str | None = None
+    bytes: int | None = None

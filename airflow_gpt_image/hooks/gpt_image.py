@@ -1,0 +1,229 @@
+"""The hook:
+
+an Airflow connection of type ``gpt_image`` becomes a client, sync or async, through one builder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_gpt_image.api.errors import (
+    ConnectionFailedError,
+    GenerationNotFoundError,
+    GptImageError,
+    InvalidApiKeyError,
+    InvalidSettingsError,
+    IpNotAllowedError,
+    UnreadableAnswerError,
+)
+from airflow_gpt_image.api.models import shown
+from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
+
+DEFAULT_CONN_ID: Final = "gpt_image_default"
+
+# No generation has it: asking for it shows whether the key is accepted, and costs nothing.
+_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+
+
+class GptImageHook(BaseHook):
+    """
+    Turns a ``gpt_image`` connection into a client of the API.
+
+    Connection fields:
+
+    - **Password**: the API key, ``sk-…``. Required. It is sent to the API's host and nowhere else.
+    - **Host**: base URL without ``/v1``; default ``https://api.aivideoapi.ai``. Plain http only to this
+      machine. A bare host name is taken with Schema (default https) and Port.
+    - **Extra**, all optional, any other name is an error:
+      ``connect_timeout`` and ``read_timeout`` in seconds (default 10 and 60); ``proxy``, an address (default:
+      the environment's); ``verify``, false for no certificate check; ``ca_bundle``, a path; ``image_hosts``,
+      a list (or text separated by commas) of hosts images may come from besides public https ones;
+      ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to send the key in clear to a host that
+      isn't this machine.
+
+    :param gpt_image_conn_id: the connection's id.
+
+    Every method raises :class:`InvalidSettingsError` when the connection doesn't exist or breaks a rule, and
+    :class:`InvalidApiKeyError` when the password can't be a key; both before anything is sent.
+    """
+
+    conn_name_attr = "gpt_image_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "gpt_image"
+    hook_name = "GPT Image"
+
+    def __init__(self, gpt_image_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.gpt_image_conn_id = gpt_image_conn_id
+
+    def settings(self) -> ClientSettings:
+        """What the connection says, checked."""
+        try:
+            connection = self.get_connection(self.gpt_image_conn_id)
+        except AirflowNotFoundException:
+            raise _missing(self.gpt_image_conn_id) from None
+        return settings_of(connection)
+
+    async def asettings(self) -> ClientSettings:
+        """As :meth:`settings`, for code on an event loop."""
+        try:
+            connection = await self.aget_connection(self.gpt_image_conn_id)
+        except AirflowNotFoundException:
+            raise _missing(self.gpt_image_conn_id) from None
+        return settings_of(connection)
+
+    def get_conn(self) -> GptImageClient:
+        """A new client, to be closed by the caller: ``with hook.get_conn() as client``."""
+        from airflow_gpt_image.api.client import GptImageClient
+
+        return GptImageClient(self.settings())
+
+    async def aget_conn(self) -> AsyncGptImageClient:
+        """A new client for the running event loop, to be closed by the caller."""
+        from airflow_gpt_image.api.client import AsyncGptImageClient
+
+        return AsyncGptImageClient(await self.asettings())
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Ask for the balance, and say which of four cases it is: works, bad key, IP not allowed, unreachable.
+
+        The balance's shape is undocumented; where it can't be read, a documented call shows whether the key
+        works.
+        """
+        from airflow_gpt_image.api.client import GptImageClient
+
+        try:
+            # Once and briefly: a person is waiting for the answer.
+            settings = self.settings()
+            settings = replace(settings, read_timeout=min(settings.read_timeout, 10.0))
+            with GptImageClient(settings, retrying=Retrying(most_sends=1)) as client:
+                return True, _balance_or_proof(client)
+        except InvalidApiKeyError as error:
+            return False, f"Bad key: {error}"
+        except IpNotAllowedError as error:
+            return False, f"IP not allowed: {error}"
+        except (ConnectionFailedError, UnreadableAnswerError) as error:
+            return False, f"Unreachable: {error}"
+        except GptImageError as error:
+            return False, str(error)
+
+
+def _balance_or_proof(client: GptImageClient) -> str:
+    try:
+        balance = client.credits()
+    except UnreadableAnswerError:
+        with suppress(GenerationNotFoundError):
+            client.get(_NOBODY)
+        return "Works. The key is accepted; the balance can't be read."
+    return f"Works. The balance is {plain(balance)} credits (${usd(balance)})."
+
+
+def _missing(conn_id: str) -> InvalidSettingsError:
+    return InvalidSettingsError(
+        f"The connection {conn_id!r} does not exist. Create it: "
+        f"airflow connections add {conn_id} --conn-type gpt_image --conn-password sk-your-api-key"
+    )
+
+
+def settings_of(connection: Connection) -> ClientSettings:
+    """
+    Read a connection, by name and allow-listed; both clients are built from what comes out.
+
+    :raises InvalidSettingsError: naming the connection, the field, its value, the rule and the remedy.
+    :raises InvalidApiKeyError: when the password can't be a key.
+    """
+    conn_id = connection.conn_id
+    try:
+        options = _options(connection.extra_dejson)
+        return ClientSettings(
+            api_key=(connection.password or "").strip(), base_url=_base_url(connection), **options
+        )
+    except (InvalidSettingsError, InvalidApiKeyError) as error:
+        raise type(error)(f"Connection {conn_id!r}: {error.message}", code=error.code) from None
+
+
+def _base_url(connection: Connection) -> str:
+    host = (connection.host or "").strip()
+    if not host:
+        return DEFAULT_BASE_URL
+    scheme, separator, rest = host.rpartition("://")
+    scheme = scheme if separator else (connection.schema or "https")
+    port = f":{connection.port}" if connection.port else ""
+    return f"{scheme}://{rest.rstrip('/')}{port}"
+
+
+def _options(extra: object) -> dict[str, Any]:
+    if not isinstance(extra, Mapping):
+        raise InvalidSettingsError(
+            "extra must be a JSON object with the fields of the connection form, or empty."
+        )
+    unknown = sorted(str(name) for name in extra if name not in _READERS)
+    if unknown:
+        raise InvalidSettingsError(
+            f"extra has unknown fields: {', '.join(map(shown, unknown))}. Known are {', '.join(_READERS)}."
+        )
+    # The form stores what was left empty as null or as an empty text.
+    given = {name: value for name, value in extra.items() if value is not None and value != ""}
+    options = {name: _READERS[name](value) for name, value in given.items()}
+    ca_bundle = options.pop("ca_bundle", None)
+    if ca_bundle is not None:
+        if options.get("verify") is False:
+            raise InvalidSettingsError("extra sets ca_bundle and verify=false; set one of them.")
+        options["verify"] = ca_bundle
+    return options
+
+
+# A connection given as a URI has texts for everything. What can't be converted is passed on as it is:
+# ClientSettings refuses it, naming the value and the rule.
+
+
+def _number(value: object) -> object:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _integer(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _boolean(value: object) -> object:
+    return (
+        {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
+    )
+
+
+def _hosts(value: object) -> object:
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    return tuple(item.strip().lower() if isinstance(item, str) else item for item in items if item != "")
+
+
+def _as_given(value: object) -> object:
+    return value
+
+
+_READERS: Final[dict[str, Callable[[object], object]]] = {
+    "connect_timeout": _number,
+    "read_timeout": _number,
+    "proxy": _as_given,
+    "verify": _boolean,
+    "ca_bundle": _as_given,
+    "image_hosts": _hosts,
+    "max_image_bytes": _integer,
+    "allow_http": _boolean,
+}

@@ -1,0 +1,1 @@
+"""The operators: they submit generations and store images."""

@@ -1,0 +1,91 @@
+"""What Airflow discovers. Read by every component at start, so it is plain data and imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_INTEGRATION = "GPT Image 2"
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [{"integration-name": _INTEGRATION, "python-modules": list(names)}]
+
+
+def _field(label: str, description: str, **schema: Any) -> dict[str, Any]:
+    kind = schema.pop("type")
+    return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The ``apache_airflow_provider`` entry point.
+
+    The connection's fields are explained at ``GptImageHook``.
+    """
+    return {
+        "package-name": "airflow-provider-gpt-image",
+        "name": "GPT Image 2",
+        "description": "Images from the gpt-image-2 API: paid for once, awaited without a worker slot.",
+        "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
+        "hooks": _modules("airflow_gpt_image.hooks.gpt_image"),
+        "operators": _modules("airflow_gpt_image.operators.gpt_image"),
+        "triggers": _modules("airflow_gpt_image.triggers.gpt_image"),
+        "connection-types": [
+            {
+                "connection-type": "gpt_image",
+                "hook-class-name": "airflow_gpt_image.hooks.gpt_image.GptImageHook",
+                "hook-name": "GPT Image",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["login", "schema", "port"],
+                    "relabeling": {"password": "API Key", "host": "Base URL"},
+                    "placeholders": {"password": "sk-…", "host": "https://api.aivideoapi.ai"},
+                },
+                "conn-fields": {
+                    "connect_timeout": _field(
+                        "Connect Timeout",
+                        "Seconds until a connection stands; at most 300.",
+                        type="number",
+                        default=10,
+                        exclusiveMinimum=0,
+                        maximum=300,
+                    ),
+                    "read_timeout": _field(
+                        "Read Timeout",
+                        "Seconds without an answer until a call counts as failed; at most 3600.",
+                        type="number",
+                        default=60,
+                        exclusiveMinimum=0,
+                        maximum=3600,
+                    ),
+                    "proxy": _field(
+                        "Proxy",
+                        "Address of an HTTP(S) proxy, such as http://user:password@proxy.example.com:3128. "
+                        "Empty: the environment's.",
+                        type="string",
+                        format="password",
+                    ),
+                    "verify": _field(
+                        "Verify Certificates", "Off only for tests.", type="boolean", default=True
+                    ),
+                    "ca_bundle": _field(
+                        "CA Bundle",
+                        "Path of a PEM file, or of a folder ending in '/', on workers and triggerers.",
+                        type="string",
+                    ),
+                    "image_hosts": _field(
+                        "Image Hosts",
+                        "Hosts that images may come from besides public https ones, separated by commas.",
+                        type="string",
+                    ),
+                    "max_image_bytes": _field(
+                        "Largest Image", "In bytes.", type="integer", default=134217728, minimum=1
+                    ),
+                    "allow_http": _field(
+                        "Allow Plain HTTP",
+                        "Lets the API key travel in clear to a host that isn't this machine.",
+                        type="boolean",
+                        default=False,
+                    ),
+                },
+            }
+        ],
+    }

@@ -1,0 +1,119 @@
+"""The trigger:
+
+it waits for generations and emits one event. It never pays, and carries no prompt and no secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Literal
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import BaseModel, ConfigDict, Field
+
+from airflow_gpt_image.api.errors import GenerationTimeoutError, GptImageError
+from airflow_gpt_image.triggers.poller import Poller, shared_poller
+
+MOST_IDS: Final = 1_000
+
+
+class WaitedEvent(BaseModel):
+    """
+    What the trigger tells: a hint. Whoever receives it reads the generations again, for the API is the truth.
+
+    :param reason: ``finished``: all of them are; ``deadline``: some weren't in time; ``error``: looking made
+        no sense any more, ``message`` says why.
+    :param statuses: the last known status by generation id, where it is final.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: Literal["finished", "deadline", "error"]
+    statuses: dict[str, str] = Field(default_factory=dict, max_length=MOST_IDS)
+    message: str | None = None
+
+
+class GptImageTrigger(BaseTrigger):
+    """
+    Wait until generations are completed or failed, holding no worker slot.
+
+    A look that fails for a passing reason doesn't end the wait; only the deadline does, or an error that
+    waiting can't mend.
+
+    :param gpt_image_conn_id: connection to look with.
+    :param generation_ids: 1 to 1,000 of them.
+    :param deadline: when to give up, in seconds since 1970: wall-clock, so that a triggerer that takes over
+        from another one keeps it.
+    :param poll_interval: seconds from one look to the next.
+    :param first_look_at: seconds since 1970. Some seconds after the defer: a trigger that fires while the
+        worker is still leaving makes the scheduler fail the task.
+    """
+
+    def __init__(
+        self,
+        *,
+        gpt_image_conn_id: str,
+        generation_ids: Sequence[str],
+        deadline: float,
+        poll_interval: float,
+        first_look_at: float = 0.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if not 1 <= len(generation_ids) <= MOST_IDS:
+            raise ValueError(f"{len(generation_ids)} generation ids; a trigger takes 1 to {MOST_IDS:,}.")
+        self.gpt_image_conn_id = gpt_image_conn_id
+        self.generation_ids = list(generation_ids)
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.first_look_at = first_look_at
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """What the database keeps, in plain text: ids, times and the connection's id."""
+        return (
+            "airflow_gpt_image.triggers.gpt_image.GptImageTrigger",
+            {
+                "gpt_image_conn_id": self.gpt_image_conn_id,
+                "generation_ids": self.generation_ids,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+                "first_look_at": self.first_look_at,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Emit one :class:`WaitedEvent` as plain JSON."""
+        told = await self._wait()
+        yield TriggerEvent(told.model_dump(mode="json", exclude_none=True))  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> WaitedEvent:
+        self.log.info("Waiting for %d generation(s): %s", len(self.generation_ids), self._shown_ids())
+        await asyncio.sleep(max(0.0, self.first_look_at - time.time()))
+        statuses: dict[str, str] = {}
+        failures: list[GptImageError] = []
+        async with shared_poller(self.gpt_image_conn_id) as poller, asyncio.TaskGroup() as looks:
+            for generation_id in self.generation_ids:
+                looks.create_task(self._look(poller, generation_id, statuses, failures))
+        if not failures:
+            return WaitedEvent(reason="finished", statuses=statuses)
+        in_time = any(not isinstance(failure, GenerationTimeoutError) for failure in failures)
+        return WaitedEvent(
+            reason="error" if in_time else "deadline", statuses=statuses, message=str(failures[0])[:1000]
+        )
+
+    async def _look(
+        self, poller: Poller, generation_id: str, statuses: dict[str, str], failures: list[GptImageError]
+    ) -> None:
+        try:
+            statuses[generation_id] = await poller.finished(
+                generation_id, poll_interval=self.poll_interval, deadline=self.deadline
+            )
+            self.log.info("Generation %s is %s.", generation_id, statuses[generation_id])
+        except GptImageError as error:
+            failures.append(error)
+            self.log.warning("No longer waiting for generation %s: %s", generation_id, error)
+
+    def _shown_ids(self) -> str:
+        shown = ", ".join(self.generation_ids[:5])
+        return shown if len(self.generation_ids) <= 5 else f"{shown}, …"
