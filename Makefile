@@ -1,0 +1,57 @@
+# make demo    images from a DAG in a real Airflow, without a key: under three minutes
+# make up      the same Airflow with its UI, until Ctrl-C
+# make test    everything that must hold; under ten minutes on two cores
+# make soak    what takes longer: kill matrices on real components
+# make bench   figures, side by side in one run
+#
+# PYTHON=python3.12 chooses another interpreter, ARGS="--bad-day" passes options on.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: demo up test soak bench lint format clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m stack demo $(ARGS)
+
+up: $(VENV)/.demo
+	$(BIN)/python -m stack up $(ARGS)
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -m "not soak" $(ARGS)
+	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*" --fail-under=100
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.venv pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[emulator]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) demo-output dist .coverage .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,40 @@
+"""``python -m stack demo`` makes images in a real Airflow and ends; ``python -m stack up`` leaves it running."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from stack import demo
+
+
+def main() -> int:
+    """Parse the command line and run; 130 when interrupted, as shells expect."""
+    parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
+    parser.add_argument("command", choices=["demo", "up"])
+    parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for the images")
+    parser.add_argument("--bad-day", action="store_true", help="the API limits, fails and drops connections")
+    parser.add_argument("--port", type=int, help="of Airflow's UI; a free one by default")
+    options = parser.parse_args()
+    output, faults = options.output.absolute(), demo.BAD_DAY if options.bad_day else ()
+    # As Ctrl-C: what a process manager or `timeout` sends must end the components as well.
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        if options.command == "demo":
+            return demo.demo(output, database=options.database, faults=faults)
+        return demo.up(output, database=options.database, faults=faults, port=options.port)
+    except KeyboardInterrupt:
+        demo.say("Ended.")
+        return 0 if options.command == "up" else 130
+
+
+def _interrupted(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
