@@ -3,8 +3,9 @@
 States of one request in one task instance::
 
     (nothing) ──intend──▶ intent ──submitted──▶ submitted ──stored──▶ stored
-        ▲                   │                       │
-        └─────withdraw──────┘                       └──────failed──▶ failed ──intend──▶ intent
+                            │                       │
+                            ▼                       └──────failed──▶ failed ──intend──▶ intent
+                     withdraw: as before
 
 Rules:
 
@@ -17,9 +18,10 @@ Rules:
    and a decorated function isn't called again.
 5. Writing is the fence. A worker whose task instance was replaced reads "nothing there", but its write fails,
    and the write comes before the money.
+6. What was spent stands in the same document as the records, so the two can't disagree after a crash.
 
 Kept in Airflow's task state store (per DAG, run, task and map index) with NEVER_EXPIRE: it survives retries
-and clears, which XCom does not.
+and clears, which XCom does not. One document under one key: every step is one write.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Protocol, TypeVar
+from decimal import Decimal
+from typing import Any, Final, Literal, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
@@ -35,13 +38,12 @@ from airflow_gpt_image.api import sizes
 from airflow_gpt_image.api.errors import GptImageError
 from airflow_gpt_image.api.models import MODEL, ImageRequest
 
+KEY: Final = "gpt_image/ledger"
 VERSION: Final = 1
-
-M = TypeVar("M", bound=BaseModel)
 
 State = Literal["intent", "submitted", "stored", "failed"]
 
-_FROM: Final[dict[State, frozenset[State | None]]] = {
+_BEFORE: Final[dict[State, frozenset[State | None]]] = {
     "intent": frozenset({None, "failed"}),
     "submitted": frozenset({"intent"}),
     "stored": frozenset({"submitted"}),
@@ -49,10 +51,10 @@ _FROM: Final[dict[State, frozenset[State | None]]] = {
 }
 
 
-class LedgerUnreadableError(GptImageError):
-    """The ledger couldn't be read or makes no sense.
+class LedgerError(GptImageError):
+    """The ledger couldn't be read or written, or makes no sense.
 
-    Not the same as an empty one: trying again is safe, paying isn't.
+    Trying again is safe; paying would not be.
     """
 
     retryable = True
@@ -64,8 +66,6 @@ class TaskStateStore(Protocol):
     def get(self, key: str, default: Any = None) -> Any: ...
 
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None: ...
-
-    def delete(self, key: str) -> None: ...
 
 
 def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
@@ -83,13 +83,11 @@ def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
 
 
 class Record(BaseModel):
-    """One request's line in the ledger; plain JSON at rest."""
+    """One request's line in the ledger. ``result`` is what the task returned once the images were stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = VERSION
     state: State
-    fingerprint: str
     request: ImageRequest
     intended_at: AwareDatetime
     submitted_at: AwareDatetime | None = None
@@ -99,8 +97,13 @@ class Record(BaseModel):
     failure: str | None = None
 
 
-class Current(BaseModel):
-    """What this try is about, for the method that resumes it."""
+class Waiting(BaseModel):
+    """
+    What this try waits for, for the method that resumes it.
+
+    :param deadline: seconds since 1970.
+    :param reused: whether this try submitted nothing.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -109,111 +112,169 @@ class Current(BaseModel):
     reused: bool
 
 
+class Spent(BaseModel):
+    """Credits of this task instance since its last clear. An unknown submit counts as charged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    charged: Decimal = Decimal(0)
+    refunded: Decimal = Decimal(0)
+
+    @property
+    def net(self) -> Decimal:
+        return self.charged - self.refunded
+
+
+class Book(BaseModel):
+    """The whole document; ``max_tries`` is the task instance's when it was written, and tells a clear."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = VERSION
+    max_tries: int
+    spent: Spent = Spent()
+    waiting: Waiting | None = None
+    records: dict[str, Record] = {}
+
+
 class Ledger:
     """
-    The records of one task instance.
+    The records of one task instance; read when it is made, written at every step.
 
     :param store: Airflow's task state store of the task instance.
-
-    Every method raises :class:`LedgerUnreadableError` when the store does not answer as it should.
+    :param max_tries: the task instance's ``max_tries``. It stays on a retry and is raised by a clear, though
+        not always: so a doubt reads as a retry.
+    :raises LedgerError: when the store does not answer as it should, here and in every method.
     """
 
-    def __init__(self, store: TaskStateStore) -> None:
+    def __init__(self, store: TaskStateStore, *, max_tries: int) -> None:
         self._store = store
+        written = self._read()
+        self.cleared = written is not None and max_tries > written.max_tries
+        self._written = written or Book(max_tries=max_tries)
+        self._book = self._written
+        if self.cleared:
+            self._book = self._book.model_copy(update={"max_tries": max_tries, "spent": Spent()})
+
+    @property
+    def spent(self) -> Spent:
+        return self._book.spent
 
     def find(self, fingerprint: str) -> Record | None:
         """The record of a request; None when there provably is none."""
-        found = self._read(fingerprint)
-        return None if found is None else _understood(Record, found)
+        return self._book.records.get(fingerprint)
 
-    def intend(self, fingerprint: str, request: ImageRequest, *, now: datetime) -> Record:
-        """Put on record that a request is about to be submitted. Comes before the POST, always."""
-        self._check("intent", self.find(fingerprint))
-        return self._write(Record(state="intent", fingerprint=fingerprint, request=request, intended_at=now))
-
-    def withdraw(self, record: Record) -> None:
-        """Take an intent back: the API said that it was not accepted, or it provably never left."""
-        self._store.delete(_key(record.fingerprint))
-
-    def submitted(self, record: Record, generation_id: str, *, now: datetime) -> Record:
-        """Put the id on record that the API gave."""
-        return self._move(record, "submitted", generation_id=generation_id, submitted_at=now)
-
-    def stored(self, record: Record, result: dict[str, Any], *, now: datetime) -> Record:
-        """Put on record that the images are where they belong, with what the task returns."""
-        return self._move(record, "stored", result=result, settled_at=now)
-
-    def failed(self, record: Record, failure: str, *, now: datetime) -> Record:
-        """Put on record that the generation failed and was refunded."""
-        return self._move(record, "failed", failure=failure, settled_at=now)
-
-    def begin(self, current: Current) -> None:
-        """Put on record what this try waits for:
-
-        deferral arguments are no safe place, attributes are gone.
-        """
-        self._store.set(_CURRENT, current.model_dump(mode="json"), retention=_never())
-
-    def current(self) -> tuple[Current, Record]:
+    def waiting(self) -> tuple[Waiting, Record]:
         """What this try waits for."""
-        found = self._read(_CURRENT, prefixed=True)
-        if found is None:
-            raise LedgerUnreadableError("The ledger does not say what this task waits for.")
-        current = _understood(Current, found)
-        record = self.find(current.fingerprint)
-        if record is None:
-            raise LedgerUnreadableError(
-                f"The ledger has no record of {current.fingerprint}, which it waits for."
+        waiting = self._book.waiting
+        record = self.find(waiting.fingerprint) if waiting is not None else None
+        if waiting is None or record is None:
+            raise LedgerError("The ledger does not say what this task waits for.")
+        return waiting, record
+
+    def intend(
+        self, fingerprint: str, request: ImageRequest, *, now: datetime, decided: bool = False
+    ) -> None:
+        """
+        Put on record that a request is about to be submitted. Comes before the POST, always.
+
+        :param decided: that the author chose to pay although something is on record.
+        """
+        before = self.find(fingerprint)
+        if not decided:
+            _check("intent", before)
+        self._write(
+            fingerprint,
+            Record(state="intent", request=request, intended_at=now),
+            spent={"charged": self.spent.charged + request.credits},
+        )
+
+    def withdraw(self, earlier: Book) -> None:
+        """Take the intent back, for it provably wasn't accepted;
+
+        ``earlier`` is :meth:`book` from before it.
+        """
+        self._put(earlier)
+
+    def book(self) -> Book:
+        """The document as it was last read or written."""
+        return self._written
+
+    def submitted(self, fingerprint: str, generation_id: str, *, now: datetime) -> Record:
+        """Put the id on record that the API gave."""
+        return self._move(fingerprint, "submitted", generation_id=generation_id, submitted_at=now)
+
+    def stored(self, fingerprint: str, result: dict[str, Any], *, now: datetime) -> Record:
+        """Put on record that the images are where they belong, with what the task returns."""
+        return self._move(fingerprint, "stored", result=result, settled_at=now)
+
+    def failed(self, fingerprint: str, failure: str, *, now: datetime) -> Record:
+        """Put on record that the generation failed and was refunded."""
+        return self._move(fingerprint, "failed", failure=failure, settled_at=now)
+
+    def wait(self, waiting: Waiting) -> None:
+        """Put on record what this try waits for: arguments of a deferral can get lost, attributes do."""
+        self._put(self._book.model_copy(update={"waiting": waiting}))
+
+    def _move(self, fingerprint: str, state: State, **changes: Any) -> Record:
+        record = self.find(fingerprint)
+        _check(state, record)
+        assert record is not None  # _check: no state but "intent" begins from nothing
+        refund = record.request.credits if state == "failed" else Decimal(0)
+        return self._write(
+            fingerprint,
+            record.model_copy(update={"state": state, **changes}),
+            spent={"refunded": self.spent.refunded + refund},
+        )
+
+    def _write(self, fingerprint: str, record: Record, *, spent: dict[str, Decimal]) -> Record:
+        self._put(
+            self._book.model_copy(
+                update={
+                    "records": {**self._book.records, fingerprint: record},
+                    "spent": self.spent.model_copy(update=spent),
+                }
             )
-        return current, record
-
-    def _move(self, record: Record, state: State, **changes: Any) -> Record:
-        self._check(state, record)
-        return self._write(record.model_copy(update={"state": state, **changes}))
-
-    def _check(self, state: State, before: Record | None) -> None:
-        if (before.state if before else None) not in _FROM[state]:
-            raise LedgerUnreadableError(
-                f"The ledger can't go from {before.state if before else 'nothing'!r} to {state!r}."
-            )
-
-    def _write(self, record: Record) -> Record:
-        self._store.set(_key(record.fingerprint), record.model_dump(mode="json"), retention=_never())
+        )
         return record
 
-    def _read(self, name: str, *, prefixed: bool = False) -> Any:
+    def _put(self, book: Book) -> None:
+        from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
         try:
-            return self._store.get(name if prefixed else _key(name))
+            self._store.set(KEY, book.model_dump(mode="json"), retention=NEVER_EXPIRE)
         except Exception as error:
-            raise LedgerUnreadableError(
+            raise LedgerError(
+                f"The ledger could not be written ({type(error).__name__}). If this task was cleared or "
+                "retried "
+                "meanwhile, this worker is out of date and stops here."
+            ) from error
+        self._written = self._book = book
+
+    def _read(self) -> Book | None:
+        try:
+            found = self._store.get(KEY)
+        except Exception as error:
+            raise LedgerError(
                 f"The ledger could not be read ({type(error).__name__}). That is not the same as an empty "
                 "one, so "
                 "nothing is submitted; try again."
             ) from error
+        if found is None:
+            return None
+        version = found.get("version") if isinstance(found, dict) else None
+        if version != VERSION:
+            raise LedgerError(
+                f"The ledger is of version {version!r}; this release reads version {VERSION}. Upgrade "
+                "airflow-provider-gpt-image to the release that wrote it."
+            )
+        try:
+            return Book.model_validate(found)
+        except (ValidationError, GptImageError) as error:
+            raise LedgerError(f"The ledger makes no sense: {error}") from None
 
 
-_CURRENT: Final = "gpt_image/current"
-
-
-def _key(fingerprint: str) -> str:
-    return f"gpt_image/{fingerprint}"
-
-
-def _never() -> timedelta:
-    from airflow.sdk.execution_time.context import NEVER_EXPIRE
-
-    return NEVER_EXPIRE
-
-
-def _understood(kind: type[M], found: Any) -> M:
-    version = found.get("version", VERSION) if isinstance(found, dict) else None
-    if version != VERSION:
-        raise LedgerUnreadableError(
-            f"The ledger holds a record of version {version!r}; this release reads version {VERSION}. "
-            "Upgrade "
-            "airflow-provider-gpt-image to the release that wrote it."
-        )
-    try:
-        return kind.model_validate(found)
-    except (ValidationError, GptImageError) as error:
-        raise LedgerUnreadableError(f"The ledger holds a record that makes no sense: {error}") from None
+def _check(state: State, before: Record | None) -> None:
+    """Refuse a step that the table above doesn't have."""
+    if (before.state if before else None) not in _BEFORE[state]:
+        raise LedgerError(f"The ledger can't go from {before.state if before else 'nothing'!r} to {state!r}.")

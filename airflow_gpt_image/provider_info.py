@@ -28,6 +28,7 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
         "hooks": _modules("airflow_gpt_image.hooks.gpt_image"),
         "operators": _modules("airflow_gpt_image.operators.gpt_image"),
+        "sensors": _modules("airflow_gpt_image.sensors.gpt_image"),
         "triggers": _modules("airflow_gpt_image.triggers.gpt_image"),
         "connection-types": [
             {

@@ -49,31 +49,35 @@ def check_destination(destination: str) -> Path:
     return Path(path)
 
 
-def store(
-    client: GptImageClient, generation: Generation, destination: str, expected: Sequence[Size]
+def land(
+    client: GptImageClient, generation: Generation, destination: str | None, expected: Sequence[Size]
 ) -> tuple[list[GeneratedImage], list[str]]:
     """
     Fetch a completed generation's images into a folder, which is made when it isn't there.
 
-    :param expected: the pixel sizes the image may have; another one is kept, and said.
+    :param destination: None leaves them where the API put them.
+    :param expected: the pixel sizes the image may have; another one is kept, and said. Empty: any.
     :return: the images in the order of the generation's URLs, and warnings for the log.
-    :raises DownloadError: or one of its subclasses; nothing half-written is left, and storing again costs
+    :raises DownloadError: or one of its subclasses; nothing half-written is left, and landing again costs
         nothing.
     """
+    if destination is None:
+        return [GeneratedImage(url=url) for url in generation.urls], []
     folder = check_destination(destination)
     folder.mkdir(parents=True, exist_ok=True)
     images = [
-        _land(client, url, folder, f"{generation.id}-{index}") for index, url in enumerate(generation.urls)
+        _land_one(client, url, folder, f"{generation.id}-{index}")
+        for index, url in enumerate(generation.urls)
     ]
     warnings = [
         f"{image.path} is {image.width}x{image.height}; expected {' or '.join(map(str, expected))}."
         for image in images
-        if image.width is not None and (image.width, image.height) not in expected
+        if expected and (image.width, image.height) not in expected
     ]
     return images, warnings
 
 
-def _land(client: GptImageClient, url: str, folder: Path, stem: str) -> GeneratedImage:
+def _land_one(client: GptImageClient, url: str, folder: Path, stem: str) -> GeneratedImage:
     # In the same folder, so that the last step is a rename; hidden, so that nobody's glob picks up a part.
     part = folder / f".{stem}-{uuid4().hex}.part"
     try:

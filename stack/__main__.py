@@ -1,14 +1,13 @@
-"""``python -m stack demo`` makes images in a real Airflow and ends; ``python -m stack up`` leaves it running."""
+"""``python -m stack demo`` makes images in a real Airflow and ends; ``… up`` leaves it running."""
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from stack import demo
+from stack.processes import sigterm_as_exit
 
 
 def main() -> int:
@@ -21,19 +20,14 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="of Airflow's UI; a free one by default")
     options = parser.parse_args()
     output, faults = options.output.absolute(), demo.BAD_DAY if options.bad_day else ()
-    # As Ctrl-C: what a process manager or `timeout` sends must end the components as well.
-    signal.signal(signal.SIGTERM, _interrupted)
     try:
-        if options.command == "demo":
-            return demo.demo(output, database=options.database, faults=faults)
-        return demo.up(output, database=options.database, faults=faults, port=options.port)
+        with sigterm_as_exit():
+            if options.command == "demo":
+                return demo.demo(output, database=options.database, faults=faults)
+            return demo.up(output, database=options.database, faults=faults, port=options.port)
     except KeyboardInterrupt:
         demo.say("Ended.")
         return 0 if options.command == "up" else 130
-
-
-def _interrupted(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ DAGS = Path(__file__).parent.parent / "dags_examples"
 BAD_DAY = (
     "submit:rate_limit_exceeded*2;retry_after=1",
     "submit:503*2",
-    "get:drop;share=0.2",
+    "get:close;share=0.2",
     "get:500;share=0.1",
     "file:truncated*1",
 )

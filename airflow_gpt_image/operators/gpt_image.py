@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.sdk import BaseOperator
 
@@ -17,13 +18,8 @@ if TYPE_CHECKING:
 
     from airflow_gpt_image.api.client import GptImageClient
     from airflow_gpt_image.api.models import Generation, ImageRequest
-    from airflow_gpt_image.ledger import Current, Ledger, Record
-
-# A trigger that fires while the worker that deferred is still leaving can make the scheduler fail the task.
-_SECONDS_TO_LEAVE: Final = 5.0
-
-# Airflow's own limit on the deferral comes later than ours, so that our error, which says more, wins.
-_DEFERRAL_MARGIN: Final = timedelta(minutes=2)
+    from airflow_gpt_image.ledger import Ledger, Record, Waiting
+    from airflow_gpt_image.paying import OnClear, OnUnknownSubmit, Rules
 
 _REQUEST_FIELDS: Final = (
     "prompt",
@@ -91,7 +87,10 @@ class GptImageGenerateOperator(BaseOperator):
         wait_for_completion: bool = True,
         poll_interval: float = 5.0,
         timeout: float = 3600.0,
-        on_unknown_submit: Literal["fail", "resubmit"] = "fail",
+        max_credits: float | str | Decimal | None = None,
+        check_balance: bool = False,
+        on_clear: OnClear = "reuse",
+        on_unknown_submit: OnUnknownSubmit = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -107,188 +106,184 @@ class GptImageGenerateOperator(BaseOperator):
         self.wait_for_completion = wait_for_completion
         self.poll_interval = poll_interval
         self.timeout = timeout
+        self.max_credits = max_credits
+        self.check_balance = check_balance
+        self.on_clear = on_clear
         self.on_unknown_submit = on_unknown_submit
+        if self.retry_policy is None:
+            from airflow_gpt_image.retry_policy import GptImageRetryPolicy
+
+            self.retry_policy = GptImageRetryPolicy()
         self._check_while_parsing()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find out what was already paid for, pay for what wasn't, then wait."""
+        from airflow_gpt_image import paying
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
-        from airflow_gpt_image.ledger import Current, Ledger, fingerprint
+        from airflow_gpt_image.ledger import Waiting, fingerprint
         from airflow_gpt_image.storage import check_destination
 
         request = self._request()
         if self.destination is not None:
             check_destination(self.destination)
-        ledger = Ledger(context["task_state_store"])
+        ledger = self._ledger(context)
         with GptImageHook(self.gpt_image_conn_id).get_conn() as client:
             identity = fingerprint(request, conn_id=self.gpt_image_conn_id, host=client.settings.host)
-            record = ledger.find(identity)
-            if record is not None and record.state == "stored" and record.result is not None:
-                self.log.info("Already stored: generation %s. Nothing is submitted.", record.generation_id)
-                return {**record.result, "reused": True}
-            reused = record is not None and record.state == "submitted"
-            if record is None or not reused:
-                record = self._submit(ledger, client, identity, request, record)
-            else:
-                self.log.info("Generation %s is already paid for; waiting for it.", record.generation_id)
-            current = Current(fingerprint=identity, deadline=time.time() + self.timeout, reused=reused)
-            ledger.begin(current)
-            if not self.wait_for_completion:
-                return self._result(record, None, [], reused=reused)
-            if self.deferrable:
-                self._defer(current, record)
-            generation = client.wait_until(
-                _id(record), poll_interval=self.poll_interval, deadline=current.deadline
+            record, reused = paying.pay_once(
+                ledger, identity, request, client.submit, self._rules(client), self.log
             )
-            return self._settle(ledger, client, current, record, generation)
+            if record.state == "stored" and record.result is not None:
+                return self._returned(ledger, record.result, reused=True)
+            waiting = Waiting(fingerprint=identity, deadline=time.time() + self.timeout, reused=reused)
+            ledger.wait(waiting)
+            if not self.wait_for_completion:
+                return self._not_waited_for(ledger, waiting, record)
+            self.log.info(
+                "Waiting for generation %s until %s. Whatever happens to this task, the generation goes on, "
+                "and the "
+                "next try picks it up.",
+                record.generation_id,
+                datetime.fromtimestamp(waiting.deadline, UTC).isoformat(timespec="seconds"),
+            )
+            if self.deferrable:
+                self._defer(waiting, record)
+            return self._settle(ledger, client, waiting, record, self._last_look(client, waiting, record))
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
-        from airflow_gpt_image.ledger import Ledger
+        from airflow_gpt_image.paying import generation_id_of
 
         self._log_event(event)
-        ledger = Ledger(context["task_state_store"])
-        current, record = ledger.current()
+        ledger = self._ledger(context)
+        waiting, record = ledger.waiting()
         with GptImageHook(self.gpt_image_conn_id).get_conn() as client:
-            generation = client.get(_id(record))
-            if not generation.finished and time.time() < current.deadline:
+            generation = client.get(generation_id_of(record))
+            if not generation.finished and time.time() < waiting.deadline:
                 self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)
-                self._defer(current, record)
+                self._defer(waiting, record)
             if not generation.finished:
-                # One last look, and the error that says what to do.
-                generation = client.wait_until(
-                    generation.id, poll_interval=self.poll_interval, deadline=current.deadline
-                )
-            return self._settle(ledger, client, current, record, generation)
+                generation = self._last_look(client, waiting, record)
+            return self._settle(ledger, client, waiting, record, generation)
+
+    def on_kill(self) -> None:
+        """Nothing can be cancelled remotely: the API has no call for it. What is paid for stays on record."""
+        self.log.warning("Killed. A generation that was submitted goes on; the next try picks it up.")
 
     def _request(self) -> ImageRequest:
         from airflow_gpt_image.api.models import ImageRequest
 
         return ImageRequest(**_rendered({name: getattr(self, name) for name in _REQUEST_FIELDS}))
 
-    def _submit(
-        self,
-        ledger: Ledger,
-        client: GptImageClient,
-        identity: str,
-        request: ImageRequest,
-        earlier: Record | None,
-    ) -> Record:
-        from airflow_gpt_image.api.errors import GptImageError, SubmissionUnknownError
-        from airflow_gpt_image.api.pricing import plain, usd
+    def _ledger(self, context: Context) -> Ledger:
+        from airflow.sdk.configuration import conf
 
-        if earlier is not None and earlier.state == "intent":
-            if self.on_unknown_submit == "fail":
-                raise SubmissionUnknownError(
-                    "An earlier try was about to submit this request at "
-                    f"{earlier.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
-                    f"and no answer is on record. If it was accepted, it cost {plain(request.credits)} "
-                    "credits "
-                    f"(${usd(request.credits)}). {SubmissionUnknownError.remedy} To submit again regardless, "
-                    "set "
-                    "on_unknown_submit='resubmit', or delete the record in the task's state store."
-                )
-            self.log.warning("An earlier submit is unknown; submitting again, as on_unknown_submit says.")
-        record = ledger.intend(identity, request, now=datetime.now(UTC))
-        try:
-            generation_id = client.submit(request)
-        except SubmissionUnknownError:
-            raise
-        except GptImageError:
-            ledger.withdraw(record)
-            raise
-        record = ledger.submitted(record, generation_id, now=datetime.now(UTC))
-        self.log.info(
-            "Submitted generation %s: %s, %s, %s credits ($%s).",
-            generation_id,
-            request.aspect_ratio,
-            request.resolution,
-            plain(request.credits),
-            usd(request.credits),
+        from airflow_gpt_image.ledger import Ledger
+
+        if conf.getboolean("state_store", "clear_on_success", fallback=False):
+            self.log.warning(
+                "[state_store] clear_on_success is on: a task that succeeded forgets what it paid for, and "
+                "pays again "
+                "when it is cleared."
+            )
+        return Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
+
+    def _rules(self, client: GptImageClient) -> Rules:
+        from airflow_gpt_image.paying import Rules
+
+        return Rules(
+            on_clear=self.on_clear,
+            on_unknown_submit=self.on_unknown_submit,
+            max_credits=None if self.max_credits is None else _credits(self.max_credits),
+            balance=client.credits if self.check_balance else None,
         )
-        return record
 
-    def _defer(self, current: Current, record: Record) -> NoReturn:
+    def _defer(self, waiting: Waiting, record: Record) -> NoReturn:
+        from airflow_gpt_image.paying import generation_id_of
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 
-        now = time.time()
         self.defer(
-            trigger=GptImageTrigger(
+            **GptImageTrigger.deferral(
+                generation_id_of(record),
                 gpt_image_conn_id=self.gpt_image_conn_id,
-                generation_ids=[_id(record)],
-                deadline=current.deadline,
                 poll_interval=self.poll_interval,
-                first_look_at=now + _SECONDS_TO_LEAVE,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=max(0.0, current.deadline - now)) + _DEFERRAL_MARGIN,
+                deadline=waiting.deadline,
+                now=time.time(),
+            )
+        )
+
+    def _last_look(self, client: GptImageClient, waiting: Waiting, record: Record) -> Generation:
+        """Wait here for what is left of the time, holding the worker's slot; at the deadline, look once."""
+        from airflow_gpt_image.paying import generation_id_of
+
+        return client.wait_until(
+            generation_id_of(record), poll_interval=self.poll_interval, deadline=waiting.deadline
         )
 
     def _settle(
         self,
         ledger: Ledger,
         client: GptImageClient,
-        current: Current,
+        waiting: Waiting,
         record: Record,
         generation: Generation,
     ) -> dict[str, Any]:
         """Store what a finished generation made, and put on record how it ended."""
-        from airflow_gpt_image import storage
+        from airflow_gpt_image import results, storage
         from airflow_gpt_image.api import flows
         from airflow_gpt_image.api.errors import GenerationFailedError
-        from airflow_gpt_image.api.models import GeneratedImage
 
+        identity = waiting.fingerprint
         try:
             flows.succeeded(generation)
         except GenerationFailedError as error:
-            ledger.failed(record, error.message, now=datetime.now(UTC))
+            ledger.failed(identity, error.message, now=datetime.now(UTC))
+            self._log_spent(ledger, reused=waiting.reused)
             raise
-        if self.destination is None:
-            images = [GeneratedImage(url=url) for url in generation.urls]
-        else:
-            images, warnings = storage.store(client, generation, self.destination, record.request.sizes)
-            for warning in warnings:
-                self.log.warning(warning)
-        result = self._result(
-            record, generation, [image.model_dump(mode="json") for image in images], reused=current.reused
-        )
-        ledger.stored(record, result, now=datetime.now(UTC))
+        images, warnings = storage.land(client, generation, self.destination, record.request.sizes)
+        for warning in warnings:
+            self.log.warning(warning)
         for image in images:
             self.log.info("Image: %s", image.path or image.url)
-        return result
+        result = results.of_generation(generation, images) | results.of_request(record.request, identity)
+        ledger.stored(identity, result, now=datetime.now(UTC))
+        return self._returned(ledger, result, reused=waiting.reused)
 
-    def _result(
-        self, record: Record, generation: Generation | None, images: list[dict[str, Any]], *, reused: bool
-    ) -> dict[str, Any]:
-        from airflow_gpt_image.api.models import MODEL
+    def _not_waited_for(self, ledger: Ledger, waiting: Waiting, record: Record) -> dict[str, Any]:
+        from airflow_gpt_image import results
+        from airflow_gpt_image.api.models import Generation
+        from airflow_gpt_image.paying import generation_id_of
+
+        submitted = Generation(id=generation_id_of(record), status="submitted")
+        result = results.of_generation(submitted, []) | results.of_request(
+            record.request, waiting.fingerprint
+        )
+        return self._returned(ledger, result, reused=waiting.reused)
+
+    def _returned(self, ledger: Ledger, result: dict[str, Any], *, reused: bool) -> dict[str, Any]:
+        from airflow_gpt_image import results
+
+        self._log_spent(ledger, reused=reused)
+        return result | results.of_try(reused=reused, spent=ledger.spent)
+
+    def _log_spent(self, ledger: Ledger, *, reused: bool) -> None:
         from airflow_gpt_image.api.pricing import plain, usd
 
-        request = record.request
-        return {
-            "generation_id": record.generation_id,
-            "status": generation.status if generation else "submitted",
-            "model": (generation.model if generation else None) or MODEL,
-            "images": images,
-            "aspect_ratio": request.aspect_ratio,
-            "resolution": request.resolution,
-            "credits": str(plain(request.credits)),
-            "usd": str(usd(request.credits)),
-            "fingerprint": record.fingerprint,
-            "created_at": _iso(generation.created_at if generation else None),
-            "completed_at": _iso(generation.completed_at if generation else None),
-            "reused": reused,
-            "metadata": generation.output.metadata if generation else {},
-        }
+        spent = ledger.spent
+        self.log.info(
+            "Spent since the last clear: %s credits ($%s): %s charged, %s refunded. This try %s.",
+            plain(spent.net),
+            usd(spent.net),
+            plain(spent.charged),
+            plain(spent.refunded),
+            "paid nothing" if reused else "submitted",
+        )
 
     def _log_event(self, event: Any) -> None:
-        from pydantic import ValidationError
-
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
-        try:
-            told = WaitedEvent.model_validate(event)
-        except ValidationError:
+        told = WaitedEvent.read(event)
+        if told is None:
             self.log.warning("Woken by something that isn't the trigger's event; asking the API.")
         else:
             self.log.info("Woken: %s. %s", told.reason, told.message or "")
@@ -309,8 +304,19 @@ class GptImageGenerateOperator(BaseOperator):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise refused(name, value, "must be a number of seconds above 0")
-        if self.on_unknown_submit not in ("fail", "resubmit"):
-            raise refused("on_unknown_submit", self.on_unknown_submit, "must be 'fail' or 'resubmit'")
+        for name, words in (
+            ("on_clear", ("reuse", "regenerate")),
+            ("on_unknown_submit", ("fail", "resubmit")),
+        ):
+            if getattr(self, name) not in words:
+                raise refused(name, getattr(self, name), f"must be one of {', '.join(map(repr, words))}")
+        if self.max_credits is not None:
+            try:
+                _credits(self.max_credits)
+            except ValueError:
+                raise refused(
+                    "max_credits", self.max_credits, "must be an amount of credits, 0 or more"
+                ) from None
         fields = {name: getattr(self, name) for name in _REQUEST_FIELDS}
         known = {name: value for name, value in fields.items() if not _templated(value)}
         if known.get("prompt") is None and {"prompt", "image_urls"} - known.keys():
@@ -341,13 +347,12 @@ def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _id(record: Record) -> str:
-    from airflow_gpt_image.ledger import LedgerUnreadableError
-
-    if record.generation_id is None:
-        raise LedgerUnreadableError("The ledger has no generation id for what this task waits for.")
-    return record.generation_id
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+def _credits(value: float | str | Decimal) -> Decimal:
+    """An amount of credits as a Decimal: 4.7 means 4.7, not the binary fraction next to it."""
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError from None
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise ValueError
+    return amount

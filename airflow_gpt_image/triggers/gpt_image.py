@@ -8,15 +8,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, Literal
+from datetime import timedelta
+from typing import Any, Final, Literal, Self
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.api.errors import GenerationTimeoutError, GptImageError
 from airflow_gpt_image.triggers.poller import Poller, shared_poller
 
 MOST_IDS: Final = 1_000
+
+# A trigger that fires while the worker that deferred is still leaving can make the scheduler fail the task.
+_SECONDS_TO_LEAVE: Final = 5.0
+
+# Airflow's own limit on the deferral comes later than ours, so that our error, which says more, wins.
+_DEFERRAL_MARGIN: Final = 120.0
 
 
 class WaitedEvent(BaseModel):
@@ -33,6 +40,14 @@ class WaitedEvent(BaseModel):
     reason: Literal["finished", "deadline", "error"]
     statuses: dict[str, str] = Field(default_factory=dict, max_length=MOST_IDS)
     message: str | None = None
+
+    @classmethod
+    def read(cls, event: object) -> Self | None:
+        """What arrived, if it is what the trigger sends; None if not: a task can be woken by others too."""
+        try:
+            return cls.model_validate(event)
+        except ValidationError:
+            return None
 
 
 class GptImageTrigger(BaseTrigger):
@@ -69,6 +84,21 @@ class GptImageTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.first_look_at = first_look_at
 
+    @classmethod
+    def deferral(
+        cls, generation_id: str, *, gpt_image_conn_id: str, poll_interval: float, deadline: float, now: float
+    ) -> dict[str, Any]:
+        """The arguments for a ``defer`` that waits for one generation and goes on in ``execute_complete``."""
+        trigger = cls(
+            gpt_image_conn_id=gpt_image_conn_id,
+            generation_ids=[generation_id],
+            deadline=deadline,
+            poll_interval=poll_interval,
+            first_look_at=now + _SECONDS_TO_LEAVE,
+        )
+        left = max(0.0, deadline - now) + _DEFERRAL_MARGIN
+        return {"trigger": trigger, "method_name": "execute_complete", "timeout": timedelta(seconds=left)}
+
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """What the database keeps, in plain text: ids, times and the connection's id."""
         return (
@@ -86,6 +116,16 @@ class GptImageTrigger(BaseTrigger):
         """Emit one :class:`WaitedEvent` as plain JSON."""
         told = await self._wait()
         yield TriggerEvent(told.model_dump(mode="json", exclude_none=True))  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Say what becomes of it.
+
+        Nothing is cancelled: the API has no call for it, and Airflow calls this wrongly too.
+        """
+        self.log.warning(
+            "The task was ended from outside. Its generation(s) go on and stay on record: %s.",
+            self._shown_ids(),
+        )
 
     async def _wait(self) -> WaitedEvent:
         self.log.info("Waiting for %d generation(s): %s", len(self.generation_ids), self._shown_ids())

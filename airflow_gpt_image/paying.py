@@ -1,0 +1,162 @@
+"""The only place that submits: what is on record decides whether there is anything to pay for.
+
+=================  ===========================================================================
+on record          what follows
+=================  ===========================================================================
+nothing            pay
+failed             pay: it was refunded
+submitted          wait for it
+stored             its result is there
+intent, no id      the truth can't be known: as ``on_unknown_submit`` says
+=================  ===========================================================================
+
+After a clear with ``on_clear="regenerate"`` it is "pay" in every row, once: the intent that is written before
+the POST puts the decision on record, so a retry after that clear reads the table again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final, Literal, Protocol
+
+from airflow_gpt_image.api.errors import GptImageError, InsufficientCreditsError, SubmissionUnknownError
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.ledger import Ledger, LedgerError, Record
+
+OnClear = Literal["reuse", "regenerate"]
+OnUnknownSubmit = Literal["fail", "resubmit"]
+
+
+class CreditLimitError(GptImageError):
+    """Submitting would spend more than ``max_credits``. Nothing was submitted."""
+
+
+class Log(Protocol):
+    """What is needed of a logger: Airflow's is none of the standard library's."""
+
+    def info(self, event: str, /, *args: object) -> object: ...
+
+    def warning(self, event: str, /, *args: object) -> object: ...
+
+
+@dataclass(frozen=True)
+class Rules:
+    """
+    What the author decided about money.
+
+    :param on_clear: ``regenerate`` pays for a new image after a clear, ``reuse`` doesn't.
+    :param on_unknown_submit: ``resubmit`` pays again where an earlier submit may have been accepted.
+    :param max_credits: what may be spent, net of refunds, by a task instance since its last clear.
+    :param balance: asks for the account's credits, when they shall be checked first.
+    """
+
+    on_clear: OnClear = "reuse"
+    on_unknown_submit: OnUnknownSubmit = "fail"
+    max_credits: Decimal | None = None
+    balance: Callable[[], Decimal] | None = None
+
+
+def pay_once(
+    ledger: Ledger,
+    fingerprint: str,
+    request: ImageRequest,
+    submit: Callable[[ImageRequest], str],
+    rules: Rules,
+    log: Log,
+) -> tuple[Record, bool]:
+    """
+    The record of a generation that is paid for, and whether it was before.
+
+    :param submit: sends the request and returns the generation id.
+    :raises SubmissionUnknownError: when it may have been paid for and nobody knows.
+    :raises CreditLimitError: when ``max_credits`` forbids it; nothing was submitted.
+    :raises InsufficientCreditsError: when the balance doesn't suffice; nothing was submitted.
+    :raises GptImageError: as the API has it, when it wasn't accepted; the ledger is as before.
+    """
+    earlier = ledger.find(fingerprint)
+    regenerate = ledger.cleared and rules.on_clear == "regenerate"
+    if earlier is not None and not regenerate:
+        if earlier.state in ("submitted", "stored"):
+            log.info("Generation %s is paid for already; nothing is submitted.", earlier.generation_id)
+            return earlier, True
+        if earlier.state == "intent" and rules.on_unknown_submit == "fail":
+            raise _unknown(earlier)
+    if earlier is not None:
+        log.info(
+            "%s", _PAYING_AGAIN["regenerate" if regenerate else earlier.state].format(earlier.generation_id)
+        )
+    _guard(ledger, request, rules)
+    before = ledger.book()
+    ledger.intend(fingerprint, request, now=datetime.now(UTC), decided=earlier is not None)
+    try:
+        generation_id = submit(request)
+    except SubmissionUnknownError as error:
+        if error.generation_id is None:
+            # The author's decision makes it a thing that can be tried again.
+            error.retryable = rules.on_unknown_submit == "resubmit"  # type: ignore[misc]
+            raise
+        generation_id = error.generation_id
+        log.warning("%s", error.message)
+    except GptImageError:
+        ledger.withdraw(before)
+        raise
+    # Logged before it is on record: should the record's write fail, the id is at least here.
+    log.info(
+        "Submitted generation %s: %s, %s, %s credits ($%s).",
+        generation_id,
+        request.aspect_ratio,
+        request.resolution,
+        plain(request.credits),
+        usd(request.credits),
+    )
+    return ledger.submitted(fingerprint, generation_id, now=datetime.now(UTC)), False
+
+
+_PAYING_AGAIN: Final = {
+    "regenerate": "The task was cleared and on_clear is 'regenerate': paying for a new generation beside {}.",
+    "failed": "Generation {} failed and was refunded: paying for a new one.",
+    "intent": "An earlier submit is unknown: submitting again, as on_unknown_submit says.",
+}
+
+
+def _unknown(earlier: Record) -> SubmissionUnknownError:
+    price = earlier.request.credits
+    return SubmissionUnknownError(
+        f"An earlier try was about to submit this request at {earlier.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
+        "and no "
+        f"answer is on record: it died, or the answer was lost. If it was accepted, it cost {plain(price)} "
+        "credits "
+        f"(${usd(price)}). Look in the account's history. To submit again regardless, set "
+        "on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'."
+    )
+
+
+def _guard(ledger: Ledger, request: ImageRequest, rules: Rules) -> None:
+    after = ledger.spent.net + request.credits
+    if rules.max_credits is not None and after > rules.max_credits:
+        raise CreditLimitError(
+            f"Submitting would bring this task to {plain(after)} credits since its last clear; max_credits "
+            "is "
+            f"{plain(rules.max_credits)}. Nothing was submitted. Raise max_credits, or find out why it pays "
+            "again."
+        )
+    if rules.balance is not None:
+        balance = rules.balance()
+        if balance < request.credits:
+            raise InsufficientCreditsError(
+                f"The balance is {plain(balance)} credits, the generation costs {plain(request.credits)}. "
+                "Nothing "
+                f"was submitted. {InsufficientCreditsError.remedy}",
+                code="insufficient_credits",
+            )
+
+
+def generation_id_of(record: Record) -> str:
+    """The id of a generation that was paid for."""
+    if record.generation_id is None:
+        raise LedgerError("The ledger has no generation id for what this task waits for.")
+    return record.generation_id

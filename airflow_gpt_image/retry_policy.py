@@ -1,0 +1,101 @@
+"""Our errors → Airflow's retry decision.
+
+Whether an error can be retried stands on its class; this says when.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.sdk import Context
+
+    from airflow_gpt_image.api.errors import GptImageError
+
+log = logging.getLogger(__name__)
+
+_DEFAULT_DELAY: Final = timedelta(minutes=5)
+
+
+class GptImageRetryPolicy(RetryPolicy):
+    """
+    Retry what can succeed later, after the delay the server asked for; fail at once what can't.
+
+    The default of every task of this provider that sets no ``retry_policy``. It can't go beyond the task's
+    ``retries``, which Airflow sets to 0 by default. Where the server asks for no delay, the task's own
+    ``retry_delay`` doubles from try to try, with jitter, up to ``longest_delay``. Errors that aren't of this
+    package are left to the task's own settings.
+
+    :param upstream_tries: how many tries an ``upstream_error`` gets at most, the first included: it may well
+        be the prompt's fault.
+    :param spend_limit_delay: wait so long, and try again, when the key's spend limit is reached; for an
+        hourly or daily limit. None: fail, for a total limit doesn't go away.
+    :param longest_delay: the backoff's cap. A delay that the server asked for is not cut.
+    :param jitter: a number in [0, 1) each time it is called.
+    """
+
+    def __init__(
+        self,
+        *,
+        upstream_tries: int = 3,
+        spend_limit_delay: timedelta | None = None,
+        longest_delay: timedelta = timedelta(hours=1),
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.upstream_tries = upstream_tries
+        self.spend_limit_delay = spend_limit_delay
+        self.longest_delay = longest_delay
+        self._jitter = jitter
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,
+    ) -> RetryDecision:
+        """Called on the worker for whatever the task raised."""
+        from airflow_gpt_image.api.errors import (
+            GenerationFailedError,
+            GptImageError,
+            SpendLimitError,
+            UpstreamError,
+        )
+
+        if not isinstance(exception, GptImageError):
+            return RetryDecision.default()
+        name = type(exception).__name__
+        row = exception.row if isinstance(exception, GenerationFailedError) else type(exception)
+        if issubclass(row, SpendLimitError) and self.spend_limit_delay is not None:
+            return self._again(
+                self.spend_limit_delay, f"{name}: waiting for the next spend window", max_tries
+            )
+        if not exception.retryable:
+            return RetryDecision.fail(f"{name} is not retryable: nothing changes by itself")
+        if issubclass(row, UpstreamError) and try_number >= self.upstream_tries:
+            return RetryDecision.fail(f"{name}: upstream failed {try_number} times; it may be the prompt")
+        return self._again(self._delay(exception, try_number, context), name, max_tries)
+
+    def _again(self, delay: timedelta, reason: str, max_tries: int) -> RetryDecision:
+        if max_tries == 0:
+            log.warning(
+                "This error is retryable (%s), but the task has retries=0, Airflow's default.", reason
+            )
+        return RetryDecision.retry(delay, f"{reason}; retry in {delay.total_seconds():.0f} s")
+
+    def _delay(self, error: GptImageError, try_number: int, context: Context | None) -> timedelta:
+        if error.retry_after is not None:
+            # At least what was asked for; a hundred mapped tasks don't come back in the same second.
+            return timedelta(
+                seconds=error.retry_after + self._jitter() * min(10.0, 1 + error.retry_after / 10)
+            )
+        first = getattr(context["task"], "retry_delay", _DEFAULT_DELAY) if context else _DEFAULT_DELAY
+        doubled: timedelta = first * 2 ** min(try_number - 1, 20)
+        return min(doubled, self.longest_delay) * (1 + self._jitter() / 4)

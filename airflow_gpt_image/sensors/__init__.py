@@ -1,0 +1,1 @@
+"""The sensor: it waits for generations that somebody else submitted."""

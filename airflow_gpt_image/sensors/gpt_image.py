@@ -1,0 +1,139 @@
+"""The sensor:
+
+it waits for a generation that another task, another DAG or a person submitted. It never pays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_gpt_image.api.client import GptImageClient
+    from airflow_gpt_image.api.models import Generation
+
+
+class GptImageSensor(BaseSensorOperator):
+    """
+    Wait until a generation is completed, and store its images.
+
+    For what ``GptImageGenerateOperator(wait_for_completion=False)`` returned, or anybody else submitted with
+    the same account.
+
+    :param generation_id: the id the API gave (its ``taskId``). (templated)
+    :param destination: folder the images are stored in, as of the operator; None: they aren't. (templated)
+    :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
+    :param deferrable: wait in the triggerer; False: poke or reschedule, as ``mode`` says.
+    :param poke_interval: seconds from one look to the next. Default 5 when deferrable, else Airflow's 60.
+    :param timeout: seconds to wait, as of every sensor. Default 3,600.
+
+    Returns (XCom) the ``generation_id``, ``status``, ``model``, ``images``, ``created_at``, ``completed_at``
+    and ``metadata`` of the operator's result. What was asked for and what it cost, only who submitted it
+    knows.
+
+    :raises GenerationFailedError: when it failed.
+    :raises GenerationNotFoundError: when the account has no such generation.
+    :raises GenerationTimeoutError: after ``timeout``, when deferrable; else Airflow's
+        ``AirflowSensorTimeout``.
+    """
+
+    template_fields: Sequence[str] = ("generation_id", "destination", "gpt_image_conn_id")
+    ui_color = "#f3e8ff"
+
+    def __init__(
+        self,
+        *,
+        generation_id: str,
+        destination: str | None = None,
+        gpt_image_conn_id: str = "gpt_image_default",
+        deferrable: bool = True,
+        poke_interval: float | timedelta | None = None,
+        timeout: float | timedelta = 3600.0,
+        **kwargs: Any,
+    ) -> None:
+        interval = poke_interval if poke_interval is not None else (5.0 if deferrable else 60.0)
+        super().__init__(poke_interval=interval, timeout=timeout, **kwargs)
+        self.generation_id = generation_id
+        self.destination = destination
+        self.gpt_image_conn_id = gpt_image_conn_id
+        self.deferrable = deferrable
+        if self.retry_policy is None:
+            from airflow_gpt_image.retry_policy import GptImageRetryPolicy
+
+            self.retry_policy = GptImageRetryPolicy()
+
+    def execute(self, context: Context) -> Any:
+        """Look once; defer while it isn't finished."""
+        self._check()
+        if not self.deferrable:
+            return super().execute(context)
+        with self._client() as client:
+            generation = client.get(self.generation_id)
+            if not generation.finished:
+                self._wait(time.time() + self.timeout)
+            return self._settle(client, generation)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once, on the worker."""
+        with self._client() as client:
+            generation = client.get(self.generation_id)
+            if not generation.finished:
+                self.log.info("Generation %s is %s.", generation.id, generation.status)
+                return PokeReturnValue(is_done=False)
+            return PokeReturnValue(is_done=True, xcom_value=self._settle(client, generation))
+
+    def execute_complete(self, context: Context, event: Any = None, deadline: float | None = None) -> Any:
+        """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
+        deadline = time.time() + self.timeout if deadline is None else deadline
+        with self._client() as client:
+            generation = client.get(self.generation_id)
+            if not generation.finished and time.time() < deadline:
+                self._wait(deadline)
+            if not generation.finished:
+                # Looks once more, and raises the error that says what to do.
+                generation = client.wait_until(self.generation_id, poll_interval=1.0, deadline=deadline)
+            return self._settle(client, generation)
+
+    def _check(self) -> None:
+        from airflow_gpt_image.api.errors import InvalidRequestError
+        from airflow_gpt_image.api.models import check_generation_id
+        from airflow_gpt_image.storage import check_destination
+
+        try:
+            check_generation_id(self.generation_id)
+        except ValueError as error:
+            raise InvalidRequestError(f"generation_id: {error}") from None
+        if self.destination is not None:
+            check_destination(self.destination)
+
+    def _client(self) -> GptImageClient:
+        from airflow_gpt_image.hooks.gpt_image import GptImageHook
+
+        return GptImageHook(self.gpt_image_conn_id).get_conn()
+
+    def _settle(self, client: GptImageClient, generation: Generation) -> dict[str, Any]:
+        from airflow_gpt_image import results, storage
+        from airflow_gpt_image.api import flows
+
+        images, _ = storage.land(client, flows.succeeded(generation), self.destination, ())
+        for image in images:
+            self.log.info("Image: %s", image.path or image.url)
+        return results.of_generation(generation, images)
+
+    def _wait(self, deadline: float) -> NoReturn:
+        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
+
+        deferral = GptImageTrigger.deferral(
+            self.generation_id,
+            gpt_image_conn_id=self.gpt_image_conn_id,
+            poll_interval=self.poke_interval,
+            deadline=deadline,
+            now=time.time(),
+        )
+        self.defer(**deferral, kwargs={"deadline": deadline})
