@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 from uuid import UUID
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from stack.environment import airflow_environment
 from stack.postgres import ScratchPostgres

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 _MARK = "SCRATCH_STACK_CHILD"
 
@@ -188,6 +188,8 @@ def stop(children: Iterable[Child], *, first: int = signal.SIGTERM, patience: fl
 
         if not _until(all_dead, 10.0):
             raise StubbornProcessError([process.pid for process in families(children)])
+        for child in children:
+            child.wait(10.0)  # it is dead; this takes its zombie out of the table
 
 
 @contextlib.contextmanager

@@ -1,0 +1,95 @@
+"""A real Airflow for each database, with the emulator as its API; both for the whole session of tests."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_gpt_image.emulator.server import EmulatorServer
+from stack import postgres
+from stack.airflow import ScratchAirflow
+from stack.demo import DAGS as EXAMPLES
+
+KEY = "sk-e2e-Secret-never-to-be-seen-4711"
+
+_numbers = itertools.count(1)
+
+
+class House:
+    """What a test needs: the Airflow, the emulator, and words for what happens between them."""
+
+    def __init__(self, airflow: ScratchAirflow, emulator: EmulatorServer, images: Path) -> None:
+        self.airflow, self.emulator, self.images = airflow, emulator, images
+
+    def prompt(self, about: str) -> str:
+        """A prompt nobody else uses: by it the books tell the cases apart."""
+        return f"{about} #{next(_numbers)}."
+
+    def start(self, dag_id: str, prompt: str, **conf: Any) -> str:
+        """Start a run; its id."""
+        self.airflow.wait_for_dag(dag_id)
+        self.airflow.unpause(dag_id)
+        books_url = f"{self.emulator.url}/_emulator/books"
+        return self.airflow.trigger(dag_id, conf={"prompt": prompt, "books_url": books_url, **conf})
+
+    def charges(self, prompt: str) -> list[Mapping[str, Any]]:
+        """What the API's own books say was charged for a prompt, refunded or not."""
+        return [entry for entry in self.emulator.books()["charges"] if entry["request"]["prompt"] == prompt]
+
+    def finish(self, dag_id: str, run_id: str, timeout: float = 180) -> str:
+        return self.airflow.wait_for_run(dag_id, run_id, timeout=timeout)
+
+    def log(self, dag_id: str, run_id: str, task_id: str = "image", try_number: int = 1) -> str:
+        return self.airflow.log(dag_id, run_id, task_id, try_number)
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[EmulatorServer]:
+    with EmulatorServer(keys=[KEY], duration="1-2", credits=100_000) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def house(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[House]:
+    if request.param == "postgres" and not postgres.available():
+        pytest.skip("no PostgreSQL server on this machine")
+    home = Path(tempfile.mkdtemp(prefix="gpt-image-e2e-"))
+    dags = home / "dags"
+    shutil.copytree(Path(__file__).parent / "dags", dags)
+    shutil.copytree(EXAMPLES, dags / "examples")
+    images = home / "images"
+    env = {
+        "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
+        "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(images),
+    }
+    try:
+        with ScratchAirflow(
+            home / "airflow", dags_folder=dags, database=request.param, env=env, parallelism=6
+        ) as airflow:
+            yield House(airflow, emulator, images)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """PostgreSQL gets a sample in ``make test``, and everything in ``make soak``."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        if (
+            parameters
+            and parameters.params.get("house") == "postgres"
+            and not item.get_closest_marker("sample")
+        ):
+            item.add_marker(pytest.mark.soak)
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(emulator: EmulatorServer) -> Iterator[None]:
+    yield
+    emulator.clear_faults()

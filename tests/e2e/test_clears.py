@@ -1,0 +1,107 @@
+"""Clears, marks and changes by a person, between and during the tries."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.e2e.conftest import House
+
+
+@pytest.mark.parametrize("dag_id", ["deferred_fail", pytest.param("waiting_fail", marks=pytest.mark.soak)])
+def test_a_cleared_task_returns_what_was_paid_for(house: House, dag_id: str) -> None:
+    prompt = house.prompt("cleared")
+    run_id = house.start(dag_id, prompt)
+    house.finish(dag_id, run_id)
+    first = house.airflow.xcom(dag_id, run_id, "image")
+
+    house.airflow.clear(dag_id, run_id, ["image"])
+
+    assert house.finish(dag_id, run_id) == "success"
+    second = house.airflow.xcom(dag_id, run_id, "image")
+    assert second["generation_id"] == first["generation_id"]
+    assert second["reused"] is True
+    assert len(house.charges(prompt)) == 1
+
+
+@pytest.mark.parametrize(
+    "dag_id", ["waiting_regenerate", pytest.param("deferred_regenerate", marks=pytest.mark.soak)]
+)
+def test_a_clear_that_regenerates_pays_once_for_each_clear_and_not_for_each_try(
+    house: House, dag_id: str
+) -> None:
+    prompt = house.prompt("regenerated")
+    run_id = house.start(dag_id, prompt, die="resume before 1" if dag_id.startswith("deferred") else "")
+    house.finish(dag_id, run_id)
+    charges = [len(house.charges(prompt))]
+
+    for _ in range(2):
+        # The download fails for good once, so that the clear takes two tries.
+        house.emulator.fault(f"file:500*4;match={prompt}")
+        house.airflow.clear(dag_id, run_id, ["image"])
+        assert house.finish(dag_id, run_id) == "success"
+        charges.append(len(house.charges(prompt)))
+
+    assert charges == [1, 2, 3]
+
+
+@pytest.mark.soak
+def test_a_task_cleared_while_it_is_deferred_picks_its_generation_up_again(house: House) -> None:
+    prompt = house.prompt("cleared while deferred")
+    house.emulator.fault(f"generation:takes=12;match={prompt}")
+    run_id = house.start("deferred_fail", prompt)
+    house.airflow.wait_for_task("deferred_fail", run_id, "image", {"deferred"})
+
+    house.airflow.clear("deferred_fail", run_id, ["image"])
+
+    assert house.finish("deferred_fail", run_id) == "success"
+    assert len(house.charges(prompt)) == 1
+
+
+def test_a_task_marked_failed_while_it_waits_keeps_its_id_on_record_and_is_picked_up_by_a_clear(
+    house: House,
+) -> None:
+    prompt = house.prompt("marked")
+    house.emulator.fault(f"generation:takes=10;match={prompt}")
+    run_id = house.start("deferred_fail", prompt)
+    house.airflow.wait_for_task("deferred_fail", run_id, "image", {"deferred"})
+
+    house.airflow.set_task_state("deferred_fail", run_id, "image", "failed")
+
+    assert house.finish("deferred_fail", run_id) == "failed"
+    [charge] = house.charges(prompt)
+    ledger = json.dumps(house.airflow.task_state_store("deferred_fail", run_id, "image"))
+    assert charge["task_id"] in ledger
+    assert "the next try picks it up" in house.log("deferred_fail", run_id)
+    house.airflow.clear("deferred_fail", run_id, ["image"])
+    assert house.finish("deferred_fail", run_id) == "success"
+    assert len(house.charges(prompt)) == 1
+
+
+@pytest.mark.soak
+def test_execution_timeout_ends_the_try_and_the_next_one_waits_for_the_same_generation(house: House) -> None:
+    prompt = house.prompt("bounded")
+    house.emulator.fault(f"generation:takes=7;match={prompt}")
+
+    run_id = house.start("bounded", prompt)
+
+    assert house.finish("bounded", run_id) == "success"
+    assert house.airflow.task_instance("bounded", run_id, "image")["try_number"] > 1
+    assert len(house.charges(prompt)) == 1
+
+
+@pytest.mark.soak
+def test_mapped_tasks_that_are_cleared_keep_each_its_own_image(house: House) -> None:
+    prompt = house.prompt("mapped")
+    run_id = house.start("mapped", prompt)
+    house.finish("mapped", run_id)
+    first = [house.airflow.xcom("mapped", run_id, "image", index) for index in range(3)]
+
+    house.airflow.clear("mapped", run_id, ["image"])
+
+    assert house.finish("mapped", run_id) == "success"
+    second = [house.airflow.xcom("mapped", run_id, "image", index) for index in range(3)]
+    assert [result["fingerprint"] for result in second] == [result["fingerprint"] for result in first]
+    assert len({result["generation_id"] for result in second}) == 3
+    assert all(len(house.charges(f"{prompt} {number}")) == 1 for number in range(3))

@@ -1,0 +1,69 @@
+"""A worker is killed with SIGKILL at every point where money could be lost; the API's books are the judge."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.cases import Case, play
+from tests.e2e.conftest import House
+
+# Writes of the ledger: in execute 1 intent, 2 submitted, 3 waiting; in the resume method 1 stored.
+SAMPLE = [
+    Case("before the intent", "deferred_fail", "success", 1, die="execute before 1"),
+    Case("between intent and POST", "deferred_fail", "failed", 0, die="execute after 1"),
+    Case("between answer and record", "deferred_fail", "failed", 1, die="execute before 2"),
+    Case("between answer and record", "deferred_resubmit", "success", 2, die="execute before 2"),
+    Case("before the defer", "deferred_fail", "success", 1, die="execute after 3"),
+    Case("after storing, before the record", "deferred_fail", "success", 1, die="resume before 1"),
+    Case("answer lost", "waiting_fail", "failed", 1, fault="submit:lost*1"),
+]
+
+
+def matrix(way: str) -> list[Case]:
+    """Every point, for a task that waits in the triggerer or on the worker."""
+    settling = "resume" if way == "deferred" else "execute"
+    first = 1 if way == "deferred" else 4
+    fail, resubmit = f"{way}_fail", f"{way}_resubmit"
+    return [
+        Case("before the intent", fail, "success", 1, die="execute before 1"),
+        Case("between intent and POST", fail, "failed", 0, die="execute after 1"),
+        Case("between intent and POST", resubmit, "success", 1, die="execute after 1"),
+        Case("POST under way", fail, "failed", 1, die="execute once charged", fault="submit:late=20*1"),
+        Case("POST under way", resubmit, "success", 2, die="execute once charged", fault="submit:late=20*1"),
+        Case("between answer and record", fail, "failed", 1, die="execute before 2"),
+        Case("between answer and record", resubmit, "success", 2, die="execute before 2"),
+        Case("after the record", fail, "success", 1, die="execute after 2"),
+        Case("before the defer", fail, "success", 1, die="execute after 3"),
+        Case("while storing", fail, "success", 1, die=f"{settling} once downloading", fault="file:drip=30*1"),
+        Case("before the result's record", fail, "success", 1, die=f"{settling} before {first}"),
+        Case("after the result's record", fail, "success", 1, die=f"{settling} after {first}"),
+        Case("answer lost", fail, "failed", 1, fault="submit:lost*1"),
+        Case("answer lost", resubmit, "success", 2, fault="submit:lost*1"),
+        Case("connection cut, not accepted", fail, "failed", 0, fault="submit:close*1"),
+        Case("connection cut, not accepted", resubmit, "success", 1, fault="submit:close*1"),
+        Case("a proxy's page for an answer", fail, "failed", 0, fault="submit:html*1"),
+        Case("an answer without an id", fail, "failed", 1, fault="submit:missing_id*1"),
+        Case("failed and refunded once", fail, "success", 2, fault="generation:failed*1"),
+        Case("image truncated once", fail, "success", 1, fault="file:truncated*1"),
+        Case("image gone", fail, "failed", 1, fault="file:404"),
+        Case("id forgotten", fail, "failed", 1, fault="generation:forgotten"),
+        Case(
+            "more than max_credits", f"{way}_limited", "failed", 2, fault="generation:failed=internal_error"
+        ),
+        Case("not in time, then picked up", f"{way}_impatient", "success", 1, fault="generation:takes=9"),
+    ]
+
+
+@pytest.mark.sample
+def test_nobody_pays_twice_wherever_a_worker_dies(house: House) -> None:
+    wrong = play(house, SAMPLE)
+
+    assert not wrong
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("way", ["deferred", "waiting"])
+def test_every_crash_point_has_its_number_of_charges(house: House, way: str) -> None:
+    wrong = play(house, matrix(way))
+
+    assert not wrong

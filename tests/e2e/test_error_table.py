@@ -1,0 +1,82 @@
+"""Every row of the error table, end to end: which state results, after how many tries, with which delay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.e2e.conftest import House
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    :param fault: of the emulator.
+    :param state: the run's, in the end. The task has retries=2, retry_delay=1 s.
+    :param tries: how many it takes.
+    :param says: what the first try's log says of the decision.
+    """
+
+    fault: str
+    state: str
+    tries: int
+    says: str
+    dag_id: str = "deferred_fail"
+
+
+ROWS = [
+    Row("submit:invalid_request", "failed", 1, "InvalidRequestError is not retryable"),
+    Row("submit:invalid_api_key", "failed", 1, "InvalidApiKeyError is not retryable"),
+    Row("submit:insufficient_credits", "failed", 1, "InsufficientCreditsError is not retryable"),
+    Row("submit:ip_not_allowed", "failed", 1, "IpNotAllowedError is not retryable"),
+    Row("submit:model_not_found", "failed", 1, "ModelNotFoundError is not retryable"),
+    Row("get:task_not_found", "failed", 1, "GenerationNotFoundError is not retryable"),
+    Row("submit:rate_limit_exceeded*1;retry_after=1", "success", 1, "Submitted generation"),
+    Row("submit:rate_limit_exceeded*1;retry_after=22", "success", 2, "retry in 2"),
+    Row("submit:spend_limit_exceeded", "failed", 1, "SpendLimitError is not retryable"),
+    Row("submit:internal_error*4", "success", 2, "InternalServerError; retry in 1 s"),
+    Row("submit:upstream_error*2", "success", 2, "UpstreamError; retry in 1 s"),
+    Row("submit:upstream_error", "failed", 3, "UpstreamError; retry in 1 s"),
+    Row("generation:failed=upstream_error*1", "success", 2, "GenerationFailedError; retry in 1 s"),
+    Row("generation:failed=invalid_request", "failed", 1, "GenerationFailedError is not retryable"),
+    Row("submit:internal_error", "failed", 1, "has retries=0", dag_id="no_retries"),
+]
+
+
+def test_every_row_of_the_error_table_leads_where_the_table_says(house: House) -> None:
+    started = []
+    for row in ROWS:
+        prompt = house.prompt(row.fault.replace(";", " "))
+        house.emulator.fault(f"{row.fault};match={prompt}")
+        started.append((row, prompt, house.start(row.dag_id, prompt)))
+
+    rows = [("fault", "state", "tries", "charged net")]
+    wrong = []
+    for row, prompt, run_id in started:
+        state = house.finish(row.dag_id, run_id)
+        tries = house.airflow.task_instance(row.dag_id, run_id, "image")["try_number"]
+        kept = [charge for charge in house.charges(prompt) if not charge["refunded"]]
+        rows.append((row.fault, state, str(tries), str(len(kept))))
+        paid = 1 if state == "success" or row.fault == "get:task_not_found" else 0
+        said = row.says in house.log(row.dag_id, run_id)
+        if (state, tries, len(kept), said) != (row.state, row.tries, paid, True):
+            wrong.append((row, rows[-1], said))
+            print(house.log(row.dag_id, run_id))
+
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print("\n" + "\n".join("  ".join(map(str.ljust, row, widths)) for row in rows))
+    assert not wrong
+
+
+@pytest.mark.parametrize("fault", ["credits:insufficient_credits", "credits:garbage"])
+def test_a_balance_that_cannot_be_checked_is_refused_before_anything_is_submitted(
+    house: House, fault: str
+) -> None:
+    prompt = house.prompt("balance")
+    house.emulator.fault(fault)
+
+    run_id = house.start("balance_checked", prompt)
+
+    assert house.finish("balance_checked", run_id) == "failed"
+    assert house.charges(prompt) == []
