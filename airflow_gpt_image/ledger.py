@@ -246,8 +246,7 @@ class Ledger:
         except Exception as error:
             raise LedgerError(
                 f"The ledger could not be written ({type(error).__name__}). If this task was cleared or "
-                "retried "
-                "meanwhile, this worker is out of date and stops here."
+                "retried meanwhile, this worker is out of date and stops here."
             ) from error
         self._written = self._book = book
 
@@ -257,8 +256,7 @@ class Ledger:
         except Exception as error:
             raise LedgerError(
                 f"The ledger could not be read ({type(error).__name__}). That is not the same as an empty "
-                "one, so "
-                "nothing is submitted; try again."
+                "one, so nothing is submitted; try again."
             ) from error
         if found is None:
             return None

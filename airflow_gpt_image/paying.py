@@ -25,7 +25,7 @@ from typing import Final, Literal, Protocol
 from airflow_gpt_image.api.errors import GptImageError, InsufficientCreditsError, SubmissionUnknownError
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import plain, usd
-from airflow_gpt_image.ledger import Ledger, LedgerError, Record
+from airflow_gpt_image.ledger import Ledger, Record
 
 OnClear = Literal["reuse", "regenerate"]
 OnUnknownSubmit = Literal["fail", "resubmit"]
@@ -127,11 +127,9 @@ def _unknown(earlier: Record) -> SubmissionUnknownError:
     price = earlier.request.credits
     return SubmissionUnknownError(
         f"An earlier try was about to submit this request at {earlier.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
-        "and no "
-        f"answer is on record: it died, or the answer was lost. If it was accepted, it cost {plain(price)} "
-        "credits "
-        f"(${usd(price)}). Look in the account's history. To submit again regardless, set "
-        "on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'."
+        "and no answer is on record: it died, or the answer was lost. If it was accepted, it cost "
+        f"{plain(price)} credits (${usd(price)}). Look in the account's history. To submit again "
+        "regardless, set on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'."
     )
 
 
@@ -140,23 +138,14 @@ def _guard(ledger: Ledger, request: ImageRequest, rules: Rules) -> None:
     if rules.max_credits is not None and after > rules.max_credits:
         raise CreditLimitError(
             f"Submitting would bring this task to {plain(after)} credits since its last clear; max_credits "
-            "is "
-            f"{plain(rules.max_credits)}. Nothing was submitted. Raise max_credits, or find out why it pays "
-            "again."
+            f"is {plain(rules.max_credits)}. Nothing was submitted. Raise max_credits, or find out why it "
+            "pays again."
         )
     if rules.balance is not None:
         balance = rules.balance()
         if balance < request.credits:
             raise InsufficientCreditsError(
                 f"The balance is {plain(balance)} credits, the generation costs {plain(request.credits)}. "
-                "Nothing "
-                f"was submitted. {InsufficientCreditsError.remedy}",
+                f"Nothing was submitted. {InsufficientCreditsError.remedy}",
                 code="insufficient_credits",
             )
-
-
-def generation_id_of(record: Record) -> str:
-    """The id of a generation that was paid for."""
-    if record.generation_id is None:
-        raise LedgerError("The ledger has no generation id for what this task waits for.")
-    return record.generation_id

@@ -263,7 +263,7 @@ def _session_of(pid: int) -> int | None:
 def _mark_of(process: psutil.Process) -> str | None:
     # Other people's processes refuse, and those that are half gone fail.
     with contextlib.suppress(psutil.Error, OSError):
-        return process.environ().get(_MARK)  # type: ignore[no-any-return]
+        return process.environ().get(_MARK)
     return None
 
 

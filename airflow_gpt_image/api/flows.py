@@ -147,8 +147,7 @@ def wait(
         if now >= deadline:
             raise GenerationTimeoutError(
                 f"Generation {generation_id} was not finished by {_utc(deadline)}: {seen}. It is paid for "
-                "and goes on; "
-                "waiting for the same id again costs nothing.",
+                "and goes on; waiting for the same id again costs nothing.",
                 generation_id=generation_id,
             )
         yield Sleep(min(pause, deadline - now))
@@ -239,8 +238,7 @@ def _arrived(url: str, reply: FileAnswer) -> Downloaded:
         # File hosts of signed addresses say 403 for one whose time is over.
         raise ImageExpiredError(
             f"The image at {bare(url)} isn't there (any more): HTTP {reply.status}. Result addresses do not "
-            "live "
-            "for ever; set a destination so that images are stored when they are made.",
+            "live for ever; set a destination so that images are stored when they are made.",
             status=reply.status,
         )
     if reply.status != 200:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_gpt_image.api.client import GptImageClient
-    from airflow_gpt_image.api.models import Generation, ImageRequest
-    from airflow_gpt_image.ledger import Ledger, Record, Waiting
+    from airflow_gpt_image.api.models import ImageRequest
     from airflow_gpt_image.paying import OnClear, OnUnknownSubmit, Rules
+    from airflow_gpt_image.walk import Walk
 
 _REQUEST_FIELDS: Final = (
     "prompt",
@@ -118,53 +117,33 @@ class GptImageGenerateOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find out what was already paid for, pay for what wasn't, then wait."""
-        from airflow_gpt_image import paying
-        from airflow_gpt_image.hooks.gpt_image import GptImageHook
-        from airflow_gpt_image.ledger import Waiting, fingerprint
-        from airflow_gpt_image.storage import check_destination
-
         request = self._request()
-        if self.destination is not None:
-            check_destination(self.destination)
-        ledger = self._ledger(context)
-        with GptImageHook(self.gpt_image_conn_id).get_conn() as client:
-            identity = fingerprint(request, conn_id=self.gpt_image_conn_id, host=client.settings.host)
-            record, reused = paying.pay_once(
-                ledger, identity, request, client.submit, self._rules(client), self.log
+        with self._client() as client:
+            walk = self._walk(client, context)
+            stored = walk.pay(
+                request, self._rules(client), conn_id=self.gpt_image_conn_id, timeout=self.timeout
             )
-            if record.state == "stored" and record.result is not None:
-                return self._returned(ledger, record.result, reused=True)
-            waiting = Waiting(fingerprint=identity, deadline=time.time() + self.timeout, reused=reused)
-            ledger.wait(waiting)
+            if stored is not None:
+                return stored
             if not self.wait_for_completion:
-                return self._not_waited_for(ledger, waiting, record)
-            self.log.info(
-                "Waiting for generation %s until %s. Whatever happens to this task, the generation goes on, "
-                "and the "
-                "next try picks it up.",
-                record.generation_id,
-                datetime.fromtimestamp(waiting.deadline, UTC).isoformat(timespec="seconds"),
-            )
+                return walk.submitted()
             if self.deferrable:
-                self._defer(waiting, record)
-            return self._settle(ledger, client, waiting, record, self._last_look(client, waiting, record))
+                self._defer(walk)
+            return walk.settle(walk.wait(self.poll_interval))
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
-        from airflow_gpt_image.hooks.gpt_image import GptImageHook
-        from airflow_gpt_image.paying import generation_id_of
+        from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
-        self._log_event(event)
-        ledger = self._ledger(context)
-        waiting, record = ledger.waiting()
-        with GptImageHook(self.gpt_image_conn_id).get_conn() as client:
-            generation = client.get(generation_id_of(record))
-            if not generation.finished and time.time() < waiting.deadline:
+        told = WaitedEvent.read(event)
+        self.log.info("Woken: %s", told or "by something that isn't the trigger's event")
+        with self._client() as client:
+            walk = self._walk(client, context)
+            generation = walk.look()
+            if not generation.finished and time.time() < walk.deadline:
                 self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)
-                self._defer(waiting, record)
-            if not generation.finished:
-                generation = self._last_look(client, waiting, record)
-            return self._settle(ledger, client, waiting, record, generation)
+                self._defer(walk)
+            return walk.settle(generation if generation.finished else walk.wait(self.poll_interval))
 
     def on_kill(self) -> None:
         """Nothing can be cancelled remotely: the API has no call for it. What is paid for stays on record."""
@@ -175,18 +154,24 @@ class GptImageGenerateOperator(BaseOperator):
 
         return ImageRequest(**_rendered({name: getattr(self, name) for name in _REQUEST_FIELDS}))
 
-    def _ledger(self, context: Context) -> Ledger:
+    def _client(self) -> GptImageClient:
+        from airflow_gpt_image.hooks.gpt_image import GptImageHook
+
+        return GptImageHook(self.gpt_image_conn_id).get_conn()
+
+    def _walk(self, client: GptImageClient, context: Context) -> Walk:
         from airflow.sdk.configuration import conf
 
         from airflow_gpt_image.ledger import Ledger
+        from airflow_gpt_image.walk import Walk
 
         if conf.getboolean("state_store", "clear_on_success", fallback=False):
             self.log.warning(
-                "[state_store] clear_on_success is on: a task that succeeded forgets what it paid for, and "
-                "pays again "
-                "when it is cleared."
+                "[state_store] clear_on_success is on: a task that succeeded forgets what it paid for, "
+                "and pays again when it is cleared."
             )
-        return Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
+        ledger = Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
+        return Walk(client, ledger, destination=self.destination, log=self.log)
 
     def _rules(self, client: GptImageClient) -> Rules:
         from airflow_gpt_image.paying import Rules
@@ -198,95 +183,18 @@ class GptImageGenerateOperator(BaseOperator):
             balance=client.credits if self.check_balance else None,
         )
 
-    def _defer(self, waiting: Waiting, record: Record) -> NoReturn:
-        from airflow_gpt_image.paying import generation_id_of
+    def _defer(self, walk: Walk) -> NoReturn:
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 
         self.defer(
             **GptImageTrigger.deferral(
-                generation_id_of(record),
+                walk.generation_id,
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
-                deadline=waiting.deadline,
+                deadline=walk.deadline,
                 now=time.time(),
             )
         )
-
-    def _last_look(self, client: GptImageClient, waiting: Waiting, record: Record) -> Generation:
-        """Wait here for what is left of the time, holding the worker's slot; at the deadline, look once."""
-        from airflow_gpt_image.paying import generation_id_of
-
-        return client.wait_until(
-            generation_id_of(record), poll_interval=self.poll_interval, deadline=waiting.deadline
-        )
-
-    def _settle(
-        self,
-        ledger: Ledger,
-        client: GptImageClient,
-        waiting: Waiting,
-        record: Record,
-        generation: Generation,
-    ) -> dict[str, Any]:
-        """Store what a finished generation made, and put on record how it ended."""
-        from airflow_gpt_image import results, storage
-        from airflow_gpt_image.api import flows
-        from airflow_gpt_image.api.errors import GenerationFailedError
-
-        identity = waiting.fingerprint
-        try:
-            flows.succeeded(generation)
-        except GenerationFailedError as error:
-            ledger.failed(identity, error.message, now=datetime.now(UTC))
-            self._log_spent(ledger, reused=waiting.reused)
-            raise
-        images, warnings = storage.land(client, generation, self.destination, record.request.sizes)
-        for warning in warnings:
-            self.log.warning(warning)
-        for image in images:
-            self.log.info("Image: %s", image.path or image.url)
-        result = results.of_generation(generation, images) | results.of_request(record.request, identity)
-        ledger.stored(identity, result, now=datetime.now(UTC))
-        return self._returned(ledger, result, reused=waiting.reused)
-
-    def _not_waited_for(self, ledger: Ledger, waiting: Waiting, record: Record) -> dict[str, Any]:
-        from airflow_gpt_image import results
-        from airflow_gpt_image.api.models import Generation
-        from airflow_gpt_image.paying import generation_id_of
-
-        submitted = Generation(id=generation_id_of(record), status="submitted")
-        result = results.of_generation(submitted, []) | results.of_request(
-            record.request, waiting.fingerprint
-        )
-        return self._returned(ledger, result, reused=waiting.reused)
-
-    def _returned(self, ledger: Ledger, result: dict[str, Any], *, reused: bool) -> dict[str, Any]:
-        from airflow_gpt_image import results
-
-        self._log_spent(ledger, reused=reused)
-        return result | results.of_try(reused=reused, spent=ledger.spent)
-
-    def _log_spent(self, ledger: Ledger, *, reused: bool) -> None:
-        from airflow_gpt_image.api.pricing import plain, usd
-
-        spent = ledger.spent
-        self.log.info(
-            "Spent since the last clear: %s credits ($%s): %s charged, %s refunded. This try %s.",
-            plain(spent.net),
-            usd(spent.net),
-            plain(spent.charged),
-            plain(spent.refunded),
-            "paid nothing" if reused else "submitted",
-        )
-
-    def _log_event(self, event: Any) -> None:
-        from airflow_gpt_image.triggers.gpt_image import WaitedEvent
-
-        told = WaitedEvent.read(event)
-        if told is None:
-            self.log.warning("Woken by something that isn't the trigger's event; asking the API.")
-        else:
-            self.log.info("Woken: %s. %s", told.reason, told.message or "")
 
     def _check_while_parsing(self) -> None:
         """Refuse what is wrong whatever the templates render to.

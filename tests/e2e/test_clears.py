@@ -73,7 +73,7 @@ def test_a_task_marked_failed_while_it_waits_keeps_its_id_on_record_and_is_picke
     [charge] = house.charges(prompt)
     ledger = json.dumps(house.airflow.task_state_store("deferred_fail", run_id, "image"))
     assert charge["task_id"] in ledger
-    assert "the next try picks it up" in house.log("deferred_fail", run_id)
+    assert "stays on record" in house.log("deferred_fail", run_id)
     house.airflow.clear("deferred_fail", run_id, ["image"])
     assert house.finish("deferred_fail", run_id) == "success"
     assert len(house.charges(prompt)) == 1

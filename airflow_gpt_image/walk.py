@@ -1,0 +1,148 @@
+"""How one image walks through a task:
+
+pay, wait, settle. Who waits, worker or triggerer, the operator decides.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_gpt_image import results, storage
+from airflow_gpt_image.api import flows
+from airflow_gpt_image.api.client import GptImageClient
+from airflow_gpt_image.api.errors import GenerationFailedError, GenerationNotFoundError
+from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.ledger import Ledger, LedgerError, Waiting, fingerprint
+from airflow_gpt_image.paying import Log, Rules, pay_once
+
+
+class Walk:
+    """
+    One try's walk, or the part of it after a deferral: both find in the ledger where they are.
+
+    :param client: of the operator's connection.
+    :param ledger: of the task instance.
+    :param destination: where the images shall land; None: nowhere.
+    """
+
+    def __init__(self, client: GptImageClient, ledger: Ledger, *, destination: str | None, log: Log) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._destination = destination
+        self._log = log
+
+    def pay(
+        self, request: ImageRequest, rules: Rules, *, conn_id: str, timeout: float
+    ) -> dict[str, Any] | None:
+        """
+        Pay for what isn't paid for; the result if it is stored already, None if there is something to wait
+        for.
+
+        :param timeout: seconds from now that may be waited.
+        :raises GptImageError: as :func:`airflow_gpt_image.paying.pay_once`.
+        """
+        if self._destination is not None:
+            storage.check_destination(self._destination)
+        identity = fingerprint(request, conn_id=conn_id, host=self._client.settings.host)
+        record, reused = pay_once(self._ledger, identity, request, self._client.submit, rules, self._log)
+        if record.result is not None:
+            return self._returned(record.result, reused=True)
+        self._ledger.wait(Waiting(fingerprint=identity, deadline=time.time() + timeout, reused=reused))
+        self._log.info(
+            "Generation %s may take until %s. Whatever happens to this task, it goes on and stays on "
+            "record: the next try picks it up.",
+            record.generation_id,
+            datetime.fromtimestamp(self.deadline, UTC).isoformat(timespec="seconds"),
+        )
+        return None
+
+    @property
+    def deadline(self) -> float:
+        """When the wait ends, in seconds since 1970."""
+        return self._ledger.waiting()[0].deadline
+
+    @property
+    def generation_id(self) -> str:
+        """What is waited for."""
+        generation_id = self._ledger.waiting()[1].generation_id
+        if generation_id is None:
+            raise LedgerError("The ledger has no generation id for what this task waits for.")
+        return generation_id
+
+    def look(self) -> Generation:
+        """The generation as it is now."""
+        try:
+            return self._client.get(self.generation_id)
+        except GenerationNotFoundError as error:
+            raise self._forgotten(error) from None
+
+    def wait(self, poll_interval: float) -> Generation:
+        """The finished generation, waited for on this worker; at the deadline it looks for the last time."""
+        try:
+            return self._client.wait_until(
+                self.generation_id, poll_interval=poll_interval, deadline=self.deadline
+            )
+        except GenerationNotFoundError as error:
+            raise self._forgotten(error) from None
+
+    def settle(self, generation: Generation) -> dict[str, Any]:
+        """
+        Store what a finished generation made, put on record how it ended, and return the result.
+
+        :raises GenerationFailedError: when it failed and was refunded.
+        :raises DownloadError: when an image didn't land; nothing is lost, and landing again costs nothing.
+        """
+        waiting, record = self._ledger.waiting()
+        try:
+            flows.succeeded(generation)
+        except GenerationFailedError as error:
+            self._ledger.failed(waiting.fingerprint, error.message, now=datetime.now(UTC))
+            self._log_spent(reused=waiting.reused)
+            raise
+        images, warnings = storage.land(self._client, generation, self._destination, record.request.sizes)
+        for warning in warnings:
+            self._log.warning("%s", warning)
+        for image in images:
+            self._log.info("Image: %s", image.path or image.url)
+        made = results.of_generation(generation, images)
+        result = made | results.of_request(record.request, waiting.fingerprint)
+        self._ledger.stored(waiting.fingerprint, result, now=datetime.now(UTC))
+        return self._returned(result, reused=waiting.reused)
+
+    def submitted(self) -> dict[str, Any]:
+        """The result as far as it is known while nobody waits."""
+        waiting, record = self._ledger.waiting()
+        made = results.of_generation(Generation(id=self.generation_id, status="submitted"), [])
+        return self._returned(
+            made | results.of_request(record.request, waiting.fingerprint), reused=waiting.reused
+        )
+
+    def _returned(self, result: dict[str, Any], *, reused: bool) -> dict[str, Any]:
+        self._log_spent(reused=reused)
+        return result | results.of_try(reused=reused, spent=self._ledger.spent)
+
+    def _log_spent(self, *, reused: bool) -> None:
+        spent = self._ledger.spent
+        self._log.info(
+            "Spent since the last clear: %s credits ($%s): %s charged, %s refunded. This try %s.",
+            plain(spent.net),
+            usd(spent.net),
+            plain(spent.charged),
+            plain(spent.refunded),
+            "paid nothing" if reused else "submitted",
+        )
+
+    def _forgotten(self, error: GenerationNotFoundError) -> GenerationNotFoundError:
+        _, record = self._ledger.waiting()
+        return GenerationNotFoundError(
+            f"{error.message} It was submitted at {record.submitted_at:%Y-%m-%d %H:%M:%S} UTC and is on "
+            "record as paid for. To pay for a new one, clear the task with on_clear='regenerate'.",
+            status=error.status,
+            code=error.code,
+            type=error.type,
+            generation_id=record.generation_id,
+            request_id=error.request_id,
+        )
