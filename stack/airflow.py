@@ -151,7 +151,8 @@ class ScratchAirflow(AirflowRestApi):
             self._postgres.start(timeout=deadline - time.monotonic())
             database_url = self._postgres.url
         else:
-            database_url = f"sqlite:///{self.home / 'airflow.db'}"
+            # Four components and all tasks write: one waits for the other, and doesn't fail after 5 s.
+            database_url = f"sqlite:///{self.home / 'airflow.db'}?timeout=60"
         common = airflow_environment(
             self.home,
             dags_folder=self.dags_folder,

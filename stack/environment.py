@@ -74,11 +74,13 @@ def airflow_environment(
             "trigger_log_server_port": str(trigger_log_port),
             "worker_log_server_port": str(worker_log_port),
         },
-        # A lost worker is noticed in 35 s instead of more than five minutes. Workers report every 5 s.
+        # A lost worker is noticed in 35 s instead of more than five minutes.
         "scheduler": {
             "task_instance_heartbeat_timeout": "30",
             "task_instance_heartbeat_timeout_detection_interval": "5",
         },
+        # Also how long a supervisor may take to notice that its task has deferred.
+        "workers": {"min_heartbeat_interval": "1"},
     }
     settings = {
         f"AIRFLOW__{section}__{option}".upper(): value

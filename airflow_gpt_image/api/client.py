@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, TypedDict, TypeVar, Unpack
 
@@ -40,9 +41,11 @@ _NEVER_SENT: Final = (
     httpx.PoolTimeout,
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,
-    httpx.InvalidURL,
 )
+
+# ValueError: an address or a header that httpx, idna or the socket module can't encode. It says nothing of
+# whether the request was sent, so it counts as sent.
+_FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError)
 
 _STALLED: Final = "the answer took too long as a whole"
 _OVERSIZED: Final = "the answer is larger than any of the API's"
@@ -83,7 +86,13 @@ def _options(settings: ClientSettings) -> dict[str, Any]:
         # the key.
         "trust_env": not settings.on_this_machine,
         "follow_redirects": False,
-        "headers": {"user-agent": f"airflow-provider-gpt-image/{__version__}"},
+        # A cookie could carry to the file host what the API was told, and a junk one fails every later call.
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        # Uncompressed, so that a few bytes can't become a gigabyte: sizes are counted as they arrive.
+        "headers": {
+            "user-agent": f"airflow-provider-gpt-image/{__version__}",
+            "accept-encoding": "identity",
+        },
     }
 
 
@@ -108,7 +117,7 @@ def _request(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
 
 
 def _no_answer(error: Exception, settings: ClientSettings, at: float) -> NoAnswer:
-    text = str(error).replace(settings.api_key, "***") or "no details"
+    text = protocol.one_line(str(error).replace(settings.api_key, "***")) or "no details"
     return NoAnswer(sent=not isinstance(error, _NEVER_SENT), reason=f"{type(error).__name__}: {text}", at=at)
 
 
@@ -119,11 +128,15 @@ class _Body:
     """
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._until = time.monotonic() + settings.read_timeout
+        self._seconds = settings.read_timeout
+        self._until: float | None = None
         self.bytes = bytearray()
 
     def add(self, chunk: bytes) -> None:
         self.bytes += chunk
+        # From the first byte of the body on: however long the API took to answer, its answer is read.
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
         if len(self.bytes) > protocol.MAX_ANSWER_BYTES:
             raise httpx.ReadError(_OVERSIZED)
         if time.monotonic() > self._until:
@@ -132,7 +145,7 @@ class _Body:
     def answer(self, response: httpx.Response, settings: ClientSettings) -> Answer:
         return protocol.answer(
             status=response.status_code,
-            headers=_lower(response.headers),
+            headers=_lower(response),
             body=bytes(self.bytes),
             at=time.time(),
             api_key=settings.api_key,
@@ -159,14 +172,49 @@ class _File:
     def answer(self, response: httpx.Response) -> FileAnswer:
         return FileAnswer(
             status=response.status_code,
-            headers=_lower(response.headers),
+            headers=_lower(response),
             received=self.received,
             at=time.time(),
         )
 
 
-def _lower(headers: httpx.Headers) -> Mapping[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+def _lower(response: httpx.Response) -> Mapping[str, str]:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if "location" in response.extensions:
+        headers["location"] = response.extensions["location"]
+    return headers
+
+
+def _keep_location(response: httpx.Response) -> None:
+    """Put a redirect's target where httpx doesn't see it.
+
+    It prepares the next request even when told not to follow, and fails over a junk address: after our POST
+    was answered, as if it had never been sent.
+    """
+    location = response.headers.pop("location", None)
+    if location is not None:
+        response.extensions["location"] = location
+
+
+async def _akeep_location(response: httpx.Response) -> None:
+    _keep_location(response)
+
+
+def _uncompressed(response: httpx.Response) -> httpx.Response:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise httpx.DecodingError("the answer is compressed, which was not asked for")
+    return response
+
+
+def _built(make: Callable[[], T]) -> T:
+    """Make an httpx client; what it can fail over is a proxy that only the environment knows."""
+    try:
+        return make()
+    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        raise InvalidSettingsError(
+            f"The environment's proxy can't be used ({type(error).__name__}). Mend HTTPS_PROXY or ALL_PROXY "
+            "(socks needs: pip install 'httpx[socks]'), or set the connection's proxy."
+        ) from None
 
 
 class GptImageClient:
@@ -190,7 +238,10 @@ class GptImageClient:
     ) -> None:
         self.settings = _settings(settings, api_key, options)
         self._retrying = retrying
-        self._http = httpx.Client(transport=transport, **_options(self.settings))
+        hooks = {"response": [_keep_location]}
+        self._http = _built(
+            lambda: httpx.Client(transport=transport, event_hooks=hooks, **_options(self.settings))
+        )
 
     def submit(self, request: ImageRequest) -> str:
         """Submit a request, which costs money; the generation id.
@@ -271,9 +322,9 @@ class GptImageClient:
         body = _Body(self.settings)
         try:
             with self._http.stream(**_request(self.settings, step.call)) as response:
-                for chunk in response.iter_bytes():
+                for chunk in _uncompressed(response).iter_raw():
                     body.add(chunk)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except _FAILURES as error:
             return _no_answer(error, self.settings, time.time())
         return body.answer(response, self.settings)
 
@@ -281,10 +332,11 @@ class GptImageClient:
         file = _File(step, self.settings)
         try:
             with self._http.stream("GET", step.url) as response:
-                if response.status_code == 200:
-                    for chunk in response.iter_bytes():
-                        file.add(chunk)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+                if response.status_code != 200:
+                    return file.answer(response)
+                for chunk in _uncompressed(response).iter_raw():
+                    file.add(chunk)
+        except _FAILURES as error:
             return _no_answer(error, self.settings, time.time())
         return file.answer(response)
 
@@ -314,7 +366,10 @@ class AsyncGptImageClient:
         self.settings = _settings(settings, api_key, options)
         self._retrying = retrying
         self._gate = asyncio.Semaphore(at_once)
-        self._http = httpx.AsyncClient(transport=transport, **_options(self.settings))
+        hooks = {"response": [_akeep_location]}
+        self._http = _built(
+            lambda: httpx.AsyncClient(transport=transport, event_hooks=hooks, **_options(self.settings))
+        )
 
     async def submit(self, request: ImageRequest) -> str:
         """As :meth:`GptImageClient.submit`."""
@@ -385,9 +440,9 @@ class AsyncGptImageClient:
             body = _Body(self.settings)
             try:
                 async with self._http.stream(**_request(self.settings, step.call)) as response:
-                    async for chunk in response.aiter_bytes():
+                    async for chunk in _uncompressed(response).aiter_raw():
                         body.add(chunk)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except _FAILURES as error:
                 return _no_answer(error, self.settings, time.time())
             return body.answer(response, self.settings)
 
@@ -395,10 +450,11 @@ class AsyncGptImageClient:
         file = _File(step, self.settings)
         try:
             async with self._http.stream("GET", step.url) as response:
-                if response.status_code == 200:
-                    async for chunk in response.aiter_bytes():
-                        file.add(chunk)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+                if response.status_code != 200:
+                    return file.answer(response)
+                async for chunk in _uncompressed(response).aiter_raw():
+                    file.add(chunk)
+        except _FAILURES as error:
             return _no_answer(error, self.settings, time.time())
         return file.answer(response)
 

@@ -190,7 +190,7 @@ class GenerationFailedError(GptImageError):
 
     def __init__(self, message: str, **fields: Any) -> None:
         super().__init__(message, **fields)
-        self.row = error_class(code=self.code)
+        self.row = error_class(code=self.code, type=self.type)
         self.retryable = self.row.retryable  # type: ignore[misc]  # the one class whose meaning is its code's
 
 

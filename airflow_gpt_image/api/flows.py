@@ -7,10 +7,13 @@ clock, so a test can drive it through an hour in a millisecond.
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -23,6 +26,7 @@ from airflow_gpt_image.api.errors import (
     GptImageError,
     ImageExpiredError,
     ImageRefusedError,
+    InvalidRequestError,
     UnreadableAnswerError,
 )
 from airflow_gpt_image.api.models import Generation, ImageRequest, check_url, shown
@@ -123,6 +127,7 @@ def wait(
     :raises GptImageError: at once, when looking again can't help.
     """
     call = protocol.reading(generation_id)
+    _check_interval(poll_interval)
     failures = 0
     now = started = yield Sleep(0)
     while True:
@@ -157,12 +162,21 @@ def generate(
     request: ImageRequest, *, poll_interval: float, timeout: float, retrying: Retrying
 ) -> Flow[Generation]:
     """Submit, wait at most ``timeout`` seconds, and return the generation, completed and with images."""
+    _check_interval(poll_interval)
     generation_id = yield from submit(request, retrying)
     now = yield Sleep(0)
     generation = yield from wait(
         generation_id, poll_interval=poll_interval, deadline=now + timeout, retrying=retrying
     )
     return succeeded(generation)
+
+
+def _check_interval(seconds: float) -> None:
+    # Before anything is paid for; zero would ask as fast as the machine can.
+    if not 0 < seconds < math.inf:
+        raise InvalidRequestError(
+            f"poll_interval={seconds!r} must be a number of seconds above 0; for example 5."
+        )
 
 
 def succeeded(generation: Generation) -> Generation:
@@ -174,14 +188,13 @@ def succeeded(generation: Generation) -> Generation:
     if generation.status == "failed":
         failure = generation.error
         message = protocol.one_line(failure.message) or "The API gave no reason."
-        raised = GenerationFailedError(
-            f"Generation {generation.id} failed: {message} ({failure.code or 'without a code'}). It was "
-            "refunded.",
-            code=failure.code,
-            type=failure.type,
+        code = protocol.one_line(failure.code)
+        raise GenerationFailedError(
+            f"Generation {generation.id} failed: {message} ({code or 'without a code'}). It was refunded.",
+            code=code,
+            type=protocol.one_line(failure.type),
             generation_id=generation.id,
         )
-        raise raised
     if not generation.urls:
         raise UnreadableAnswerError(
             f"Generation {generation.id} is {generation.status!r} but names no image.",
@@ -229,7 +242,12 @@ def _followed(url: str, into: BinaryIO, settings: ClientSettings) -> Flow[Downlo
             raise DownloadError(f"The image at {bare(url)} did not arrive: {reply.reason}.")
         if reply.status not in (301, 302, 303, 307, 308):
             return _arrived(url, reply)
-        url = urljoin(url, reply.headers.get("location", ""))
+        try:
+            url = urljoin(url, reply.headers.get("location", ""))
+        except ValueError:
+            raise ImageRefusedError(
+                f"The image at {bare(url)} is behind a redirect to something that is no address."
+            ) from None
     raise ImageRefusedError(f"The image at {bare(url)} is behind more than {_MOST_REDIRECTS} redirects.")
 
 
@@ -251,25 +269,36 @@ def _arrived(url: str, reply: FileAnswer) -> Downloaded:
 
 
 def check_image_url(url: str, settings: ClientSettings) -> None:
-    """Whether an image may be fetched from there.
+    """Whether an image may be fetched from there, by the address alone; no name is resolved.
 
-    Only https; plain http from a host the connection lists, or from this machine when the API itself is on
-    it.
+    Only https and no host that is local or numeric, except for hosts that the connection lists, and for this
+    machine when the API itself is on it.
 
     :raises ImageRefusedError: when it may not.
     """
     try:
-        parts = urlsplit(check_url(url))
+        check_url(url, bare)
+        parts = urlsplit(url)
+        # As a resolver will see it: full-width digits and dots become plain ones.
+        host = unicodedata.normalize("NFKC", parts.hostname or "").lower().rstrip(".")
     except ValueError as error:
         raise ImageRefusedError(f"An image's address is not taken: {error}") from None
-    host = (parts.hostname or "").lower()
     if host in settings.image_hosts or (settings.on_this_machine and is_loopback(host)):
         return
-    if parts.scheme.lower() != "https" or is_loopback(host):
+    if parts.scheme.lower() != "https" or not _public(host):
         raise ImageRefusedError(
             f"The image at {bare(url)} is not fetched: images come over https from public hosts. "
             f"If {host!r} is meant, list it in the connection's image_hosts."
         )
+
+
+def _public(host: str) -> bool:
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        # Resolvers also take 127.1, 2130706433 and 0x7f.1 for addresses; no public name ends so.
+        last = host.rpartition(".")[2]
+        return not (last[:1].isdigit() or last == "localhost")
 
 
 def bare(url: str) -> str:

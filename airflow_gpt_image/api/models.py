@@ -8,6 +8,7 @@ something does.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Self
@@ -41,27 +42,31 @@ _MAX_URL_CHARACTERS: Final = 8_192
 
 def shown(value: object, limit: int = 80) -> str:
     """A value as an error message shows it: its repr, cut so that a whole prompt doesn't land in a log."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with thousands of digits
+        text = f"a {type(value).__name__} too long to be shown"
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 
-def check_url(url: str) -> str:
-    """An absolute http(s) address without white space or a password;
+def check_url(url: str, show: Callable[[str], str] = shown) -> str:
+    """Refuse what is no absolute http(s) address, or has white space or a password in it.
 
-    raises ValueError saying what is wrong.
+    :param show: how the address stands in the message.
+    :raises ValueError: saying what is wrong.
     """
     if len(url) > _MAX_URL_CHARACTERS:
-        raise ValueError(f"{shown(url)} is too long; at most {_MAX_URL_CHARACTERS:,} characters.")
+        raise ValueError(f"{show(url)} is too long; at most {_MAX_URL_CHARACTERS:,} characters.")
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise ValueError(f"{shown(url)} contains white space or a control character; percent-encode it.")
+        raise ValueError(f"{show(url)} contains white space or a control character; percent-encode it.")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"{shown(url)} can't be read as an address: {error}.") from None
+    except ValueError:
+        raise ValueError(f"{show(url)} can't be read as an address.") from None
     if parts.scheme.lower() not in ("http", "https") or not host:
         raise ValueError(
-            f"{shown(url)} is not an absolute http or https address; give one like https://host/path."
+            f"{show(url)} is not an absolute http or https address; give one like https://host/path."
         )
     if parts.username is not None:
         # The address goes to the API and into records: a password in it would go along.
@@ -227,6 +232,8 @@ def _invalid(problems: list[Problem]) -> InvalidRequestError:
 
 def _moment(value: object) -> datetime | None:
     # Seconds since 1970. Informative only, so a value that makes no sense is no reason to lose a paid image.
+    if isinstance(value, datetime):
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -275,7 +282,7 @@ class GenerationOutput(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    urls: tuple[StrictStr, ...] = ()
+    urls: Annotated[tuple[StrictStr, ...], BeforeValidator(lambda urls: urls or ())] = ()
     metadata: Annotated[dict[str, Any], BeforeValidator(_table)] = {}
 
 
@@ -298,8 +305,8 @@ class Generation(BaseModel):
 
     @field_validator("output", "error", mode="before")
     @classmethod
-    def _absent_is_empty(cls, value: object) -> object:
-        return {} if value is None else value
+    def _none_is_empty(cls, value: object) -> object:
+        return value if isinstance(value, (dict, BaseModel)) else {}
 
     @property
     def finished(self) -> bool:

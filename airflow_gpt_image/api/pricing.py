@@ -24,5 +24,4 @@ def usd(credits: Decimal) -> Decimal:
 
 def plain(amount: Decimal) -> Decimal:
     """The same amount without trailing zeros and without an exponent, as people write it: 94, not 9.4E+1."""
-    shortest = amount.normalize()
-    return shortest.quantize(Decimal(1)) if shortest == shortest.to_integral_value() else shortest
+    return Decimal(format(amount.normalize(), "f"))

@@ -13,9 +13,10 @@ Rules:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from pydantic import ValidationError
 from airflow_gpt_image.api.errors import (
     ConnectionFailedError,
     GptImageError,
+    InvalidRequestError,
     SubmissionUnknownError,
     UnreadableAnswerError,
     error_class,
@@ -74,16 +76,18 @@ Reply = Answer | NoAnswer
 
 def answer(*, status: int, headers: Mapping[str, str], body: bytes, at: float, api_key: str) -> Answer:
     """Make an Answer of what came over the wire; ``headers`` in lower case."""
-    text = body.decode("utf-8", errors="replace")
+    text = body.decode("utf-8-sig", errors="replace")
     try:
-        document = json.loads(text)
+        found = _concealed(json.loads(text), api_key)
+        # Out of what was read, for in the text itself the key may stand escaped.
+        excerpt = json.dumps(found)[:200]
     except (ValueError, RecursionError):
-        document = None
+        found, excerpt = None, _concealed(text, api_key)[:200]
     return Answer(
         status=status,
         headers=_concealed(dict(headers), api_key),
-        document=_concealed(document, api_key) if isinstance(document, dict) else None,
-        excerpt=_concealed(text, api_key)[:200],
+        document=found if isinstance(found, dict) else None,
+        excerpt=excerpt,
         at=at,
     )
 
@@ -113,9 +117,12 @@ def submission(request: ImageRequest) -> Call:
 def reading(generation_id: str) -> Call:
     """The call that reads a generation.
 
-    :raises ValueError: when the id can't be one; it becomes a part of the path.
+    :raises InvalidRequestError: when the id can't be one; it becomes a part of the path.
     """
-    return Call("GET", f"/v1/tasks/{check_generation_id(generation_id)}")
+    try:
+        return Call("GET", f"/v1/tasks/{check_generation_id(generation_id)}")
+    except ValueError as error:
+        raise InvalidRequestError(f"generation_id: {error}", code="invalid_request") from None
 
 
 BALANCE: Final = Call("GET", "/v1/credits")
@@ -189,6 +196,10 @@ def read_generation(reply: Reply, generation_id: str) -> Generation:
     return generation
 
 
+# No account has a billion; and what Decimal would take besides ("1_0", "NaN", full-width digits) is no
+# amount.
+_AMOUNT: Final = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,18})?")
+
 _BALANCE_NAMES: Final = (
     "credits",
     "balance",
@@ -217,15 +228,10 @@ def read_balance(reply: Reply) -> Decimal:
             found = next(
                 (found[name] for name in ("data", *_BALANCE_NAMES) if found.get(name) is not None), None
             )
-    try:
-        if isinstance(found, bool) or not isinstance(found, (int, float, str)):
-            raise InvalidOperation
-        balance = Decimal(str(found).strip())
-        if not balance.is_finite():
-            raise InvalidOperation
-    except InvalidOperation:
+    amount = _AMOUNT.fullmatch(str(found).strip())
+    if amount is None:
         _unreadable(reply, "it holds no amount of credits (the API document does not say what it looks like)")
-    return balance
+    return Decimal(amount[0])
 
 
 def _answered(reply: Reply, generation_id: str | None = None) -> Answer:
@@ -242,12 +248,16 @@ def _raise_for_error(reply: Answer, generation_id: str | None = None) -> None:
     error = document.get("error")
     if isinstance(error, dict):
         code, kind, message = (one_line(error.get(name)) for name in ("code", "type", "message"))
-        if code or kind or message:
+        # In a server error only the API's own words count: gateways have such objects too, with a number for
+        # a code.
+        if code or kind or (message and reply.status < 500):
             _raise(reply, code, kind, reply.status, message, generation_id)
     envelope = document.get("code")
-    if isinstance(envelope, int) and envelope != 200:
+    if isinstance(envelope, int) and 400 <= envelope < 600:
         status = reply.status if reply.status >= 400 else envelope
         _raise(reply, None, None, status, one_line(document.get("msg")), generation_id)
+    if isinstance(envelope, int) and (isinstance(envelope, bool) or envelope != 200):
+        _unreadable(reply, "its code is neither 200 nor an error's", generation_id)
     if not 200 <= reply.status < 300:
         _unreadable(reply, "it is not one of the API's", generation_id)
 
@@ -291,8 +301,12 @@ def _unreadable(reply: Answer, what: str, generation_id: str | None = None) -> N
 
 
 def one_line(value: object) -> str | None:
-    """A text of the answer, short enough for a log line and on one line of it."""
+    """A text of the answer as a log takes it:
+
+    one short line without control characters; None for anything else.
+    """
     if not isinstance(value, str) or not value.strip():
         return None
-    line = " ".join(value.split())
+    words = " ".join(value.split())
+    line = "".join(character if character.isprintable() else "�" for character in words)
     return line if len(line) <= _MAX_MESSAGE_CHARACTERS else f"{line[:_MAX_MESSAGE_CHARACTERS]}…"

@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -32,10 +33,12 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     if _SECONDS.fullmatch(value):
         return min(float(value), _LONGEST_RETRY_AFTER)
     try:
-        moment = parsedate_to_datetime(value).timestamp()
+        date = parsedate_to_datetime(value)
+        # HTTP dates are UTC; in the old form that doesn't say so, too.
+        moment = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return min(max(0.0, moment.timestamp() - now), _LONGEST_RETRY_AFTER)
     except (ValueError, OverflowError, OSError):
         return None
-    return min(max(0.0, moment - now), _LONGEST_RETRY_AFTER)
 
 
 @dataclass(frozen=True)

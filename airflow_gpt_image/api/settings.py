@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import httpx
+
 from airflow_gpt_image.api.errors import InvalidApiKeyError, InvalidSettingsError
 from airflow_gpt_image.api.models import check_url, shown
 
@@ -18,7 +19,7 @@ DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
 DEFAULT_MAX_IMAGE_BYTES: Final = 128 * 1024 * 1024
 
 _KEY = re.compile(r"sk-[!-~]{1,509}")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252})")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,252})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,12 @@ class ClientSettings:
         _proxy(self.proxy)
         _flag("allow_http", self.allow_http)
         _verify(self.verify)
+        if isinstance(self.image_hosts, str) or not isinstance(self.image_hosts, (tuple, list)):
+            raise _refused(
+                "image_hosts", self.image_hosts, "must be a list of host names", "['files.example.com']"
+            )
         for host in self.image_hosts:
-            if not isinstance(host, str) or not _HOST.fullmatch(host) or host != host.lower():
+            if not isinstance(host, str) or not (_HOST.fullmatch(host) or _is_address(host)):
                 raise _refused(
                     "image_hosts", host, "must be bare host names in lower case", "files.example.com"
                 )
@@ -117,12 +122,12 @@ def _base_url(url: str, *, allow_http: bool) -> str:
             f"The API's base URL is not valid: {error} The real API is {DEFAULT_BASE_URL}."
         ) from None
     parts = urlsplit(url)
-    path = parts.path.rstrip("/")
+    scheme, path = parts.scheme.lower(), parts.path.rstrip("/")
     if parts.query or parts.fragment or path.endswith("/v1"):
         raise _refused(
             "base_url", url, "must have no query or fragment, and leave out the /v1", DEFAULT_BASE_URL
         )
-    if parts.scheme.lower() == "http" and not (allow_http is True or is_loopback(parts.hostname or "")):
+    if scheme == "http" and not (allow_http is True or is_loopback(parts.hostname or "")):
         raise _refused(
             "base_url",
             url,
@@ -130,16 +135,30 @@ def _base_url(url: str, *, allow_http: bool) -> str:
             "meant",
             DEFAULT_BASE_URL,
         )
-    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path}"
+    try:
+        # Without the scheme's own port, so that one account has one name; and as httpx will take it.
+        netloc = httpx.URL(f"{scheme}://{parts.netloc}").netloc.decode("ascii").lower()
+        _check_labels(parts.hostname or "")
+    except (httpx.InvalidURL, ValueError):
+        raise _refused("base_url", url, "has a host that is no host name", DEFAULT_BASE_URL) from None
+    return f"{scheme}://{netloc}{path}"
+
+
+def _check_labels(host: str) -> None:
+    if not _is_address(host) and any(not 0 < len(label) < 64 for label in host.rstrip(".").split(".")):
+        raise ValueError
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _seconds(name: str, value: object, *, most: float) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or not 0 < value <= most
-    ):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
         raise _refused(name, value, f"must be a number of seconds above 0 and at most {most:g}", "30")
 
 
@@ -151,7 +170,11 @@ def _flag(name: str, value: object) -> None:
 def _verify(verify: object) -> None:
     if isinstance(verify, bool):
         return
-    if not isinstance(verify, str) or not Path(verify).exists():
+    try:
+        there = isinstance(verify, str) and verify != "" and Path(verify).exists()
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
+        there = False
+    if not there:
         raise _refused(
             "verify",
             verify,
@@ -164,16 +187,13 @@ def _proxy(proxy: object) -> None:
     if proxy is None:
         return
     try:
-        parts = urlsplit(proxy) if isinstance(proxy, str) else None
-        fine = (
-            parts is not None
-            and parts.scheme in ("http", "https", "socks5", "socks5h")
-            and bool(parts.hostname)
-        )
-        fine = fine and (parts is None or parts.port is None or parts.port > 0)
-    except ValueError:
-        parts, fine = None, False
-    if parts is not None and parts.scheme.startswith("socks") and find_spec("socksio") is None:
+        fine = isinstance(proxy, str) and proxy.isprintable() and " " not in proxy
+        scheme = httpx.Proxy(str(proxy)).url.scheme if fine else ""
+        parts = urlsplit(str(proxy))
+        fine = fine and bool(parts.hostname) and parts.port != 0
+    except (httpx.InvalidURL, ValueError):
+        scheme, fine = "", False
+    if scheme.startswith("socks") and find_spec("socksio") is None:
         raise InvalidSettingsError("A socks5 proxy needs a further package: pip install 'httpx[socks]'.")
     if not fine:
         # Not shown: it may hold the proxy's password.

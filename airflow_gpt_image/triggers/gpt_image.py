@@ -19,11 +19,21 @@ from airflow_gpt_image.triggers.poller import Poller, shared_poller
 
 MOST_IDS: Final = 1_000
 
-# A trigger that fires while the worker that deferred is still leaving can make the scheduler fail the task.
-_SECONDS_TO_LEAVE: Final = 5.0
+# A trigger that fires while the worker that deferred is still leaving can make the scheduler fail the try.
+# The worker's supervisor notices its task's end at the latest after its own [workers] min_heartbeat_interval
+# (5 s by default); then the scheduler has to hear of it. Seen: with 5 s in all, deferrals now and then lost
+# their try.
+_SECONDS_TO_BE_HEARD: Final = 5.0
 
 # Airflow's own limit on the deferral comes later than ours, so that our error, which says more, wins.
 _DEFERRAL_MARGIN: Final = 120.0
+
+
+def seconds_to_leave() -> float:
+    """How long after a defer the first look comes, in seconds: until the worker has surely gone."""
+    from airflow.sdk.configuration import conf
+
+    return float(conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)) + _SECONDS_TO_BE_HEARD
 
 
 class WaitedEvent(BaseModel):
@@ -94,7 +104,7 @@ class GptImageTrigger(BaseTrigger):
             generation_ids=[generation_id],
             deadline=deadline,
             poll_interval=poll_interval,
-            first_look_at=now + _SECONDS_TO_LEAVE,
+            first_look_at=now + seconds_to_leave(),
         )
         left = max(0.0, deadline - now) + _DEFERRAL_MARGIN
         return {"trigger": trigger, "method_name": "execute_complete", "timeout": timedelta(seconds=left)}

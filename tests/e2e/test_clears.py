@@ -92,16 +92,38 @@ def test_execution_timeout_ends_the_try_and_the_next_one_waits_for_the_same_gene
 
 
 @pytest.mark.soak
-def test_mapped_tasks_that_are_cleared_keep_each_its_own_image(house: House) -> None:
+def test_a_reordered_expand_never_hands_one_item_the_image_of_another(house: House) -> None:
     prompt = house.prompt("mapped")
     run_id = house.start("mapped", prompt)
     house.finish("mapped", run_id)
-    first = [house.airflow.xcom("mapped", run_id, "image", index) for index in range(3)]
+    variables = "/api/v2/variables"
+    house.airflow.request("POST", variables, json={"key": "order", "value": "210"})
 
-    house.airflow.clear("mapped", run_id, ["image"])
+    try:
+        house.airflow.clear("mapped", run_id, ["prompts", "image"])
+        state = house.finish("mapped", run_id)
+    finally:
+        house.airflow.request("DELETE", f"{variables}/order")
 
-    assert house.finish("mapped", run_id) == "success"
-    second = [house.airflow.xcom("mapped", run_id, "image", index) for index in range(3)]
-    assert [result["fingerprint"] for result in second] == [result["fingerprint"] for result in first]
-    assert len({result["generation_id"] for result in second}) == 3
-    assert all(len(house.charges(f"{prompt} {number}")) == 1 for number in range(3))
+    assert state == "success"
+    made_for = {
+        charge["task_id"]: charge["request"]["prompt"] for charge in house.emulator.books()["charges"]
+    }
+    results = [house.airflow.xcom("mapped", run_id, "image", index) for index in range(3)]
+    assert [made_for[result["generation_id"]] for result in results] == [f"{prompt} {n}" for n in (2, 1, 0)]
+    # The one that kept its place is reused; the two others are new requests where they stand now.
+    assert [len(house.charges(f"{prompt} {number}")) for number in range(3)] == [2, 1, 2]
+    assert [result["reused"] for result in results] == [False, True, False]
+
+
+@pytest.mark.soak
+def test_a_run_that_is_out_of_time_submits_nothing_further_and_keeps_the_id_on_record(house: House) -> None:
+    prompt = house.prompt("run out of time")
+    house.emulator.fault(f"generation:takes=60;match={prompt}")
+
+    run_id = house.start("run_bounded", prompt)
+
+    assert house.finish("run_bounded", run_id) == "failed"
+    [charge] = house.charges(prompt)
+    ledger = json.dumps(house.airflow.task_state_store("run_bounded", run_id, "image"))
+    assert charge["task_id"] in ledger

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Variable, task
 
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 from airflow_gpt_image.sensors.gpt_image import GptImageSensor
@@ -84,9 +84,9 @@ class DyingOperator(GptImageGenerateOperator):
         return {**context, "task_state_store": store}
 
 
-def one(dag_id: str, kind: type[GptImageGenerateOperator] = DyingOperator, **options: Any) -> None:
-    with DAG(dag_id, schedule=None, max_active_runs=64):
-        kind(
+def one(dag_id: str, dagrun_timeout: timedelta | None = None, **options: Any) -> None:
+    with DAG(dag_id, schedule=None, max_active_runs=64, dagrun_timeout=dagrun_timeout):
+        DyingOperator(
             **{
                 "task_id": "image",
                 "prompt": "{{ dag_run.conf['prompt'] }}",
@@ -110,6 +110,7 @@ for deferrable in (True, False):
 one("unattended", wait_for_completion=False)
 one("balance_checked", check_balance=True)
 one("no_retries", retries=0)
+one("run_bounded", dagrun_timeout=timedelta(seconds=20))
 one("bounded", execution_timeout=timedelta(seconds=4), deferrable=False)
 
 with DAG("sensed", schedule=None):
@@ -125,7 +126,13 @@ with DAG("sensed", schedule=None):
         ).set_upstream(submitted)
 
 with DAG("mapped", schedule=None):
-    # The order is the run's: a clear may find it changed.
+
+    @task
+    def prompts(dag_run: Any = None) -> list[str]:
+        # The order is another one after a clear, when somebody changed the variable meanwhile.
+        order = Variable.get("order", default="012")
+        return [f"{dag_run.conf['prompt']} {number}" for number in order]
+
     GptImageGenerateOperator.partial(
         task_id="image", retries=1, retry_delay=timedelta(seconds=1), poll_interval=1
-    ).expand(prompt=["{{ dag_run.conf['prompt'] }} " + str(number) for number in range(3)])
+    ).expand(prompt=prompts())

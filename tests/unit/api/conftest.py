@@ -1,0 +1,287 @@
+"""What the tests of the API room share: virtual time for the flows, both clients behind one face, and servers
+on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import functools
+import ipaddress
+import socket
+import ssl
+import threading
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
+from airflow_gpt_image.api.flows import Fetch, FileAnswer, Send, Sleep
+from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api.retrying import Retrying
+
+KEY = "sk-live-0123456789abcdef"
+NOW = 1_775_383_908.0
+
+
+@pytest.fixture
+def api_key():
+    return KEY
+
+
+class World:
+    """Carries out a flow's steps in virtual time; the last reply is given again for ever.
+
+    A reply to a Fetch is ``(status, headers, bytes)``, or ``(NoAnswer, bytes that had arrived)``.
+    """
+
+    def __init__(self, *replies):
+        self.start = self.now = NOW
+        self.sent, self.fetched, self.slept, self.looked_at = [], [], [], []
+        self._replies = list(replies)
+
+    def run(self, flow):
+        came = None
+        for _ in range(1_000):
+            try:
+                step = flow.send(came)
+            except StopIteration as end:
+                return end.value
+            came = self._carry_out(step)
+        raise AssertionError("this flow does not end")
+
+    def _carry_out(self, step):
+        if isinstance(step, Sleep):
+            assert step.seconds >= 0
+            self.slept.append(step.seconds)
+            self.now += step.seconds
+            return self.now
+        reply = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+        if isinstance(step, Send):
+            self.sent.append(step.call)
+            self.looked_at.append(self.now - self.start)
+            return dataclasses.replace(reply, at=self.now)
+        assert isinstance(step, Fetch)
+        self.fetched.append(step.url)
+        if isinstance(reply[0], NoAnswer):
+            step.into.write(reply[1])
+            return dataclasses.replace(reply[0], at=self.now)
+        status, headers, body = reply
+        if status == 200:
+            step.into.write(body)
+        return FileAnswer(status, headers, len(body), self.now)
+
+
+@pytest.fixture
+def world():
+    return World
+
+
+class Blocking:
+    """The blocking client."""
+
+    def __init__(self, stack, *settings, handler=None, **options):
+        transport = None if handler is None else httpx.MockTransport(handler)
+        self.client = stack.enter_context(GptImageClient(*settings, transport=transport, **options))
+
+    def __getattr__(self, name):
+        return getattr(self.client, name)
+
+
+class OnALoop:
+    """The asynchronous client, called as if it were the blocking one."""
+
+    def __init__(self, stack, *settings, handler=None, **options):
+        transport = None if handler is None else httpx.MockTransport(handler)
+        self._runner = stack.enter_context(asyncio.Runner())
+        self.client = AsyncGptImageClient(*settings, transport=transport, **options)
+        self._runner.run(self.client.__aenter__())
+        stack.callback(lambda: self._runner.run(self.client.__aexit__(None, None, None)))
+
+    def __getattr__(self, name):
+        method = getattr(self.client, name)
+
+        @functools.wraps(method)
+        def call(*args, **kwargs):
+            return self._runner.run(method(*args, **kwargs))
+
+        return call
+
+
+@pytest.fixture(params=[Blocking, OnALoop], ids=["sync", "async"])
+def connect(request):
+    """Opens a client of either kind: what is tested with it holds for both."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(*settings, **options):
+            if not settings:
+                options.setdefault("api_key", KEY)
+            options.setdefault("retrying", Retrying(first_pause=0.001))
+            return request.param(stack, *settings, **options)
+
+        yield opened
+
+
+def read_request(connection):
+    """One HTTP request as it came, head and body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _some(connection)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = 0
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            length = int(line.partition(b":")[2])
+    while len(body) < length:
+        body += _some(connection)
+    return head + b"\r\n\r\n" + body
+
+
+def _some(connection):
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionError("the client hung up")
+    return data
+
+
+def http(status, body=b"", **headers):
+    """An HTTP answer as bytes; the connection is closed after it."""
+    lines = [f"HTTP/1.1 {status} Said", f"content-length: {len(body)}", "connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class Server:
+    """A server of this machine that does on every connection what a test tells it; it keeps the requests.
+
+    ``behave`` gets the connection and this server. ``done`` is set when the test is over: waiting for it is
+    how a server keeps silent.
+    """
+
+    def __init__(self, behave, tls=None):
+        self.requests, self.connections, self._open = [], 0, []
+        self.done = threading.Event()
+        self._behave, self._tls = behave, tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def ask(self, connection):
+        """Read one request and keep it."""
+        self.requests.append(read_request(connection))
+        return self.requests[-1]
+
+    def close(self):
+        self.done.set()
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        # Closing alone doesn't wake a thread that waits in accept().
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            thread = threading.Thread(target=self._talk, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _talk(self, connection):
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(10)
+            if self._tls is None:
+                self._behave(connection, self)
+            else:
+                with self._tls.wrap_socket(connection, server_side=True) as secured:
+                    self._behave(secured, self)
+
+
+@pytest.fixture
+def serve():
+    """Starts servers on real sockets."""
+    with contextlib.ExitStack() as stack:
+
+        def started(behave, tls=None):
+            server = Server(behave, tls)
+            stack.callback(server.close)
+            return server
+
+        yield started
+
+
+@pytest.fixture
+def answering(serve):
+    """A server that answers every request with the next of these answers, and then the last for ever."""
+
+    def started(*answers, tls=None):
+        left = list(answers)
+
+        def behave(connection, server):
+            server.ask(connection)
+            connection.sendall(left.pop(0) if len(left) > 1 else left[0])
+
+        return serve(behave, tls)
+
+    return started
+
+
+@pytest.fixture
+def closed_port():
+    """A port of this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def wire():
+    """How to say something over HTTP."""
+    return SimpleNamespace(http=http, read_request=read_request)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that no system trusts: its path, and a server's context that shows it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    today = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - datetime.timedelta(days=1))
+        .not_valid_after(today + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return SimpleNamespace(path=str(folder / "cert.pem"), server=context)
