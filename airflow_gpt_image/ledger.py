@@ -83,12 +83,19 @@ def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
 
 
 class Record(BaseModel):
-    """One request's line in the ledger. ``result`` is what the task returned once the images were stored."""
+    """
+    One request's line in the ledger.
+
+    :param max_tries: the task instance's when it was intended: a refund counts for the clear it was charged
+        under.
+    :param result: what the task returned once the images were stored.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: State
     request: ImageRequest
+    max_tries: int
     intended_at: AwareDatetime
     submitted_at: AwareDatetime | None = None
     settled_at: AwareDatetime | None = None
@@ -185,7 +192,7 @@ class Ledger:
             _check("intent", before)
         self._write(
             fingerprint,
-            Record(state="intent", request=request, intended_at=now),
+            Record(state="intent", request=request, max_tries=self._book.max_tries, intended_at=now),
             spent={"charged": self.spent.charged + request.credits},
         )
 
@@ -220,7 +227,8 @@ class Ledger:
         record = self.find(fingerprint)
         _check(state, record)
         assert record is not None  # _check: no state but "intent" begins from nothing
-        refund = record.request.credits if state == "failed" else Decimal(0)
+        refunded = state == "failed" and record.max_tries == self._book.max_tries
+        refund = record.request.credits if refunded else Decimal(0)
         return self._write(
             fingerprint,
             record.model_copy(update={"state": state, **changes}),

@@ -84,7 +84,12 @@ def pay_once(
             log.info("Generation %s is paid for already; nothing is submitted.", earlier.generation_id)
             return earlier, True
         if earlier.state == "intent" and rules.on_unknown_submit == "fail":
-            raise _unknown(earlier)
+            raise _unknown(
+                request,
+                f"An earlier try was about to submit this at {earlier.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
+                "and no answer is on record: it died, or the answer was lost.",
+                rules,
+            )
     if earlier is not None:
         log.info(
             "%s", _PAYING_AGAIN["regenerate" if regenerate else earlier.state].format(earlier.generation_id)
@@ -96,9 +101,7 @@ def pay_once(
         generation_id = submit(request)
     except SubmissionUnknownError as error:
         if error.generation_id is None:
-            # The author's decision makes it a thing that can be tried again.
-            error.retryable = rules.on_unknown_submit == "resubmit"  # type: ignore[misc]
-            raise
+            raise _unknown(request, error.message, rules) from error
         generation_id = error.generation_id
         log.warning("%s", error.message)
     except GptImageError:
@@ -123,14 +126,15 @@ _PAYING_AGAIN: Final = {
 }
 
 
-def _unknown(earlier: Record) -> SubmissionUnknownError:
-    price = earlier.request.credits
-    return SubmissionUnknownError(
-        f"An earlier try was about to submit this request at {earlier.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
-        "and no answer is on record: it died, or the answer was lost. If it was accepted, it cost "
-        f"{plain(price)} credits (${usd(price)}). Look in the account's history. To submit again "
-        "regardless, set on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'."
+def _unknown(request: ImageRequest, what_happened: str, rules: Rules) -> SubmissionUnknownError:
+    error = SubmissionUnknownError(
+        f"{what_happened} If it was accepted, it cost {plain(request.credits)} credits "
+        f"(${usd(request.credits)}). Look in the account's history. To submit again regardless, set "
+        "on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'."
     )
+    # The author's decision makes it a thing that can be tried again.
+    error.retryable = rules.on_unknown_submit == "resubmit"  # type: ignore[misc]
+    return error
 
 
 def _guard(ledger: Ledger, request: ImageRequest, rules: Rules) -> None:

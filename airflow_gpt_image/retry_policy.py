@@ -73,20 +73,23 @@ class GptImageRetryPolicy(RetryPolicy):
             return RetryDecision.default()
         name = type(exception).__name__
         row = exception.row if isinstance(exception, GenerationFailedError) else type(exception)
+        retries = (context["task"].retries if context else max_tries) or 0
+        # A clear starts the counting anew: it raises max_tries by the tries that went before it.
+        tries = try_number - max(0, max_tries - retries)
         if issubclass(row, SpendLimitError) and self.spend_limit_delay is not None:
-            return self._again(
-                self.spend_limit_delay, f"{name}: waiting for the next spend window", max_tries
-            )
+            reason = f"{name}: waiting for the next spend window"
+            return self._again(self.spend_limit_delay, reason, retries)
         if not exception.retryable:
             return RetryDecision.fail(f"{name} is not retryable: nothing changes by itself")
-        if issubclass(row, UpstreamError) and try_number >= self.upstream_tries:
-            return RetryDecision.fail(f"{name}: upstream failed {try_number} times; it may be the prompt")
-        return self._again(self._delay(exception, try_number, context), name, max_tries)
+        if issubclass(row, UpstreamError) and tries >= self.upstream_tries:
+            return RetryDecision.fail(f"{name}: upstream failed {tries} times; it may be the prompt")
+        return self._again(self._delay(exception, tries, context), name, retries)
 
-    def _again(self, delay: timedelta, reason: str, max_tries: int) -> RetryDecision:
-        if max_tries == 0:
+    def _again(self, delay: timedelta, reason: str, retries: int) -> RetryDecision:
+        if retries == 0:
             log.warning(
-                "This error is retryable (%s), but the task has retries=0, Airflow's default.", reason
+                "This error is retryable (%s), but the task has retries=0, Airflow's default: it fails.",
+                reason,
             )
         return RetryDecision.retry(delay, f"{reason}; retry in {delay.total_seconds():.0f} s")
 
@@ -98,4 +101,4 @@ class GptImageRetryPolicy(RetryPolicy):
             )
         first = getattr(context["task"], "retry_delay", _DEFAULT_DELAY) if context else _DEFAULT_DELAY
         doubled: timedelta = first * 2 ** min(try_number - 1, 20)
-        return min(doubled, self.longest_delay) * (1 + self._jitter() / 4)
+        return min(doubled * (1 + self._jitter() / 4), self.longest_delay)

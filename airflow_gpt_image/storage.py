@@ -29,16 +29,16 @@ _SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (
 _CHUNK: Final = 1024 * 1024
 
 
-def check_destination(destination: str) -> Path:
+def check_destination(destination: object) -> Path:
     """
     Read a destination: an absolute path or a ``file://`` address of a folder on the worker's disk.
 
     :raises InvalidRequestError: when it is neither.
     """
-    scheme, separator, _ = destination.partition("://")
-    path = destination
+    path = str(destination) if isinstance(destination, (str, os.PathLike)) else ""
+    scheme, separator, _ = path.partition("://")
     if separator:
-        parts = urlsplit(destination)
+        parts = urlsplit(path)
         path = url2pathname(parts.path) if scheme == "file" and parts.netloc in ("", "localhost") else ""
     if not path.strip() or "\0" in path or not Path(path).is_absolute():
         message = (
@@ -50,7 +50,7 @@ def check_destination(destination: str) -> Path:
 
 
 def land(
-    client: GptImageClient, generation: Generation, destination: str | None, expected: Sequence[Size]
+    client: GptImageClient, generation: Generation, destination: object, expected: Sequence[Size]
 ) -> tuple[list[GeneratedImage], list[str]]:
     """
     Fetch a completed generation's images into a folder, which is made when it isn't there.

@@ -15,7 +15,7 @@ from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.errors import GenerationFailedError, GenerationNotFoundError
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.pricing import plain, usd
-from airflow_gpt_image.ledger import Ledger, LedgerError, Waiting, fingerprint
+from airflow_gpt_image.ledger import Ledger, LedgerError, Record, Waiting, fingerprint
 from airflow_gpt_image.paying import Log, Rules, pay_once
 
 
@@ -28,26 +28,30 @@ class Walk:
     :param destination: where the images shall land; None: nowhere.
     """
 
-    def __init__(self, client: GptImageClient, ledger: Ledger, *, destination: str | None, log: Log) -> None:
+    def __init__(self, client: GptImageClient, ledger: Ledger, *, destination: object, log: Log) -> None:
         self._client = client
         self._ledger = ledger
         self._destination = destination
         self._log = log
 
     def pay(
-        self, request: ImageRequest, rules: Rules, *, conn_id: str, timeout: float
+        self, request: ImageRequest, rules: Rules, *, conn_id: str, timeout: float, waits: bool
     ) -> dict[str, Any] | None:
         """
         Pay for what isn't paid for; the result if it is stored already, None if there is something to wait
         for.
 
         :param timeout: seconds from now that may be waited.
+        :param waits: whether this task will see how the generation ends. If not, it looks now, so that one
+            that failed isn't taken for a paid one.
         :raises GptImageError: as :func:`airflow_gpt_image.paying.pay_once`.
         """
         if self._destination is not None:
             storage.check_destination(self._destination)
         identity = fingerprint(request, conn_id=conn_id, host=self._client.settings.host)
         record, reused = pay_once(self._ledger, identity, request, self._client.submit, rules, self._log)
+        if reused and not waits and record.state == "submitted" and self._has_failed(identity, record):
+            record, reused = pay_once(self._ledger, identity, request, self._client.submit, rules, self._log)
         if record.result is not None:
             return self._returned(record.result, reused=True)
         self._ledger.wait(Waiting(fingerprint=identity, deadline=time.time() + timeout, reused=reused))
@@ -77,7 +81,7 @@ class Walk:
         try:
             return self._client.get(self.generation_id)
         except GenerationNotFoundError as error:
-            raise self._forgotten(error) from None
+            raise _forgotten(error, self._ledger.waiting()[1]) from None
 
     def wait(self, poll_interval: float) -> Generation:
         """The finished generation, waited for on this worker; at the deadline it looks for the last time."""
@@ -86,7 +90,7 @@ class Walk:
                 self.generation_id, poll_interval=poll_interval, deadline=self.deadline
             )
         except GenerationNotFoundError as error:
-            raise self._forgotten(error) from None
+            raise _forgotten(error, self._ledger.waiting()[1]) from None
 
     def settle(self, generation: Generation) -> dict[str, Any]:
         """
@@ -120,6 +124,15 @@ class Walk:
             made | results.of_request(record.request, waiting.fingerprint), reused=waiting.reused
         )
 
+    def _has_failed(self, fingerprint: str, record: Record) -> bool:
+        try:
+            generation = self._client.get(record.generation_id or "")
+        except GenerationNotFoundError as error:
+            raise _forgotten(error, record) from None
+        if generation.status == "failed":
+            self._ledger.failed(fingerprint, "found failed", now=datetime.now(UTC))
+        return generation.status == "failed"
+
     def _returned(self, result: dict[str, Any], *, reused: bool) -> dict[str, Any]:
         self._log_spent(reused=reused)
         return result | results.of_try(reused=reused, spent=self._ledger.spent)
@@ -135,14 +148,14 @@ class Walk:
             "paid nothing" if reused else "submitted",
         )
 
-    def _forgotten(self, error: GenerationNotFoundError) -> GenerationNotFoundError:
-        _, record = self._ledger.waiting()
-        return GenerationNotFoundError(
-            f"{error.message} It was submitted at {record.submitted_at:%Y-%m-%d %H:%M:%S} UTC and is on "
-            "record as paid for. To pay for a new one, clear the task with on_clear='regenerate'.",
-            status=error.status,
-            code=error.code,
-            type=error.type,
-            generation_id=record.generation_id,
-            request_id=error.request_id,
-        )
+
+def _forgotten(error: GenerationNotFoundError, record: Record) -> GenerationNotFoundError:
+    return GenerationNotFoundError(
+        f"{error.message} It was submitted at {record.submitted_at:%Y-%m-%d %H:%M:%S} UTC and is on record "
+        "as paid for. To pay for a new one, clear the task with on_clear='regenerate'.",
+        status=error.status,
+        code=error.code,
+        type=error.type,
+        generation_id=record.generation_id,
+        request_id=error.request_id,
+    )

@@ -152,7 +152,7 @@ class ScratchAirflow(AirflowRestApi):
             database_url = self._postgres.url
         else:
             # Four components and all tasks write: one waits for the other, and doesn't fail after 5 s.
-            database_url = f"sqlite:///{self.home / 'airflow.db'}?timeout=60"
+            database_url = f"sqlite:///{self.home / 'airflow.db'}?timeout=20"
         common = airflow_environment(
             self.home,
             dags_folder=self.dags_folder,

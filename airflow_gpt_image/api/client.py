@@ -250,9 +250,13 @@ class GptImageClient:
         """
         return self._run(flows.submit(request, self._retrying))
 
-    def get(self, generation_id: str) -> Generation:
-        """Read a generation once."""
-        return self._run(flows.get(generation_id, self._retrying))
+    def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
+        """Read a generation once.
+
+        :param grace: seconds that an unknown id may stay unknown, for one that was just submitted.
+        :raises GenerationNotFoundError: when the account has no such generation.
+        """
+        return self._run(flows.get(generation_id, self._retrying, grace=grace))
 
     def wait(self, generation_id: str, *, poll_interval: float = 5.0, timeout: float = 3600.0) -> Generation:
         """Wait until a generation is completed or failed; both in seconds.
@@ -375,9 +379,9 @@ class AsyncGptImageClient:
         """As :meth:`GptImageClient.submit`."""
         return await self._run(flows.submit(request, self._retrying))
 
-    async def get(self, generation_id: str) -> Generation:
+    async def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
         """As :meth:`GptImageClient.get`."""
-        return await self._run(flows.get(generation_id, self._retrying))
+        return await self._run(flows.get(generation_id, self._retrying, grace=grace))
 
     async def wait(
         self, generation_id: str, *, poll_interval: float = 5.0, timeout: float = 3600.0

@@ -86,15 +86,25 @@ def submit(request: ImageRequest, retrying: Retrying) -> Flow[str]:
     return (yield from _sent(protocol.submission(request), protocol.read_submission, retrying))
 
 
-def get(generation_id: str, retrying: Retrying) -> Flow[Generation]:
-    """Read a generation once, again while that can help."""
-    return (
-        yield from _sent(
-            protocol.reading(generation_id),
-            lambda reply: protocol.read_generation(reply, generation_id),
-            retrying,
-        )
-    )
+def get(generation_id: str, retrying: Retrying, *, grace: float = 0.0) -> Flow[Generation]:
+    """Read a generation once, again while that can help.
+
+    :param grace: seconds that an unknown id may stay unknown, for one that was just submitted.
+    """
+    call = protocol.reading(generation_id)
+    failures, waited = 0, 0.0
+    while True:
+        try:
+            return (
+                yield from _sent(call, lambda reply: protocol.read_generation(reply, generation_id), retrying)
+            )
+        except GenerationNotFoundError:
+            if waited >= grace:
+                raise
+        failures += 1
+        pause = retrying.backoff(failures)
+        yield Sleep(pause)
+        waited += pause
 
 
 def balance(retrying: Retrying) -> Flow[Decimal]:

@@ -68,8 +68,8 @@ class Retrying:
 
     def pause_after(self, error: GptImageError, *, sends: int) -> float | None:
         """Seconds to wait before sending the same call again; None when it is not to be sent again here."""
-        most = self.most_upstream_sends if isinstance(error, UpstreamError) else self.most_sends
-        if not error.retryable or sends >= most:
+        few = isinstance(error, UpstreamError) and sends >= self.most_upstream_sends
+        if not error.retryable or few or sends >= self.most_sends:
             return None
         if error.retry_after is None:
             return self.backoff(sends)

@@ -54,6 +54,11 @@ class GptImageGenerateOperator(BaseOperator):
     :param wait_for_completion: False: return as soon as the generation is submitted, with its id.
     :param poll_interval: seconds from one look to the next; above 0.
     :param timeout: seconds to wait for the generation, from this try's first wait on; above 0.
+    :param max_credits: what this task instance may spend, net of refunds, since its last clear; more is
+        refused before it is submitted. None: no bound.
+    :param check_balance: ask for the account's balance first, and refuse when it doesn't suffice.
+    :param on_clear: after a clear, ``reuse`` what was paid for (default), or ``regenerate``: pay for a new
+        image, once for each clear.
     :param on_unknown_submit: what to do when an earlier submit may or may not have been accepted: ``fail``
         (default), or ``resubmit``, which can pay twice.
 
@@ -62,9 +67,12 @@ class GptImageGenerateOperator(BaseOperator):
         {"generation_id", "status", "model", "images": [{"url", "path", "width", "height", "sha256",
         "bytes"}],
          "aspect_ratio", "resolution", "credits", "usd", "fingerprint", "created_at", "completed_at",
-         "reused", "metadata"}
+         "metadata", "reused", "spent": {"charged", "refunded", "usd"}}
 
-    Money is in decimal strings, times in ISO 8601 UTC; ``reused`` says that this try submitted nothing.
+    Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
+    ``spent`` what this task instance spent since its last clear; ``reused`` says that this try submitted
+    nothing. Tasks that set no ``retry_policy`` get a
+    :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
     """
 
     template_fields: Sequence[str] = (*_REQUEST_FIELDS, "destination", "gpt_image_conn_id")
@@ -121,7 +129,11 @@ class GptImageGenerateOperator(BaseOperator):
         with self._client() as client:
             walk = self._walk(client, context)
             stored = walk.pay(
-                request, self._rules(client), conn_id=self.gpt_image_conn_id, timeout=self.timeout
+                request,
+                self._rules(client),
+                conn_id=self.gpt_image_conn_id,
+                timeout=self.timeout,
+                waits=self.wait_for_completion,
             )
             if stored is not None:
                 return stored
@@ -245,12 +257,16 @@ def _templated(value: object) -> bool:
 
 
 def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields as a request takes them: Jinja renders to text, also where a boolean or nothing is meant."""
+    """The fields as a request takes them: Jinja renders to text, also where a boolean or nothing is meant.
+
+    So a prompt that renders to ``None``, as of a task that returned nothing, is none, and isn't drawn and
+    paid for.
+    """
     words = {"True": True, "False": False, "true": True, "false": False}
     if isinstance(fields.get("nsfw_checker"), str):
         fields["nsfw_checker"] = words.get(fields["nsfw_checker"].strip(), fields["nsfw_checker"])
-    for name in ("resolution", "callback_url"):
-        if fields.get(name) in ("", "None"):
+    for name in ("prompt", "resolution", "callback_url"):
+        if fields.get(name) == "None" or (name != "prompt" and fields.get(name) == ""):
             fields[name] = None
     return fields
 

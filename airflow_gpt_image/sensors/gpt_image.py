@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from airflow_gpt_image.api.client import GptImageClient
     from airflow_gpt_image.api.models import Generation
+
+
+_SECONDS_TO_BE_KNOWN: Final = 5.0
 
 
 class GptImageSensor(BaseSensorOperator):
@@ -74,7 +77,7 @@ class GptImageSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         with self._client() as client:
-            generation = client.get(self.generation_id)
+            generation = self._look(client)
             if not generation.finished:
                 self._wait(time.time() + self.timeout)
             return self._settle(client, generation)
@@ -82,7 +85,7 @@ class GptImageSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, on the worker."""
         with self._client() as client:
-            generation = client.get(self.generation_id)
+            generation = self._look(client)
             if not generation.finished:
                 self.log.info("Generation %s is %s.", generation.id, generation.status)
                 return PokeReturnValue(is_done=False)
@@ -92,7 +95,7 @@ class GptImageSensor(BaseSensorOperator):
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
         deadline = time.time() + self.timeout if deadline is None else deadline
         with self._client() as client:
-            generation = client.get(self.generation_id)
+            generation = self._look(client)
             if not generation.finished and time.time() < deadline:
                 self._wait(deadline)
             if not generation.finished:
@@ -116,6 +119,10 @@ class GptImageSensor(BaseSensorOperator):
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
         return GptImageHook(self.gpt_image_conn_id).get_conn()
+
+    def _look(self, client: GptImageClient) -> Generation:
+        # This task may start a second after the one that submitted.
+        return client.get(self.generation_id, grace=_SECONDS_TO_BE_KNOWN)
 
     def _settle(self, client: GptImageClient, generation: Generation) -> dict[str, Any]:
         from airflow_gpt_image import results, storage

@@ -29,22 +29,27 @@ class Case:
 
 def play(house: House, cases: Sequence[Case]) -> list[str]:
     """Run all cases at once and print the table; the rows that aren't as they should be."""
-    started = []
-    for case in cases:
-        prompt = house.prompt(case.what)
-        if case.fault:
-            house.emulator.fault(f"{case.fault};match={prompt}")
-        started.append((case, prompt, house.start(case.dag_id, prompt, die=case.die)))
-    wrong = []
     rows = [("case", "DAG", "state", "expected", "charges", "expected")]
-    for case, prompt, run_id in started:
-        state = house.finish(case.dag_id, run_id, timeout=300)
-        charges = len(house.charges(prompt))
-        rows.append((case.what, case.dag_id, state, case.state, str(charges), str(case.charges)))
-        if (state, charges) != (case.state, case.charges):
-            wrong.append(" | ".join(rows[-1]))
-            for number in (1, 2, 3):
-                print(house.log(case.dag_id, run_id, try_number=number))
+    wrong = []
+    for batch in house.batches(cases):
+        started = []
+        for case in batch:
+            prompt = house.prompt(case.what)
+            if case.fault:
+                house.emulator.fault(f"{case.fault};match={prompt}")
+            started.append((case, prompt, house.start(case.dag_id, prompt, die=case.die)))
+        for case, prompt, run_id in started:
+            state = house.finish(case.dag_id, run_id, timeout=300)
+            charges = len(house.charges(prompt))
+            rows.append((case.what, case.dag_id, state, case.state, str(charges), str(case.charges)))
+            if (state, charges) != (case.state, case.charges):
+                wrong.append(" | ".join(rows[-1]))
+                print(house.log(case.dag_id, run_id))
+    print_table(rows)
+    return wrong
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """One line for each row, its columns below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print("\n" + "\n".join("  ".join(map(str.ljust, row, widths)) for row in rows))
-    return wrong

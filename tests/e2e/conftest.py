@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,14 +18,16 @@ from stack.demo import DAGS as EXAMPLES
 
 KEY = "sk-e2e-Secret-never-to-be-seen-4711"
 
+T = TypeVar("T")
+
 _numbers = itertools.count(1)
 
 
 class House:
     """What a test needs: the Airflow, the emulator, and words for what happens between them."""
 
-    def __init__(self, airflow: ScratchAirflow, emulator: EmulatorServer, images: Path) -> None:
-        self.airflow, self.emulator, self.images = airflow, emulator, images
+    def __init__(self, airflow: ScratchAirflow, emulator: EmulatorServer, *, at_once: int) -> None:
+        self.airflow, self.emulator, self.at_once = airflow, emulator, at_once
 
     def prompt(self, about: str) -> str:
         """A prompt nobody else uses: by it the books tell the cases apart."""
@@ -44,6 +46,11 @@ class House:
 
     def finish(self, dag_id: str, run_id: str, timeout: float = 180) -> str:
         return self.airflow.wait_for_run(dag_id, run_id, timeout=timeout)
+
+    def batches(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """As many at a time as this Airflow's database stands."""
+        for start in range(0, len(items), self.at_once):
+            yield items[start : start + self.at_once]
 
     def log(self, dag_id: str, run_id: str, task_id: str = "image", try_number: int = 1) -> str:
         return self.airflow.log(dag_id, run_id, task_id, try_number)
@@ -72,20 +79,19 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[
         with ScratchAirflow(
             home / "airflow", dags_folder=dags, database=request.param, env=env, parallelism=6
         ) as airflow:
-            yield House(airflow, emulator, images)
+            # sqlite has one writer: with more runs at once Airflow itself fails over its lock.
+            yield House(airflow, emulator, at_once=4 if request.param == "sqlite" else 24)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """PostgreSQL gets a sample in ``make test``, and everything in ``make soak``."""
+    """In ``make test`` most run on one database, PostgreSQL if there is one; ``make soak`` runs all on both."""
+    main = "postgres" if postgres.available() else "sqlite"
     for item in items:
         parameters = getattr(item, "callspec", None)
-        if (
-            parameters
-            and parameters.params.get("house") == "postgres"
-            and not item.get_closest_marker("sample")
-        ):
+        database = parameters.params.get("house") if parameters else None
+        if database not in (None, main) and not item.get_closest_marker("sample"):
             item.add_marker(pytest.mark.soak)
 
 

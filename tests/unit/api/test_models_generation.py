@@ -179,3 +179,12 @@ def test_a_generation_survives_pickling():
     generation = Generation.model_validate(COMPLETED)
 
     assert pickle.loads(pickle.dumps(generation)) == generation
+
+
+def test_a_generation_comes_back_from_its_own_dump_with_its_times():
+    generation = Generation.model_validate({"id": "a", "status": "completed", "created_at": 1775383908})
+
+    again = Generation.model_validate(generation.model_dump())
+
+    assert again == generation
+    assert again.created_at is not None
