@@ -101,7 +101,7 @@ def pay_once(
         generation_id = submit(request)
     except SubmissionUnknownError as error:
         if error.generation_id is None:
-            raise _unknown(request, error.message, rules) from error
+            raise _unknown(request, error.message, rules, error) from None
         generation_id = error.generation_id
         log.warning("%s", error.message)
     except GptImageError:
@@ -126,11 +126,15 @@ _PAYING_AGAIN: Final = {
 }
 
 
-def _unknown(request: ImageRequest, what_happened: str, rules: Rules) -> SubmissionUnknownError:
+def _unknown(
+    request: ImageRequest, what_happened: str, rules: Rules, cause: SubmissionUnknownError | None = None
+) -> SubmissionUnknownError:
     error = SubmissionUnknownError(
         f"{what_happened} If it was accepted, it cost {plain(request.credits)} credits "
         f"(${usd(request.credits)}). Look in the account's history. To submit again regardless, set "
-        "on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'."
+        "on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'.",
+        status=cause.status if cause else None,
+        request_id=cause.request_id if cause else None,
     )
     # The author's decision makes it a thing that can be tried again.
     error.retryable = rules.on_unknown_submit == "resubmit"  # type: ignore[misc]

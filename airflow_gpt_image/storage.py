@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
 _CHUNK: Final = 1024 * 1024
 
+# A JPEG may be followed by some padding; its end marker stands before that.
+_TAIL: Final = 64 * 1024
+
 
 def check_destination(destination: object) -> Path:
     """
@@ -39,7 +43,8 @@ def check_destination(destination: object) -> Path:
     scheme, separator, _ = path.partition("://")
     if separator:
         parts = urlsplit(path)
-        path = url2pathname(parts.path) if scheme == "file" and parts.netloc in ("", "localhost") else ""
+        plain = scheme == "file" and parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
+        path = url2pathname(parts.path) if plain else ""
     if not path.strip() or "\0" in path or not Path(path).is_absolute():
         message = (
             f"{shown(destination)} is not a folder images can be stored in. Give an absolute path such as "
@@ -84,6 +89,7 @@ def _land_one(client: GptImageClient, url: str, folder: Path, stem: str) -> Gene
         with part.open("x+b") as file:
             client.download(url, file)
             kind, size = _looked_at(file, url)
+            _check_end(file, kind, url)
             digest, length = _digest(file)
             # What a power cut leaves behind must not be an empty file under the final name.
             file.flush()
@@ -116,6 +122,41 @@ def _looked_at(file: BinaryIO, url: str) -> tuple[str, Size]:
     if width <= 0 or height <= 0:
         raise DownloadError(f"The image from {flows.bare(url)} has no pixel size; it did not arrive whole.")
     return kind, Size(width, height)
+
+
+def _check_end(file: BinaryIO, kind: str, url: str) -> None:
+    """Refuse what was cut off.
+
+    A host that gives no length and hangs up looks like one that has sent everything.
+    """
+    length = file.seek(0, os.SEEK_END)
+    if kind == "png":
+        whole = _png_ends(file)
+    elif kind == "webp":
+        file.seek(4)
+        whole = int.from_bytes(file.read(4), "little") + 8 <= length
+    else:
+        file.seek(max(0, length - _TAIL))
+        whole = b"\xff\xd9" in file.read()
+    if not whole:
+        raise DownloadError(f"The image from {flows.bare(url)} is cut off: its end is missing.")
+
+
+def _png_ends(file: BinaryIO) -> bool:
+    """Walk a PNG's chunks, each with its checksum, to the last one."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        left, check = int.from_bytes(head[:4], "big"), zlib.crc32(head[4:])
+        while left:
+            part = file.read(min(left, _CHUNK))
+            if not part:
+                return False
+            check, left = zlib.crc32(part, check), left - len(part)
+        if file.read(4) != check.to_bytes(4, "big"):
+            return False
+        if head[4:] == b"IEND":
+            return True
+    return False
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:

@@ -8,7 +8,6 @@ never followed, and images are fetched without it.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -25,7 +24,7 @@ from airflow_gpt_image.api.flows import Downloaded, Fetch, FileAnswer, Flow, Sen
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.protocol import Answer, NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.api.settings import ClientSettings, trusted
 
 T = TypeVar("T")
 
@@ -74,9 +73,7 @@ def _settings(given: ClientSettings | None, api_key: str | None, options: Settin
 
 def _options(settings: ClientSettings) -> dict[str, Any]:
     """What both kinds of httpx client are built with."""
-    verify: bool | ssl.SSLContext = (
-        settings.verify if isinstance(settings.verify, bool) else _trust(settings.verify)
-    )
+    verify = trusted(settings.verify) if isinstance(settings.verify, str) else settings.verify
     return {
         "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
         "limits": httpx.Limits(max_connections=100, keepalive_expiry=_KEEPALIVE_SECONDS),
@@ -94,17 +91,6 @@ def _options(settings: ClientSettings) -> dict[str, Any]:
             "accept-encoding": "identity",
         },
     }
-
-
-def _trust(path: str) -> ssl.SSLContext:
-    try:
-        folder = path.endswith("/")
-        return ssl.create_default_context(capath=path if folder else None, cafile=None if folder else path)
-    except (ssl.SSLError, OSError) as error:
-        raise InvalidSettingsError(
-            f"verify={path!r} can't be read as a CA bundle: {error}. Give a PEM file, or a folder ending in "
-            "'/'."
-        ) from None
 
 
 def _request(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -64,10 +65,13 @@ class ClientSettings:
         _seconds("read_timeout", self.read_timeout, most=3600)
         _proxy(self.proxy)
         _flag("allow_http", self.allow_http)
-        _verify(self.verify)
+        if isinstance(self.verify, str):
+            trusted(self.verify)
+        elif not isinstance(self.verify, bool):
+            raise _refused("verify", self.verify, "must be true, false, or the path of a CA bundle", "true")
         if isinstance(self.image_hosts, str) or not isinstance(self.image_hosts, (tuple, list)):
             raise _refused(
-                "image_hosts", self.image_hosts, "must be a list of host names", "['files.example.com']"
+                "image_hosts", self.image_hosts, "must be a list of bare host names", "['files.example.com']"
             )
         for host in self.image_hosts:
             if not isinstance(host, str) or not (_HOST.fullmatch(host) or _is_address(host)):
@@ -167,20 +171,31 @@ def _flag(name: str, value: object) -> None:
         raise _refused(name, value, "must be true or false", "false")
 
 
-def _verify(verify: object) -> None:
-    if isinstance(verify, bool):
-        return
+def trusted(ca_bundle: object, *, name: str = "verify") -> ssl.SSLContext:
+    """
+    Read a CA bundle: the path of a PEM file, or of a folder of them ending in ``/``.
+
+    :param name: what a message calls it.
+    :raises InvalidSettingsError: when it can't be read.
+    """
+    example = "the path of an existing CA bundle: a PEM file, or a folder ending in '/'"
+    if not isinstance(ca_bundle, str) or not ca_bundle:
+        raise _refused(name, ca_bundle, f"must be {example}", "/etc/ssl/certs/ca.pem")
+    folder = ca_bundle.endswith("/")
     try:
-        there = isinstance(verify, str) and verify != "" and Path(verify).exists()
-    except (OSError, ValueError):  # too long for a path, or with a NUL in it
-        there = False
-    if not there:
-        raise _refused(
-            "verify",
-            verify,
-            "must be true, false, or the path of an existing CA bundle",
-            "/etc/ssl/certs/ca.pem",
+        # A folder that isn't there is no error to the ssl module, only one that trusts nobody.
+        if folder and not Path(ca_bundle).is_dir():
+            raise FileNotFoundError(ca_bundle)
+        return ssl.create_default_context(
+            cafile=None if folder else ca_bundle, capath=ca_bundle if folder else None
         )
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; ValueError: a NUL in the path
+        raise _refused(
+            name,
+            ca_bundle,
+            f"can't be read ({type(error).__name__}). It must be {example}",
+            "/etc/ssl/certs/ca.pem",
+        ) from None
 
 
 def _proxy(proxy: object) -> None:

@@ -5,6 +5,7 @@ an Airflow connection of type ``gpt_image`` becomes a client, sync or async, thr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +26,7 @@ from airflow_gpt_image.api.errors import (
 from airflow_gpt_image.api.models import shown
 from airflow_gpt_image.api.pricing import plain, usd
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings
+from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, trusted
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -134,7 +135,7 @@ def _balance_or_proof(client: GptImageClient) -> str:
 
 def _missing(conn_id: str) -> InvalidSettingsError:
     return InvalidSettingsError(
-        f"The connection {conn_id!r} does not exist. Create it: "
+        f"The connection {conn_id!r} does not exist, or Airflow can't read it. Create it: "
         f"airflow connections add {conn_id} --conn-type gpt_image --conn-password sk-your-api-key"
     )
 
@@ -148,7 +149,7 @@ def settings_of(connection: Connection) -> ClientSettings:
     """
     conn_id = connection.conn_id
     try:
-        options = _options(connection.extra_dejson)
+        options = _options(connection.extra)
         return ClientSettings(
             api_key=(connection.password or "").strip(), base_url=_base_url(connection), **options
         )
@@ -162,11 +163,18 @@ def _base_url(connection: Connection) -> str:
         return DEFAULT_BASE_URL
     scheme, separator, rest = host.rpartition("://")
     scheme = scheme if separator else (connection.schema or "https")
+    name, slash, path = rest.partition("/")
     port = f":{connection.port}" if connection.port else ""
-    return f"{scheme}://{rest.rstrip('/')}{port}"
+    return f"{scheme}://{name}{port}{slash}{path}"
 
 
-def _options(extra: object) -> dict[str, Any]:
+def _options(text: str | None) -> dict[str, Any]:
+    # Not by way of extra_dejson: what isn't JSON is nothing there, and a proxy or a CA bundle would be gone
+    # silently.
+    try:
+        extra = json.loads(text) if text and text.strip() else {}
+    except ValueError:
+        extra = None
     if not isinstance(extra, Mapping):
         raise InvalidSettingsError(
             "extra must be a JSON object with the fields of the connection form, or empty."
@@ -203,17 +211,34 @@ def _integer(value: object) -> object:
 
 
 def _boolean(value: object) -> object:
-    return (
-        {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
-    )
+    words = {"true": True, "false": False}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _verify(value: object) -> object:
+    # A path has its own field; as text here it is a typing error of true or false.
+    verify = _boolean(value)
+    if not isinstance(verify, bool):
+        raise InvalidSettingsError(
+            f"verify={shown(value)} must be true or false; a CA bundle goes into ca_bundle."
+        )
+    return verify
 
 
 def _hosts(value: object) -> object:
-    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
-    return tuple(item.strip().lower() if isinstance(item, str) else item for item in items if item != "")
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list):
+        return value
+    words = [item.strip().lower() if isinstance(item, str) else item for item in items]
+    return tuple(word for word in words if word != "")
 
 
 def _as_given(value: object) -> object:
+    return value
+
+
+def _ca_bundle(value: object) -> object:
+    trusted(value, name="ca_bundle")
     return value
 
 
@@ -221,8 +246,8 @@ _READERS: Final[dict[str, Callable[[object], object]]] = {
     "connect_timeout": _number,
     "read_timeout": _number,
     "proxy": _as_given,
-    "verify": _boolean,
-    "ca_bundle": _as_given,
+    "verify": _verify,
+    "ca_bundle": _ca_bundle,
     "image_hosts": _hosts,
     "max_image_bytes": _integer,
     "allow_http": _boolean,

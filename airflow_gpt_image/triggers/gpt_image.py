@@ -6,6 +6,7 @@ it waits for generations and emits one event. It never pays, and carries no prom
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -14,10 +15,14 @@ from typing import Any, Final, Literal, Self
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_gpt_image.api.errors import GenerationTimeoutError, GptImageError
+from airflow_gpt_image.api.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
 from airflow_gpt_image.triggers.poller import Poller, shared_poller
 
 MOST_IDS: Final = 1_000
+
+# Arguments and events are kept in columns of 64 kB on MySQL, the arguments a third longer for being
+# encrypted.
+_MOST_BYTES: Final = 44_000
 
 # A trigger that fires while the worker that deferred is still leaving can make the scheduler fail the try.
 # The worker's supervisor notices its task's end at the latest after its own [workers] min_heartbeat_interval
@@ -42,13 +47,13 @@ class WaitedEvent(BaseModel):
 
     :param reason: ``finished``: all of them are; ``deadline``: some weren't in time; ``error``: looking made
         no sense any more, ``message`` says why.
-    :param statuses: the last known status by generation id, where it is final.
+    :param generation_ids: those that are finished, by their status.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: Literal["finished", "deadline", "error"]
-    statuses: dict[str, str] = Field(default_factory=dict, max_length=MOST_IDS)
+    generation_ids: dict[str, list[str]] = Field(default_factory=dict, max_length=8)
     message: str | None = None
 
     @classmethod
@@ -58,6 +63,10 @@ class WaitedEvent(BaseModel):
             return cls.model_validate(event)
         except ValidationError:
             return None
+
+
+class _PointlessError(Exception):
+    """What failed is the connection or the account: no other generation can be looked at either."""
 
 
 class GptImageTrigger(BaseTrigger):
@@ -88,6 +97,11 @@ class GptImageTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         if not 1 <= len(generation_ids) <= MOST_IDS:
             raise ValueError(f"{len(generation_ids)} generation ids; a trigger takes 1 to {MOST_IDS:,}.")
+        size = len(json.dumps(list(generation_ids)))
+        if size > _MOST_BYTES:
+            raise ValueError(
+                f"The generation ids take {size:,} bytes; a trigger takes at most {_MOST_BYTES:,}."
+            )
         self.gpt_image_conn_id = gpt_image_conn_id
         self.generation_ids = list(generation_ids)
         self.deadline = deadline
@@ -140,29 +154,41 @@ class GptImageTrigger(BaseTrigger):
     async def _wait(self) -> WaitedEvent:
         self.log.info("Waiting for %d generation(s): %s", len(self.generation_ids), self._shown_ids())
         await asyncio.sleep(max(0.0, self.first_look_at - time.time()))
-        statuses: dict[str, str] = {}
+        finished: dict[str, list[str]] = {}
         failures: list[GptImageError] = []
-        async with shared_poller(self.gpt_image_conn_id) as poller, asyncio.TaskGroup() as looks:
-            for generation_id in self.generation_ids:
-                looks.create_task(self._look(poller, generation_id, statuses, failures))
+        async with shared_poller(self.gpt_image_conn_id) as poller:
+            try:
+                async with asyncio.TaskGroup() as looks:
+                    for generation_id in self.generation_ids:
+                        looks.create_task(self._look(poller, generation_id, finished, failures))
+            except* _PointlessError:
+                pass
         if not failures:
-            return WaitedEvent(reason="finished", statuses=statuses)
-        in_time = any(not isinstance(failure, GenerationTimeoutError) for failure in failures)
-        return WaitedEvent(
-            reason="error" if in_time else "deadline", statuses=statuses, message=str(failures[0])[:1000]
-        )
+            return WaitedEvent(reason="finished", generation_ids=finished)
+        late = [failure for failure in failures if isinstance(failure, GenerationTimeoutError)]
+        worse = [failure for failure in failures if failure not in late]
+        reason: Literal["deadline", "error"] = "error" if worse else "deadline"
+        return WaitedEvent(reason=reason, generation_ids=finished, message=(worse or late)[0].message[:1000])
 
     async def _look(
-        self, poller: Poller, generation_id: str, statuses: dict[str, str], failures: list[GptImageError]
+        self,
+        poller: Poller,
+        generation_id: str,
+        finished: dict[str, list[str]],
+        failures: list[GptImageError],
     ) -> None:
         try:
-            statuses[generation_id] = await poller.finished(
+            status = await poller.finished(
                 generation_id, poll_interval=self.poll_interval, deadline=self.deadline
             )
-            self.log.info("Generation %s is %s.", generation_id, statuses[generation_id])
         except GptImageError as error:
             failures.append(error)
             self.log.warning("No longer waiting for generation %s: %s", generation_id, error)
+            if not isinstance(error, (GenerationTimeoutError, GenerationNotFoundError)):
+                raise _PointlessError from None
+        else:
+            finished.setdefault(status, []).append(generation_id)
+            self.log.info("Generation %s is %s.", generation_id, status)
 
     def _shown_ids(self) -> str:
         shown = ", ".join(self.generation_ids[:5])

@@ -17,6 +17,7 @@ from airflow_gpt_image.api.errors import GptImageError
 
 if TYPE_CHECKING:
     from airflow_gpt_image.api.client import AsyncGptImageClient
+    from airflow_gpt_image.api.settings import ClientSettings
 
 
 class Poller:
@@ -53,12 +54,21 @@ class Poller:
             if self._client is None:
                 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
-                self._client = await GptImageHook(self._conn_id).aget_conn()
+                settings = await GptImageHook(self._conn_id).asettings()
+                # In a thread: the first client of a process imports httpx and reads certificates, which
+                # together take longer than a triggerer's loop may be held up.
+                self._client = await asyncio.to_thread(_made, settings)
             return self._client
 
     async def aclose(self) -> None:
         if self._client is not None:
             await self._client.aclose()
+
+
+def _made(settings: ClientSettings) -> AsyncGptImageClient:
+    from airflow_gpt_image.api.client import AsyncGptImageClient
+
+    return AsyncGptImageClient(settings)
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()

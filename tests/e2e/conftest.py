@@ -86,7 +86,7 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In ``make test`` most run on one database, PostgreSQL if there is one; ``make soak`` runs all on both."""
+    """In ``make test`` most run on one database, PostgreSQL if it is there; in ``make soak`` on both."""
     main = "postgres" if postgres.available() else "sqlite"
     for item in items:
         parameters = getattr(item, "callspec", None)

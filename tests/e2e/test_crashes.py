@@ -47,9 +47,7 @@ def matrix(way: str) -> list[Case]:
         Case("image truncated once", fail, "success", 1, fault="file:truncated*1"),
         Case("image gone", fail, "failed", 1, fault="file:404"),
         Case("id forgotten", fail, "failed", 1, fault="generation:forgotten"),
-        Case(
-            "more than max_credits", f"{way}_limited", "failed", 2, fault="generation:failed=internal_error"
-        ),
+        Case("more than max_credits", f"{way}_limited", "failed", 2, fault="submit:lost"),
         Case("not in time, then picked up", f"{way}_impatient", "success", 1, fault="generation:takes=9"),
     ]
 

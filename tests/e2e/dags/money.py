@@ -105,7 +105,7 @@ for deferrable in (True, False):
     for unknown in ("fail", "resubmit"):
         one(f"{way}_{unknown}", deferrable=deferrable, on_unknown_submit=unknown)
     one(f"{way}_regenerate", deferrable=deferrable, on_clear="regenerate")
-    one(f"{way}_limited", deferrable=deferrable, max_credits=10)
+    one(f"{way}_limited", deferrable=deferrable, on_unknown_submit="resubmit", max_credits=10)
     one(f"{way}_impatient", deferrable=deferrable, timeout=4)
 one("unattended", wait_for_completion=False)
 one("balance_checked", check_balance=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import traceback
 
+import certifi
 import pytest
 
 from airflow_gpt_image.api.errors import (
@@ -85,7 +87,7 @@ def test_a_bundle_that_is_none_is_refused_when_the_client_is_made(connect, tmp_p
 
 
 def test_a_bundle_that_went_away_is_refused_when_the_client_is_made(connect, tmp_path, api_key):
-    (tmp_path / "ca.pem").write_text("")
+    shutil.copy(certifi.where(), tmp_path / "ca.pem")
     settings = ClientSettings(api_key=api_key, verify=str(tmp_path / "ca.pem"))
     (tmp_path / "ca.pem").unlink()
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
+import certifi
 import pytest
 
 from airflow_gpt_image.api.errors import GptImageError, InvalidApiKeyError, InvalidSettingsError
@@ -296,7 +298,7 @@ def test_a_socks_proxy_without_its_package_says_what_to_install(proxy):
 
 def test_certificates_are_checked_not_checked_or_checked_by_a_bundle(tmp_path):
     bundle = tmp_path / "ca.pem"
-    bundle.write_text("")
+    bundle.write_text(Path(certifi.where()).read_text())
 
     assert ClientSettings(api_key=KEY, verify=False).verify is False
     assert ClientSettings(api_key=KEY, verify=str(bundle)).verify == str(bundle)

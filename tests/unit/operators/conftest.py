@@ -1,0 +1,113 @@
+"""One task instance on Airflow's side: its state store, its tries, its deferrals; the API is the emulator."""
+
+from __future__ import annotations
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+
+EVENT = {"reason": "finished", "generation_ids": {}}
+
+
+class Store:
+    """Airflow's task state store: JSON in, JSON out, reading what isn't there gives the default.
+
+    ``at`` is the write at which the worker dies, ``before 2`` or ``after 2``, or fails, ``fail 2``.
+    """
+
+    def __init__(self):
+        self.texts, self.writes, self.at = {}, 0, ""
+        self.unreachable = self.replaced = False
+
+    def get(self, key, default=None):
+        if self.unreachable:
+            raise ConnectionError("the API server does not answer")
+        return default if self.replaced or key not in self.texts else json.loads(self.texts[key])
+
+    def set(self, key, value, *, retention=None):
+        self.writes += 1
+        if self.at == f"before {self.writes}":
+            raise SystemExit
+        if self.replaced or self.at == f"fail {self.writes}":
+            raise RuntimeError("TASK_STORE_NOT_FOUND")
+        self.texts[key] = json.dumps(value)
+        if self.at == f"after {self.writes}":
+            raise SystemExit
+
+
+class Task:
+    """A task instance that is run try by try, as Airflow does it.
+
+    :param deferrable: whether its operator defers; then it is woken as soon as the API has a result.
+    """
+
+    def __init__(self, deferrable):
+        self.store = Store()
+        self.max_tries = 3
+        self.deferrable = deferrable
+        self.deferrals = []
+
+    @property
+    def context(self):
+        return {"task_state_store": self.store, "ti": SimpleNamespace(max_tries=self.max_tries)}
+
+    def operator(self, **options):
+        given = {"task_id": "poster", "prompt": "a red teapot", "poll_interval": 0.05, "timeout": 20}
+        return GptImageGenerateOperator(**given | {"deferrable": self.deferrable} | options)
+
+    def run(self, **options):
+        """One try: what it returns, or what it raises. After a deferral the operator is made anew."""
+        self.store.writes = 0
+        try:
+            return self.operator(**options).execute(self.context)
+        except TaskDeferred as deferral:
+            return self.wake(deferral, **options)
+
+    def wake(self, deferral, event=EVENT, **options):
+        give_up = time.monotonic() + 20
+        while time.monotonic() < give_up:
+            self.deferrals.append(deferral)
+            time.sleep(0.03)
+            try:
+                return getattr(self.operator(**options), deferral.method_name)(self.context, event)
+            except TaskDeferred as again:
+                deferral = again
+        raise AssertionError("it never came to an end")
+
+    def clear(self):
+        """As Airflow does it: the tries that are left begin anew."""
+        self.max_tries += 1
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Puts the default connection into the environment."""
+
+    def connect(host, password="sk-emulator", **fields):
+        given = {"conn_type": "gpt_image", "host": host, "password": password, **fields}
+        monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", json.dumps(given))
+
+    return connect
+
+
+@pytest.fixture
+def api(gpt_image_emulator, connect):
+    """The emulated API, and the default connection to it."""
+    connect(gpt_image_emulator.url, gpt_image_emulator.key)
+    return gpt_image_emulator
+
+
+@pytest.fixture(params=["deferrable", "sync"])
+def task(request, api):
+    """The same task on either path: nothing that is paid for may depend on who waits."""
+    return Task(deferrable=request.param == "deferrable")
+
+
+@pytest.fixture
+def deferrable_task(api):
+    return Task(deferrable=True)

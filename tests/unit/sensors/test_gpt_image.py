@@ -1,0 +1,291 @@
+"""The sensor: it waits for what others submitted, stores it, and never pays."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import imagesize
+import pytest
+from airflow.sdk import DAG, task
+from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.serialization.serialized_objects import DagSerialization
+
+from airflow_gpt_image.api.client import GptImageClient
+from airflow_gpt_image.api.errors import (
+    GenerationFailedError,
+    GenerationNotFoundError,
+    GenerationTimeoutError,
+    InvalidRequestError,
+)
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.retry_policy import GptImageRetryPolicy
+from airflow_gpt_image.sensors.gpt_image import GptImageSensor
+
+ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
+
+
+@pytest.fixture
+def api(gpt_image_emulator, monkeypatch):
+    """The emulated API, and the default connection to it."""
+    monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", gpt_image_emulator.airflow_connection())
+    return gpt_image_emulator
+
+
+@pytest.fixture
+def submitted(api):
+    """Somebody else submits; the generation id."""
+
+    def submitted(**request):
+        with GptImageClient(api_key=api.key, base_url=api.url) as client:
+            return client.submit(ImageRequest(**{"prompt": "a red teapot"} | request))
+
+    return submitted
+
+
+@pytest.fixture(params=["deferrable", "poke"])
+def sense(request, api):
+    """Runs a sensor to its end on either path; deferred, it is woken until it no longer defers."""
+    deferrable = request.param == "deferrable"
+
+    def sense(generation_id, event=None, **options):
+        given = {"task_id": "wait", "generation_id": generation_id, "poke_interval": 0.05, "timeout": 20}
+        sensor = GptImageSensor(**given | {"deferrable": deferrable} | options)
+        if not deferrable:
+            returned = sensor.execute({})
+            return getattr(returned, "xcom_value", returned)
+        step, arguments = sensor.execute, {}
+        while True:
+            try:
+                return step({}, **arguments)
+            except TaskDeferred as deferral:
+                arguments = {"event": event, **(deferral.kwargs or {})}
+                step = getattr(sensor, deferral.method_name)
+                time.sleep(0.03)
+
+    return sense
+
+
+# While the DAG is parsed
+
+
+def test_only_the_id_has_to_be_given():
+    sensor = GptImageSensor(task_id="wait", generation_id=ID)
+
+    assert (sensor.destination, sensor.gpt_image_conn_id) == (None, "gpt_image_default")
+    assert (sensor.deferrable, sensor.poke_interval, sensor.timeout) == (True, 5.0, 3600.0)
+
+
+def test_on_a_worker_it_looks_as_seldom_as_airflows_sensors_do():
+    assert GptImageSensor(task_id="wait", generation_id=ID, deferrable=False).poke_interval == 60.0
+
+
+def test_times_can_be_given_as_durations():
+    sensor = GptImageSensor(
+        task_id="wait", generation_id=ID, poke_interval=timedelta(seconds=7), timeout=timedelta(minutes=2)
+    )
+
+    assert (sensor.poke_interval, sensor.timeout) == (7, 120)
+
+
+def test_without_an_id_there_is_nothing_to_wait_for():
+    with pytest.raises(TypeError, match="generation_id"):
+        GptImageSensor(task_id="wait")
+
+
+def test_an_argument_nobody_knows_is_refused():
+    with pytest.raises(TypeError, match="generation"):
+        GptImageSensor(task_id="wait", generation_id=ID, generation="x")
+
+
+def test_every_parameter_is_explained():
+    parameters = set(inspect.signature(GptImageSensor.__init__).parameters) - {"self", "kwargs"}
+
+    assert [name for name in parameters if f":param {name}:" not in GptImageSensor.__doc__] == []
+
+
+def test_what_is_said_to_be_templated_is():
+    doc = inspect.getdoc(GptImageSensor).partition("\n\nReturns")[0]
+    said = {text.split(":")[0] for text in doc.split(":param ")[1:] if "(templated)" in text}
+
+    assert said == set(GptImageSensor.template_fields)
+
+
+def test_the_id_may_come_from_the_task_that_submitted():
+    @task
+    def submit():
+        return {"generation_id": ID}
+
+    with DAG("d", schedule=None):
+        sensor = GptImageSensor(task_id="wait", generation_id=submit()["generation_id"])
+
+    assert sensor.upstream_task_ids == {"submit"}
+
+
+def test_the_retry_policy_is_ours_unless_the_author_has_one():
+    policy = ExceptionRetryPolicy(rules=[])
+
+    assert isinstance(GptImageSensor(task_id="a", generation_id=ID).retry_policy, GptImageRetryPolicy)
+    assert GptImageSensor(task_id="b", generation_id=ID, retry_policy=policy).retry_policy is policy
+
+
+def test_a_mapped_sensor_has_our_policy_when_it_runs():
+    with DAG("d", schedule=None):
+        mapped = GptImageSensor.partial(task_id="wait").expand(generation_id=[ID])
+
+    assert isinstance(mapped.unmap({"generation_id": ID}).retry_policy, GptImageRetryPolicy)
+
+
+def test_a_sensor_can_be_carried_about_and_its_dag_serialised():
+    with DAG("d", schedule=None) as dag:
+        sensor = GptImageSensor(task_id="wait", generation_id="{{ params.id }}", destination="/data")
+
+    again = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+    assert pickle.loads(pickle.dumps(sensor)).generation_id == "{{ params.id }}"
+    assert again.task_dict["wait"].task_type == "GptImageSensor"
+
+
+# Waiting
+
+
+def test_it_waits_for_a_generation_and_stores_its_image(sense, submitted, tmp_path):
+    generation_id = submitted(aspect_ratio="3:2")
+
+    told = sense(generation_id, destination=str(tmp_path))
+
+    [image] = told["images"]
+    assert (told["generation_id"], told["status"]) == (generation_id, "completed")
+    assert Path(image["path"]).parent == tmp_path
+    assert imagesize.get(image["path"]) == (image["width"], image["height"]) == (1536, 1024)
+
+
+def test_without_a_destination_it_tells_where_the_api_put_the_image(sense, submitted, api):
+    [image] = sense(submitted())["images"]
+
+    assert image["url"].startswith(api.url)
+    assert image["path"] is None
+    assert api.books()["requests"]["download"] == 0
+
+
+def test_what_it_returns_is_what_the_docstring_says_and_plain_json(sense, submitted):
+    told = sense(submitted())
+
+    names = "generation_id status model images created_at completed_at metadata"
+    assert set(told) == set(names.split())
+    assert all(f"``{name}``" in GptImageSensor.__doc__ for name in names.split())
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_it_never_pays(sense, submitted, api):
+    generation_id = submitted()
+
+    sense(generation_id)
+    sense(generation_id)
+
+    assert api.books()["requests"]["submit"] == 1
+
+
+def test_what_is_finished_already_is_not_waited_for(submitted, api):
+    api.fault("generation:takes=0")
+    sensor = GptImageSensor(task_id="wait", generation_id=submitted())
+
+    assert sensor.execute({})["status"] == "completed"
+
+
+def test_a_generation_that_failed_raises_why(sense, submitted, api):
+    api.fault("generation:failed=invalid_request")
+
+    with pytest.raises(GenerationFailedError, match="failed") as caught:
+        sense(submitted())
+
+    assert caught.value.code == "invalid_request"
+
+
+def test_an_id_the_account_does_not_know_says_so_and_is_not_tried_again(sense):
+    with pytest.raises(GenerationNotFoundError) as caught:
+        sense(ID)
+
+    assert not caught.value.retryable
+
+
+def test_an_id_that_was_given_a_moment_ago_may_not_be_known_everywhere_yet(sense, submitted, api):
+    # Downstream of GptImageGenerateOperator(wait_for_completion=False) it starts within a second or two.
+    api.fault("generation:unseen=1")
+
+    assert sense(submitted())["status"] == "completed"
+
+
+@pytest.mark.parametrize("junk", ["", "../../v1/credits", "a b", "{{ x }}"])
+def test_what_can_not_be_an_id_is_refused_before_anything_is_sent(sense, api, junk):
+    with pytest.raises(InvalidRequestError, match="generation_id"):
+        sense(junk)
+
+    assert api.books()["requests"]["poll"] == 0
+
+
+def test_a_destination_that_is_none_is_refused_before_anything_is_sent(sense, api):
+    with pytest.raises(InvalidRequestError, match="destination"):
+        sense(ID, destination="images")
+
+    assert api.books()["requests"]["poll"] == 0
+
+
+@pytest.mark.parametrize("event", [{"reason": "finished", "generation_ids": {}}, {}, "junk"], ids=repr)
+def test_whatever_wakes_it_the_api_is_asked(sense, submitted, event):
+    assert sense(submitted(), event=event)["status"] == "completed"
+
+
+def test_the_timeout_says_that_the_generation_goes_on(submitted, api):
+    api.fault("generation:never")
+    sensor = GptImageSensor(task_id="wait", generation_id=submitted(), timeout=0.2)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({})
+    time.sleep(0.3)
+
+    with pytest.raises(GenerationTimeoutError, match="goes on") as caught:
+        sensor.execute_complete({}, event=None, **deferred.value.kwargs)
+
+    assert caught.value.retryable
+
+
+def test_a_sensor_woken_early_waits_on_until_the_same_deadline(submitted, api):
+    api.fault("generation:never")
+    sensor = GptImageSensor(task_id="wait", generation_id=submitted())
+    with pytest.raises(TaskDeferred) as first:
+        sensor.execute({})
+
+    with pytest.raises(TaskDeferred) as second:
+        sensor.execute_complete({}, event={}, **first.value.kwargs)
+
+    assert second.value.trigger.deadline == first.value.trigger.deadline
+    assert second.value.kwargs == first.value.kwargs
+
+
+def test_it_defers_with_ids_and_times_and_nothing_else(submitted, api):
+    generation_id = submitted()
+    api.fault("generation:never")
+    sensor = GptImageSensor(task_id="wait", generation_id=generation_id, poke_interval=9)
+
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.execute({})
+
+    _, kwargs = caught.value.trigger.serialize()
+    assert kwargs["generation_ids"] == [generation_id]
+    assert kwargs["poll_interval"] == 9
+    assert api.key not in json.dumps(kwargs) + json.dumps(caught.value.kwargs)
+
+
+def test_on_a_worker_one_look_is_one_poke(submitted, api):
+    api.fault("generation:never")
+    sensor = GptImageSensor(task_id="wait", generation_id=submitted(), deferrable=False, mode="reschedule")
+
+    returned = sensor.poke({})
+
+    assert not returned.is_done
+    assert api.books()["requests"]["poll"] == 1
