@@ -74,8 +74,8 @@ class GptImageRetryPolicy(RetryPolicy):
         name = type(exception).__name__
         row = exception.row if isinstance(exception, GenerationFailedError) else type(exception)
         retries = (context["task"].retries if context else max_tries) or 0
-        # A clear starts the counting anew: it raises max_tries by the tries that went before it. Retries that an
-        # author lowered meanwhile look the same; then this counts as the first.
+        # A clear starts the counting anew: it raises max_tries by the tries before it. Retries that an author
+        # lowered meanwhile look the same; then this counts as the first.
         tries = max(1, try_number - max(0, max_tries - retries))
         if issubclass(row, SpendLimitError) and self.spend_limit_delay is not None:
             reason = f"{name}: waiting for the next spend window"
