@@ -197,10 +197,7 @@ class Ledger:
         )
 
     def withdraw(self, earlier: Book) -> None:
-        """Take the intent back, for it provably wasn't accepted;
-
-        ``earlier`` is :meth:`book` from before it.
-        """
+        """Take the intent back: it provably wasn't accepted. ``earlier`` is :meth:`book` from before it."""
         self._put(earlier)
 
     def book(self) -> Book:

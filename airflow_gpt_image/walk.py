@@ -1,7 +1,4 @@
-"""How one image walks through a task:
-
-pay, wait, settle. Who waits, worker or triggerer, the operator decides.
-"""
+"""How one image walks through a task: pay, wait, settle. Who waits, the operator decides."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""``make demo`` and ``make up``:
-
-the emulator and a scratch Airflow with the example DAGs, and what a person sees of it.
-"""
+"""``make demo`` and ``make up``: the emulator, a scratch Airflow, and what a person sees of them."""
 
 from __future__ import annotations
 

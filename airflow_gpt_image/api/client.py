@@ -1,5 +1,4 @@
-"""The two clients: they carry out the steps of the flows over httpx, and decide nothing. The only code
-written twice.
+"""The two clients: they carry out the flows' steps over httpx, and decide nothing. All that is written twice.
 
 The key is put on a call to the API and on nothing else: it is no header of the client's own, redirects are
 never followed, and images are fetched without it.
@@ -108,10 +107,7 @@ def _no_answer(error: Exception, settings: ClientSettings, at: float) -> NoAnswe
 
 
 class _Body:
-    """Collects an API answer's body and stops when it is no answer of the API's:
-
-    too large, or dripping for ever.
-    """
+    """Collects an answer's body, and stops when it is none of the API's: too large, or dripping for ever."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self._seconds = settings.read_timeout

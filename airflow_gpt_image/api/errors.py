@@ -213,10 +213,7 @@ class ImageExpiredError(DownloadError):
 
 
 class ImageRefusedError(DownloadError):
-    """The image's address or content isn't one that is taken:
-
-    plain http, a foreign host, too large, no image.
-    """
+    """The address or the content isn't one that is taken: plain http, a local host, too large, no image."""
 
     retryable = False
 

@@ -301,10 +301,7 @@ def _unreadable(reply: Answer, what: str, generation_id: str | None = None) -> N
 
 
 def one_line(value: object) -> str | None:
-    """A text of the answer as a log takes it:
-
-    one short line without control characters; None for anything else.
-    """
+    """A text of the answer as a log takes it, short and printable; None for anything that is no text."""
     if not isinstance(value, str) or not value.strip():
         return None
     words = " ".join(value.split())

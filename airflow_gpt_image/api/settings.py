@@ -102,10 +102,7 @@ class ClientSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its name alone:
-
-    ``localhost`` or a loopback address. Resolves nothing.
-    """
+    """Whether a host is this machine by name: ``localhost`` or a loopback address. Resolves nothing."""
     if host.lower() == "localhost":
         return True
     try:

@@ -1,7 +1,4 @@
-"""The hook:
-
-an Airflow connection of type ``gpt_image`` becomes a client, sync or async, through one builder.
-"""
+"""The hook: a connection of type ``gpt_image`` becomes a client, sync or async, through one builder."""
 
 from __future__ import annotations
 

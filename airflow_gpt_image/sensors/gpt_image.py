@@ -1,7 +1,4 @@
-"""The sensor:
-
-it waits for a generation that another task, another DAG or a person submitted. It never pays.
-"""
+"""The sensor: it waits for what another task, another DAG or a person submitted. It never pays."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The trigger:
-
-it waits for generations and emits one event. It never pays, and carries no prompt and no secret.
-"""
+"""The trigger: it waits, and emits one event. It never pays, and carries no prompt and no secret."""
 
 from __future__ import annotations
 

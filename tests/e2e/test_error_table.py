@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -36,6 +37,13 @@ ROWS = [
     Row("submit:rate_limit_exceeded*1;retry_after=1", "success", 1, "Submitted generation"),
     Row("submit:rate_limit_exceeded*1;retry_after=22", "success", 2, "retry in 2"),
     Row("submit:spend_limit_exceeded", "failed", 1, "SpendLimitError is not retryable"),
+    Row(
+        "submit:spend_limit_exceeded*1",
+        "success",
+        2,
+        "SpendLimitError: waiting for the next",
+        dag_id="spender",
+    ),
     Row("submit:internal_error*4", "success", 2, "InternalServerError; retry in 1 s"),
     Row("submit:upstream_error*2", "success", 2, "UpstreamError; retry in 1 s"),
     Row("submit:upstream_error", "failed", 3, "UpstreamError; retry in 1 s"),
@@ -46,7 +54,7 @@ ROWS = [
 
 
 def test_every_row_of_the_error_table_leads_where_the_table_says(house: House) -> None:
-    rows = [("fault", "state", "tries", "charged net")]
+    rows = [("fault", "state", "tries", "kept charges", "the first try's decision")]
     wrong = []
     for batch in house.batches(ROWS):
         started = []
@@ -58,8 +66,9 @@ def test_every_row_of_the_error_table_leads_where_the_table_says(house: House) -
             state = house.finish(row.dag_id, run_id)
             tries = house.airflow.task_instance(row.dag_id, run_id, "image")["try_number"]
             kept = [charge for charge in house.charges(prompt) if not charge["refunded"]]
-            rows.append((row.fault, state, str(tries), str(len(kept))))
             log = house.log(row.dag_id, run_id)
+            decision = re.search(r'"reason": "([^"]+)"', log)
+            rows.append((row.fault, state, str(tries), str(len(kept)), decision[1] if decision else "none"))
             paid = 1 if state == "success" or row.fault == "get:task_not_found" else 0
             if (state, tries, len(kept)) != (row.state, row.tries, paid) or row.says not in log:
                 wrong.append((row, rows[-1], row.says in log))

@@ -15,6 +15,7 @@ from typing import Any
 from airflow.sdk import DAG, Variable, task
 
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 from airflow_gpt_image.sensors.gpt_image import GptImageSensor
 
 
@@ -110,6 +111,8 @@ for deferrable in (True, False):
 one("unattended", wait_for_completion=False)
 one("balance_checked", check_balance=True)
 one("no_retries", retries=0)
+one("patient", timeout=600)
+one("spender", retry_policy=GptImageRetryPolicy(spend_limit_delay=timedelta(seconds=3)))
 one("run_bounded", dagrun_timeout=timedelta(seconds=20))
 one("bounded", execution_timeout=timedelta(seconds=4), deferrable=False)
 
