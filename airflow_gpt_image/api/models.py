@@ -183,7 +183,7 @@ class ImageRequest(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _in_our_words(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """All problems at once, in an error of our own tree; pydantic's own text would quote whole prompts."""
+        """All problems at once, in an error of our own tree; pydantic's text would quote whole prompts."""
         try:
             request = handler(data)
         except ValidationError as error:

@@ -15,6 +15,7 @@ from airflow_gpt_image.emulator.server import EmulatorServer
 from stack import postgres
 from stack.airflow import ScratchAirflow
 from stack.demo import DAGS as EXAMPLES
+from stack.processes import sigterm_as_exit
 
 KEY = "sk-e2e-Secret-never-to-be-seen-4711"
 
@@ -76,9 +77,12 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[
         "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(images),
     }
     try:
-        with ScratchAirflow(
-            home / "airflow", dags_folder=dags, database=request.param, env=env, parallelism=6
-        ) as airflow:
+        with (
+            sigterm_as_exit(),
+            ScratchAirflow(
+                home / "airflow", dags_folder=dags, database=request.param, env=env, parallelism=6
+            ) as airflow,
+        ):
             # sqlite has one writer: with more runs at once Airflow itself fails over its lock.
             yield House(airflow, emulator, at_once=4 if request.param == "sqlite" else 24)
     finally:

@@ -356,21 +356,24 @@ class Money(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waits)
     @rule(
-        trouble=st.sampled_from(["", "die before", "die after", "break before", "break after", "forgotten"])
+        status=st.sampled_from(["completed", "failed", "pending", "forgotten"]),
+        trouble=st.sampled_from(["", "", "die before", "die after", "break before", "break after"]),
     )
-    def the_task_is_woken(self, trouble):
+    def the_task_is_woken(self, status, trouble):
         kind, _, when = trouble.partition(" ")
         self.newest.writes = 0
         self.newest.trouble = Trouble(f"{when} write 1", kind) if when else Trouble()
         with suppress(GptImageError, DiedError, ConnectionError):
             ledger = Ledger(self.newest, max_tries=self.newest.max_tries)
             waiting, record = ledger.waiting()
-            status = next(charge.status for charge in self.charges if charge.id == record.generation_id)
-            self.waits = status == "pending" and trouble != "forgotten"
-            if status == "completed" and trouble != "forgotten":
-                ledger.stored(waiting.fingerprint, {}, now=datetime.now(UTC))
-            elif status == "failed" and trouble != "forgotten":
-                ledger.failed(waiting.fingerprint, "upstream", now=datetime.now(UTC))
+            charge = next(charge for charge in self.charges if charge.id == record.generation_id)
+            self.waits = status == "pending"
+            if status in ("completed", "failed"):
+                charge.status = status if charge.status == "pending" else charge.status
+                settle = ledger.stored if charge.status == "completed" else ledger.failed
+                settle(
+                    waiting.fingerprint, {} if charge.status == "completed" else "m", now=datetime.now(UTC)
+                )
 
     @invariant()
     def nobody_pays_twice(self):
