@@ -21,8 +21,9 @@ up: $(VENV)/.demo
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not soak" $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -m "not soak" tests/unit/api tests/property
 	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*" --fail-under=100
+	$(BIN)/python -m pytest -m "not soak" --ignore tests/unit/api --ignore tests/property $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_gpt_image import results, storage
 from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.client import GptImageClient
-from airflow_gpt_image.api.errors import GenerationFailedError, GenerationNotFoundError
+from airflow_gpt_image.api.errors import DownloadError, GenerationFailedError, GenerationNotFoundError
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.pricing import plain, usd
 from airflow_gpt_image.ledger import Ledger, LedgerError, Record, Waiting, fingerprint
@@ -103,7 +103,11 @@ class Walk:
             self._ledger.failed(waiting.fingerprint, error.message, now=datetime.now(UTC))
             self._log_spent(reused=waiting.reused)
             raise
-        images, warnings = storage.land(self._client, generation, self._destination, record.request.sizes)
+        try:
+            images, warnings = storage.land(self._client, generation, self._destination, record.request.sizes)
+        except DownloadError:
+            self._log_spent(reused=waiting.reused)
+            raise
         for warning in warnings:
             self._log.warning("%s", warning)
         for image in images:

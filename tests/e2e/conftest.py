@@ -1,4 +1,4 @@
-"""A real Airflow for each database, with the emulator as its API; both for the whole session of tests."""
+"""A real Airflow for each database, with the emulator as its API; both until the last of these tests."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class House:
         return self.airflow.log(dag_id, run_id, task_id, try_number)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def emulator() -> Iterator[EmulatorServer]:
     with EmulatorServer(keys=[KEY], duration="1-2", credits=100_000) as server:
         yield server
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+@pytest.fixture(scope="package", params=["sqlite", "postgres"])
 def house(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[House]:
     if request.param == "postgres" and not postgres.available():
         pytest.skip("no PostgreSQL server on this machine")

@@ -25,9 +25,8 @@ def test_a_cleared_task_returns_what_was_paid_for(house: House, dag_id: str) -> 
     assert len(house.charges(prompt)) == 1
 
 
-@pytest.mark.parametrize(
-    "dag_id", ["waiting_regenerate", pytest.param("deferred_regenerate", marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("dag_id", ["waiting_regenerate", "deferred_regenerate"])
 def test_a_clear_that_regenerates_pays_once_for_each_clear_and_not_for_each_try(
     house: House, dag_id: str
 ) -> None:
@@ -59,6 +58,7 @@ def test_a_task_cleared_while_it_is_deferred_picks_its_generation_up_again(house
     assert len(house.charges(prompt)) == 1
 
 
+@pytest.mark.soak
 def test_a_task_marked_failed_while_it_waits_keeps_its_id_on_record_and_is_picked_up_by_a_clear(
     house: House,
 ) -> None:

@@ -78,7 +78,9 @@ def test_every_row_of_the_error_table_leads_where_the_table_says(house: House) -
     assert not wrong
 
 
-@pytest.mark.parametrize("fault", ["credits:insufficient_credits", "credits:garbage"])
+@pytest.mark.parametrize(
+    "fault", ["credits:insufficient_credits", pytest.param("credits:garbage", marks=pytest.mark.soak)]
+)
 def test_a_balance_that_cannot_be_checked_is_refused_before_anything_is_submitted(
     house: House, fault: str
 ) -> None:

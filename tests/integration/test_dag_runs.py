@@ -65,7 +65,7 @@ def nothing_secret_was_kept(api, *results):
     assert api.key not in json.dumps(results)
 
 
-@pytest.mark.parametrize("day", ["good", "bad"])
+@pytest.mark.parametrize("day", [pytest.param("good", marks=pytest.mark.soak), "bad"])
 def test_the_first_image_ends_green_with_a_wide_poster(run, api, destination, day):
     if day == "bad":
         bad_day(api)
@@ -82,6 +82,8 @@ def test_the_first_image_ends_green_with_a_wide_poster(run, api, destination, da
     nothing_secret_was_kept(api, result)
 
 
+# One after the other here; on real components, where they wait together, the same runs in `make test`.
+@pytest.mark.soak
 def test_the_product_images_end_green_on_a_bad_day_and_are_paid_for_once_each(run, api):
     bad_day(api)
 

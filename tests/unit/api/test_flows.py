@@ -307,3 +307,34 @@ def test_the_timeout_of_generate_begins_when_the_submit_is_through(world):
         here.run(flows.generate(REQUEST, poll_interval=5, timeout=10, retrying=RETRYING))
 
     assert sum(here.slept[1:]) == 10
+
+
+# --- get ----------------------------------------------------------------------------------------------------
+
+UNKNOWN = _failing("task_not_found", 404)
+
+
+def test_an_unknown_id_is_an_error_at_once():
+    flow = flows.get(ID, RETRYING)
+    next(flow)
+
+    with pytest.raises(errors.GenerationNotFoundError):
+        flow.send(UNKNOWN)
+
+
+def test_an_id_given_a_moment_ago_may_stay_unknown_for_the_grace(world):
+    here = world(UNKNOWN, UNKNOWN, PENDING)
+
+    generation = here.run(flows.get(ID, RETRYING, grace=5.0))
+
+    assert generation.status == "pending"
+    assert here.slept == [1.0, 2.0]
+
+
+def test_after_the_grace_an_unknown_id_is_an_error(world):
+    here = world(*[UNKNOWN] * 9)
+
+    with pytest.raises(errors.GenerationNotFoundError):
+        here.run(flows.get(ID, RETRYING, grace=5.0))
+
+    assert sum(here.slept) < 5.0 + RETRYING.longest_pause
