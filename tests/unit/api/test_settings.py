@@ -7,7 +7,7 @@ import certifi
 import pytest
 
 from airflow_gpt_image.api.errors import GptImageError, InvalidApiKeyError, InvalidSettingsError
-from airflow_gpt_image.api.settings import ClientSettings, is_loopback
+from airflow_gpt_image.api.settings import ClientSettings, is_loopback, trusted
 
 KEY = "sk-live-0123456789abcdef"
 
@@ -348,3 +348,11 @@ def test_hosts_that_are_not_bare_names_are_refused(hosts):
 
 def test_a_single_host_that_is_no_tuple_is_not_taken_letter_by_letter():
     assert type(_refusal(image_hosts="nas")) is InvalidSettingsError
+
+
+@pytest.mark.parametrize(
+    "bundle", [5, "", None, ["/etc/ssl"], "/nowhere/ca.pem", "/nowhere/", "nul\0"], ids=repr
+)
+def test_what_is_no_bundle_is_refused_by_the_name_its_setting_has(bundle):
+    with pytest.raises(InvalidSettingsError, match=r"ca_bundle=.* CA bundle"):
+        trusted(bundle, name="ca_bundle")
