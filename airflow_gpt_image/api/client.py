@@ -8,45 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
 from decimal import Decimal
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, TypedDict, TypeVar, Unpack
+from typing import Any, BinaryIO, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 
-from airflow_gpt_image import __version__
-from airflow_gpt_image.api import flows, protocol
-from airflow_gpt_image.api.errors import ImageRefusedError, InvalidSettingsError
+from airflow_gpt_image.api import flows, wire
+from airflow_gpt_image.api.errors import InvalidSettingsError
 from airflow_gpt_image.api.flows import Downloaded, Fetch, FileAnswer, Flow, Send, Sleep
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.protocol import Answer, NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import ClientSettings, trusted
+from airflow_gpt_image.api.settings import ClientSettings
 
 T = TypeVar("T")
-
-# Shorter than any server's usual idle time (uvicorn's is 5 s): a submit on a connection that the server is
-# just closing would end as "unknown", although nothing was accepted.
-_KEEPALIVE_SECONDS: Final = 3.0
-
-# Failures that come before the first byte of a request can leave: a submit that ends so is provably not
-# accepted. A proxy that refuses its tunnel (ProxyError) has passed nothing on either.
-_NEVER_SENT: Final = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
-
-# ValueError: an address or a header that httpx, idna or the socket module can't encode. It says nothing of
-# whether the request was sent, so it counts as sent.
-_FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError)
-
-_STALLED: Final = "the answer took too long as a whole"
-_OVERSIZED: Final = "the answer is larger than any of the API's"
 
 
 class SettingsOptions(TypedDict, total=False):
@@ -70,135 +46,6 @@ def _settings(given: ClientSettings | None, api_key: str | None, options: Settin
     return given
 
 
-def _options(settings: ClientSettings) -> dict[str, Any]:
-    """What both kinds of httpx client are built with."""
-    verify = trusted(settings.verify) if isinstance(settings.verify, str) else settings.verify
-    return {
-        "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
-        "limits": httpx.Limits(max_connections=100, keepalive_expiry=_KEEPALIVE_SECONDS),
-        "verify": verify,
-        "proxy": settings.proxy,
-        # A proxy of the environment is not asked for this machine's own address: over plain http it would see
-        # the key.
-        "trust_env": not settings.on_this_machine,
-        "follow_redirects": False,
-        # A cookie could carry to the file host what the API was told, and a junk one fails every later call.
-        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        # Uncompressed, so that a few bytes can't become a gigabyte: sizes are counted as they arrive.
-        "headers": {
-            "user-agent": f"airflow-provider-gpt-image/{__version__}",
-            "accept-encoding": "identity",
-        },
-    }
-
-
-def _request(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
-    return {
-        "method": call.method,
-        "url": settings.base_url + call.path,
-        "json": call.body,
-        "headers": {"authorization": f"Bearer {settings.api_key}", "accept": "application/json"},
-    }
-
-
-def _no_answer(error: Exception, settings: ClientSettings, at: float) -> NoAnswer:
-    text = protocol.one_line(str(error).replace(settings.api_key, "***")) or "no details"
-    return NoAnswer(sent=not isinstance(error, _NEVER_SENT), reason=f"{type(error).__name__}: {text}", at=at)
-
-
-class _Body:
-    """Collects an answer's body, and stops when it is none of the API's: too large, or dripping for ever."""
-
-    def __init__(self, settings: ClientSettings) -> None:
-        self._seconds = settings.read_timeout
-        self._until: float | None = None
-        self.bytes = bytearray()
-
-    def add(self, chunk: bytes) -> None:
-        self.bytes += chunk
-        # From the first byte of the body on: however long the API took to answer, its answer is read.
-        if self._until is None:
-            self._until = time.monotonic() + self._seconds
-        if len(self.bytes) > protocol.MAX_ANSWER_BYTES:
-            raise httpx.ReadError(_OVERSIZED)
-        if time.monotonic() > self._until:
-            raise httpx.ReadTimeout(_STALLED)
-
-    def answer(self, response: httpx.Response, settings: ClientSettings) -> Answer:
-        return protocol.answer(
-            status=response.status_code,
-            headers=_lower(response),
-            body=bytes(self.bytes),
-            at=time.time(),
-            api_key=settings.api_key,
-        )
-
-
-class _File:
-    """Writes an image's bytes as they come, up to the largest size that is taken."""
-
-    def __init__(self, step: Fetch, settings: ClientSettings) -> None:
-        self._step = step
-        self._most = settings.max_image_bytes
-        self.received = 0
-
-    def add(self, chunk: bytes) -> None:
-        self.received += len(chunk)
-        if self.received > self._most:
-            raise ImageRefusedError(
-                f"The image at {flows.bare(self._step.url)} is larger than {self._most:,} bytes "
-                "(max_image_bytes)."
-            )
-        self._step.into.write(chunk)
-
-    def answer(self, response: httpx.Response) -> FileAnswer:
-        return FileAnswer(
-            status=response.status_code,
-            headers=_lower(response),
-            received=self.received,
-            at=time.time(),
-        )
-
-
-def _lower(response: httpx.Response) -> Mapping[str, str]:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    if "location" in response.extensions:
-        headers["location"] = response.extensions["location"]
-    return headers
-
-
-def _keep_location(response: httpx.Response) -> None:
-    """Put a redirect's target where httpx doesn't see it.
-
-    It prepares the next request even when told not to follow, and fails over a junk address: after our POST
-    was answered, as if it had never been sent.
-    """
-    location = response.headers.pop("location", None)
-    if location is not None:
-        response.extensions["location"] = location
-
-
-async def _akeep_location(response: httpx.Response) -> None:
-    _keep_location(response)
-
-
-def _uncompressed(response: httpx.Response) -> httpx.Response:
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise httpx.DecodingError("the answer is compressed, which was not asked for")
-    return response
-
-
-def _built(make: Callable[[], T]) -> T:
-    """Make an httpx client; what it can fail over is a proxy that only the environment knows."""
-    try:
-        return make()
-    except (httpx.InvalidURL, ValueError, ImportError) as error:
-        raise InvalidSettingsError(
-            f"The environment's proxy can't be used ({type(error).__name__}). Mend HTTPS_PROXY or ALL_PROXY "
-            "(socks needs: pip install 'httpx[socks]'), or set the connection's proxy."
-        ) from None
-
-
 class GptImageClient:
     """The API, for code that may block.
 
@@ -220,9 +67,9 @@ class GptImageClient:
     ) -> None:
         self.settings = _settings(settings, api_key, options)
         self._retrying = retrying
-        hooks = {"response": [_keep_location]}
-        self._http = _built(
-            lambda: httpx.Client(transport=transport, event_hooks=hooks, **_options(self.settings))
+        hooks = {"response": [wire.keep_location]}
+        self._http = wire.built(
+            lambda: httpx.Client(transport=transport, event_hooks=hooks, **wire.options(self.settings))
         )
 
     def submit(self, request: ImageRequest) -> str:
@@ -305,25 +152,25 @@ class GptImageClient:
                 reply = self._sleep(step)
 
     def _send(self, step: Send) -> Answer | NoAnswer:
-        body = _Body(self.settings)
+        body = wire.Body(self.settings)
         try:
-            with self._http.stream(**_request(self.settings, step.call)) as response:
-                for chunk in _uncompressed(response).iter_raw():
+            with self._http.stream(**wire.request_of(self.settings, step.call)) as response:
+                for chunk in wire.uncompressed(response).iter_raw():
                     body.add(chunk)
-        except _FAILURES as error:
-            return _no_answer(error, self.settings, time.time())
+        except wire.FAILURES as error:
+            return wire.no_answer(error, self.settings, time.time())
         return body.answer(response, self.settings)
 
     def _fetch(self, step: Fetch) -> FileAnswer | NoAnswer:
-        file = _File(step, self.settings)
+        file = wire.File(step, self.settings)
         try:
             with self._http.stream("GET", step.url) as response:
                 if response.status_code != 200:
                     return file.answer(response)
-                for chunk in _uncompressed(response).iter_raw():
+                for chunk in wire.uncompressed(response).iter_raw():
                     file.add(chunk)
-        except _FAILURES as error:
-            return _no_answer(error, self.settings, time.time())
+        except wire.FAILURES as error:
+            return wire.no_answer(error, self.settings, time.time())
         return file.answer(response)
 
     def _sleep(self, step: Sleep) -> float:
@@ -352,9 +199,9 @@ class AsyncGptImageClient:
         self.settings = _settings(settings, api_key, options)
         self._retrying = retrying
         self._gate = asyncio.Semaphore(at_once)
-        hooks = {"response": [_akeep_location]}
-        self._http = _built(
-            lambda: httpx.AsyncClient(transport=transport, event_hooks=hooks, **_options(self.settings))
+        hooks = {"response": [wire.akeep_location]}
+        self._http = wire.built(
+            lambda: httpx.AsyncClient(transport=transport, event_hooks=hooks, **wire.options(self.settings))
         )
 
     async def submit(self, request: ImageRequest) -> str:
@@ -423,25 +270,25 @@ class AsyncGptImageClient:
 
     async def _send(self, step: Send) -> Answer | NoAnswer:
         async with self._gate:
-            body = _Body(self.settings)
+            body = wire.Body(self.settings)
             try:
-                async with self._http.stream(**_request(self.settings, step.call)) as response:
-                    async for chunk in _uncompressed(response).aiter_raw():
+                async with self._http.stream(**wire.request_of(self.settings, step.call)) as response:
+                    async for chunk in wire.uncompressed(response).aiter_raw():
                         body.add(chunk)
-            except _FAILURES as error:
-                return _no_answer(error, self.settings, time.time())
+            except wire.FAILURES as error:
+                return wire.no_answer(error, self.settings, time.time())
             return body.answer(response, self.settings)
 
     async def _fetch(self, step: Fetch) -> FileAnswer | NoAnswer:
-        file = _File(step, self.settings)
+        file = wire.File(step, self.settings)
         try:
             async with self._http.stream("GET", step.url) as response:
                 if response.status_code != 200:
                     return file.answer(response)
-                async for chunk in _uncompressed(response).aiter_raw():
+                async for chunk in wire.uncompressed(response).aiter_raw():
                     file.add(chunk)
-        except _FAILURES as error:
-            return _no_answer(error, self.settings, time.time())
+        except wire.FAILURES as error:
+            return wire.no_answer(error, self.settings, time.time())
         return file.answer(response)
 
     async def _sleep(self, step: Sleep) -> float:

@@ -1,0 +1,169 @@
+"""What both clients need of httpx: how one is built, a call sent, a body read, and what a failure proves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final, TypeVar
+
+import httpx
+
+from airflow_gpt_image import __version__
+from airflow_gpt_image.api import flows, protocol
+from airflow_gpt_image.api.errors import ImageRefusedError, InvalidSettingsError
+from airflow_gpt_image.api.flows import Fetch, FileAnswer
+from airflow_gpt_image.api.protocol import Answer, NoAnswer
+from airflow_gpt_image.api.settings import ClientSettings, trusted
+
+T = TypeVar("T")
+
+# Shorter than any server's usual idle time (uvicorn's is 5 s): a submit on a connection that the server is
+# just closing would end as "unknown", although nothing was accepted.
+_KEEPALIVE_SECONDS: Final = 3.0
+
+# Failures that come before the first byte of a request can leave: a submit that ends so is provably not
+# accepted. A proxy that refuses its tunnel (ProxyError) has passed nothing on either.
+_NEVER_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+# ValueError: an address or a header that httpx, idna or the socket module can't encode. It says nothing of
+# whether the request was sent, so it counts as sent.
+FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError)
+
+_STALLED: Final = "the answer took too long as a whole"
+_OVERSIZED: Final = "the answer is larger than any of the API's"
+
+
+def options(settings: ClientSettings) -> dict[str, Any]:
+    """What both kinds of httpx client are built with."""
+    verify = trusted(settings.verify) if isinstance(settings.verify, str) else settings.verify
+    return {
+        "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
+        "limits": httpx.Limits(max_connections=100, keepalive_expiry=_KEEPALIVE_SECONDS),
+        "verify": verify,
+        "proxy": settings.proxy,
+        # A proxy of the environment is not asked for this machine's own address: over plain http it would see
+        # the key.
+        "trust_env": not settings.on_this_machine,
+        "follow_redirects": False,
+        # A cookie could carry to the file host what the API was told, and a junk one fails every later call.
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        # Uncompressed, so that a few bytes can't become a gigabyte: sizes are counted as they arrive.
+        "headers": {
+            "user-agent": f"airflow-provider-gpt-image/{__version__}",
+            "accept-encoding": "identity",
+        },
+    }
+
+
+def request_of(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
+    return {
+        "method": call.method,
+        "url": settings.base_url + call.path,
+        "json": call.body,
+        "headers": {"authorization": f"Bearer {settings.api_key}", "accept": "application/json"},
+    }
+
+
+def no_answer(error: Exception, settings: ClientSettings, at: float) -> NoAnswer:
+    text = protocol.one_line(str(error).replace(settings.api_key, "***")) or "no details"
+    return NoAnswer(sent=not isinstance(error, _NEVER_SENT), reason=f"{type(error).__name__}: {text}", at=at)
+
+
+class Body:
+    """Collects an answer's body, and stops when it is none of the API's: too large, or dripping for ever."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._seconds = settings.read_timeout
+        self._until: float | None = None
+        self.bytes = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        self.bytes += chunk
+        # From the first byte of the body on: however long the API took to answer, its answer is read.
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
+        if len(self.bytes) > protocol.MAX_ANSWER_BYTES:
+            raise httpx.ReadError(_OVERSIZED)
+        if time.monotonic() > self._until:
+            raise httpx.ReadTimeout(_STALLED)
+
+    def answer(self, response: httpx.Response, settings: ClientSettings) -> Answer:
+        return protocol.answer(
+            status=response.status_code,
+            headers=_lower(response),
+            body=bytes(self.bytes),
+            at=time.time(),
+            api_key=settings.api_key,
+        )
+
+
+class File:
+    """Writes an image's bytes as they come, up to the largest size that is taken."""
+
+    def __init__(self, step: Fetch, settings: ClientSettings) -> None:
+        self._step = step
+        self._most = settings.max_image_bytes
+        self.received = 0
+
+    def add(self, chunk: bytes) -> None:
+        self.received += len(chunk)
+        if self.received > self._most:
+            raise ImageRefusedError(
+                f"The image at {flows.bare(self._step.url)} is larger than {self._most:,} bytes "
+                "(max_image_bytes)."
+            )
+        self._step.into.write(chunk)
+
+    def answer(self, response: httpx.Response) -> FileAnswer:
+        return FileAnswer(
+            status=response.status_code,
+            headers=_lower(response),
+            received=self.received,
+            at=time.time(),
+        )
+
+
+def _lower(response: httpx.Response) -> Mapping[str, str]:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if "location" in response.extensions:
+        headers["location"] = response.extensions["location"]
+    return headers
+
+
+def keep_location(response: httpx.Response) -> None:
+    """Put a redirect's target where httpx doesn't see it.
+
+    It prepares the next request even when told not to follow, and fails over a junk address: after our POST
+    was answered, as if it had never been sent.
+    """
+    location = response.headers.pop("location", None)
+    if location is not None:
+        response.extensions["location"] = location
+
+
+async def akeep_location(response: httpx.Response) -> None:
+    keep_location(response)
+
+
+def uncompressed(response: httpx.Response) -> httpx.Response:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise httpx.DecodingError("the answer is compressed, which was not asked for")
+    return response
+
+
+def built(make: Callable[[], T]) -> T:
+    """Make an httpx client; what it can fail over is a proxy that only the environment knows."""
+    try:
+        return make()
+    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        raise InvalidSettingsError(
+            f"The environment's proxy can't be used ({type(error).__name__}). Mend HTTPS_PROXY or ALL_PROXY "
+            "(socks needs: pip install 'httpx[socks]'), or set the connection's proxy."
+        ) from None
