@@ -91,3 +91,21 @@ def test_a_balance_that_cannot_be_checked_is_refused_before_anything_is_submitte
 
     assert house.finish("balance_checked", run_id) == "failed"
     assert house.charges(prompt) == []
+
+
+@pytest.mark.soak
+def test_the_policy_decides_for_mapped_tasks_and_after_a_deferral_too(house: House) -> None:
+    prompt = house.prompt("mapped")
+    house.emulator.fault(f"generation:failed=invalid_request;match={prompt} 0")
+    house.emulator.fault(f"generation:failed=internal_error*1;match={prompt} 1")
+
+    run_id = house.start("mapped", prompt)
+
+    house.finish("mapped", run_id)
+    tasks = [house.airflow.task_instance("mapped", run_id, "image", index) for index in range(3)]
+    assert [(task["state"], task["try_number"]) for task in tasks] == [
+        ("failed", 1),
+        ("success", 2),
+        ("success", 1),
+    ]
+    assert [len(house.charges(f"{prompt} {number}")) for number in range(3)] == [1, 2, 1]
