@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -112,9 +108,15 @@ class Relay:
     async def _pass_on(self, reader, writer):
         self.accepted += 1
         self.open += 1
+        ends = [writer]
         try:
             there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to)
+            ends.append(there_writer)
             await asyncio.gather(_pipe(reader, there_writer), _pipe(there_reader, writer))
+        except asyncio.CancelledError:
+            for end in ends:
+                end.transport.abort()
+            raise
         finally:
             self.open -= 1
 
@@ -125,6 +127,8 @@ class Relay:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            # What was aborted is closed in the loop's next turn, which must still come.
+            await asyncio.sleep(0.01)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -147,26 +151,6 @@ def relay(emulator, use_connection):
     use_connection(between.url)
     yield between
     between.close()
-
-
-@pytest.fixture
-def distant_emulator(use_connection):
-    """An emulator in a process of its own, where its work can't hold up our loop; and the connection."""
-    command = [sys.executable, "-m", "airflow_gpt_image.emulator", "--port", "0", "--duration", "1-2"]
-    command += ["--credits", "100000", "--log-level", "warning"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
-    try:
-        url = process.stdout.readline().split()[-1]
-        use_connection(url)
-
-        def submit(count):
-            with GptImageClient(api_key="sk-emulator", base_url=url) as client:
-                return [client.submit(ImageRequest(prompt=f"picture {number}")) for number in range(count)]
-
-        yield SimpleNamespace(url=url, submit=submit)
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
 
 
 @pytest.fixture
