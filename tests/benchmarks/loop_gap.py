@@ -1,4 +1,4 @@
-"""How long waiting triggers hold up the triggerer's loop: the largest gap of a heartbeat, beside an idle loop.
+"""How long waiting triggers hold up the triggerer's loop: a heartbeat's largest gap, beside an idle loop.
 
 Airflow complains above 0.2 s. The first client of a process costs an import, so the first round stands apart.
 """
