@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+
+from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_gpt_image import results, storage
 from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.client import GptImageClient
-from airflow_gpt_image.api.errors import DownloadError, GenerationFailedError, GenerationNotFoundError
+from airflow_gpt_image.api.errors import GenerationFailedError, GenerationNotFoundError
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.pricing import plain, usd
 from airflow_gpt_image.ledger import Ledger, LedgerError, Record, Waiting, fingerprint
@@ -23,13 +26,38 @@ class Walk:
     :param client: of the operator's connection.
     :param ledger: of the task instance.
     :param destination: where the images shall land; None: nowhere.
+    :param resumed: that this part comes after a deferral.
     """
 
-    def __init__(self, client: GptImageClient, ledger: Ledger, *, destination: object, log: Log) -> None:
+    def __init__(
+        self, client: GptImageClient, ledger: Ledger, *, destination: object, resumed: bool, log: Log
+    ) -> None:
         self._client = client
         self._ledger = ledger
         self._destination = destination
         self._log = log
+        self._charged_before = ledger.spent.charged
+        self._submitted = resumed and not ledger.waiting()[0].reused
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """However a try ends, the last line says what was spent; one that defers hasn't ended."""
+        if isinstance(error, TaskDeferred):
+            return
+        spent = self._ledger.spent
+        submitted = self._submitted or spent.charged > self._charged_before
+        self._log.info(
+            "Spent since the last clear: %s credits ($%s): %s charged, %s refunded. This try %s.",
+            plain(spent.net),
+            usd(spent.net),
+            plain(spent.charged),
+            plain(spent.refunded),
+            "submitted" if submitted else "paid nothing",
+        )
 
     def pay(
         self, request: ImageRequest, rules: Rules, *, conn_id: str, timeout: float, waits: bool
@@ -101,13 +129,8 @@ class Walk:
             flows.succeeded(generation)
         except GenerationFailedError as error:
             self._ledger.failed(waiting.fingerprint, error.message, now=datetime.now(UTC))
-            self._log_spent(reused=waiting.reused)
             raise
-        try:
-            images, warnings = storage.land(self._client, generation, self._destination, record.request.sizes)
-        except DownloadError:
-            self._log_spent(reused=waiting.reused)
-            raise
+        images, warnings = storage.land(self._client, generation, self._destination, record.request.sizes)
         for warning in warnings:
             self._log.warning("%s", warning)
         for image in images:
@@ -135,19 +158,7 @@ class Walk:
         return generation.status == "failed"
 
     def _returned(self, result: dict[str, Any], *, reused: bool) -> dict[str, Any]:
-        self._log_spent(reused=reused)
         return result | results.of_try(reused=reused, spent=self._ledger.spent)
-
-    def _log_spent(self, *, reused: bool) -> None:
-        spent = self._ledger.spent
-        self._log.info(
-            "Spent since the last clear: %s credits ($%s): %s charged, %s refunded. This try %s.",
-            plain(spent.net),
-            usd(spent.net),
-            plain(spent.charged),
-            plain(spent.refunded),
-            "paid nothing" if reused else "submitted",
-        )
 
 
 def _forgotten(error: GenerationNotFoundError, record: Record) -> GenerationNotFoundError:

@@ -126,8 +126,7 @@ class GptImageGenerateOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Find out what was already paid for, pay for what wasn't, then wait."""
         request = self._request()
-        with self._client() as client:
-            walk = self._walk(client, context)
+        with self._client() as client, self._walk(client, context) as walk:
             stored = walk.pay(
                 request,
                 self._rules(client),
@@ -149,8 +148,7 @@ class GptImageGenerateOperator(BaseOperator):
 
         told = WaitedEvent.read(event)
         self.log.info("Woken: %s", told or "by something that isn't the trigger's event")
-        with self._client() as client:
-            walk = self._walk(client, context)
+        with self._client() as client, self._walk(client, context, resumed=True) as walk:
             generation = walk.look()
             if not generation.finished and time.time() < walk.deadline:
                 self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)
@@ -171,7 +169,7 @@ class GptImageGenerateOperator(BaseOperator):
 
         return GptImageHook(self.gpt_image_conn_id).get_conn()
 
-    def _walk(self, client: GptImageClient, context: Context) -> Walk:
+    def _walk(self, client: GptImageClient, context: Context, *, resumed: bool = False) -> Walk:
         from airflow.sdk.configuration import conf
 
         from airflow_gpt_image.ledger import Ledger
@@ -183,7 +181,7 @@ class GptImageGenerateOperator(BaseOperator):
                 "and pays again when it is cleared."
             )
         ledger = Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
-        return Walk(client, ledger, destination=self.destination, log=self.log)
+        return Walk(client, ledger, destination=self.destination, resumed=resumed, log=self.log)
 
     def _rules(self, client: GptImageClient) -> Rules:
         from airflow_gpt_image.paying import Rules

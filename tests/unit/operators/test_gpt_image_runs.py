@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import time
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -514,20 +515,49 @@ def _told(lines):
     return [line["event"] % line.get("positional_args", ()) for line in lines]
 
 
-@pytest.mark.parametrize("outcome", ["completed", "failed"])
-def test_what_was_spent_is_the_logs_last_line(task, api, outcome):
-    if outcome == "failed":
-        api.fault("generation:failed")
+@pytest.mark.parametrize(
+    ("fault", "options", "spent"),
+    [
+        ("", {}, "4.7 charged, 0 refunded. This try submitted."),
+        ("generation:failed", {}, "4.7 charged, 4.7 refunded. This try submitted."),
+        ("generation:never", {"timeout": 0.1}, "4.7 charged, 0 refunded. This try submitted."),
+        ("file:404", {}, "4.7 charged, 0 refunded. This try submitted."),
+        ("submit:lost", {}, "4.7 charged, 0 refunded. This try submitted."),
+        ("submit:401", {}, "0 charged, 0 refunded. This try paid nothing."),
+        ("", {"max_credits": 1}, "0 charged, 0 refunded. This try paid nothing."),
+        ("", {"wait_for_completion": False}, "4.7 charged, 0 refunded. This try submitted."),
+    ],
+)
+def test_what_was_spent_is_the_logs_last_line_however_the_try_ends(
+    task, api, tmp_path, fault, options, spent
+):
+    if fault:
+        api.fault(fault)
 
-    with structlog.testing.capture_logs() as lines:
-        try:
-            task.run()
-        except GenerationFailedError:
-            assert outcome == "failed"
+    with structlog.testing.capture_logs() as lines, suppress(GptImageError):
+        task.run(destination=str(tmp_path), **options)
 
     last = _told(lines)[-1]
     assert last.startswith("Spent since the last clear: ")
-    assert ("4.7 charged, 0 refunded" if outcome == "completed" else "4.7 charged, 4.7 refunded") in last
+    assert last.endswith(spent)
+
+
+def test_a_retry_that_finds_its_generation_unfinished_is_told_to_have_paid_nothing(task, api):
+    api.fault("generation:never")
+    with suppress(GenerationTimeoutError):
+        task.run(timeout=0.1)
+
+    with structlog.testing.capture_logs() as lines, suppress(GenerationTimeoutError):
+        task.run(timeout=0.1)
+
+    assert _told(lines)[-1].endswith("4.7 charged, 0 refunded. This try paid nothing.")
+
+
+def test_what_was_spent_is_told_once_and_not_before_the_task_waits(deferrable_task, api):
+    with structlog.testing.capture_logs() as lines:
+        deferrable_task.run()
+
+    assert [line for line in _told(lines) if "Spent since" in line] == _told(lines)[-1:]
 
 
 def test_a_reused_result_is_told_to_have_cost_this_try_nothing(task):
