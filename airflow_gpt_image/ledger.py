@@ -7,6 +7,9 @@ States of one request in one task instance::
                             ▼                       └──────failed──▶ failed ──intend──▶ intent
                      withdraw: as before
 
+    nothing or failed ──found──▶ stored       an image of the same request was at the destination already
+    stored ──stored──▶ stored                 its files were gone, and landed again
+
 Rules:
 
 1. The intent is written before the POST, and the id right after its answer. So whatever dies in between, the
@@ -46,7 +49,7 @@ State = Literal["intent", "submitted", "stored", "failed"]
 _BEFORE: Final[dict[State, frozenset[State | None]]] = {
     "intent": frozenset({None, "failed"}),
     "submitted": frozenset({"intent"}),
-    "stored": frozenset({"submitted"}),
+    "stored": frozenset({"submitted", "stored"}),
     "failed": frozenset({"submitted"}),
 }
 
@@ -211,6 +214,22 @@ class Ledger:
     def stored(self, fingerprint: str, result: dict[str, Any], *, now: datetime) -> Record:
         """Put on record that the images are where they belong, with what the task returns."""
         return self._move(fingerprint, "stored", result=result, settled_at=now)
+
+    def found(
+        self, fingerprint: str, request: ImageRequest, result: dict[str, Any], *, now: datetime
+    ) -> Record:
+        """Put on record that somebody else's result of the same request is taken, and nothing paid."""
+        _check("intent", self.find(fingerprint))
+        record = Record(
+            state="stored",
+            request=request,
+            max_tries=self._book.max_tries,
+            intended_at=now,
+            settled_at=now,
+            generation_id=result["generation_id"],
+            result=result,
+        )
+        return self._write(fingerprint, record, spent={})
 
     def failed(self, fingerprint: str, failure: str, *, now: datetime) -> Record:
         """Put on record that the generation failed and was refunded."""

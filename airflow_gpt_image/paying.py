@@ -20,12 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from airflow_gpt_image.api.errors import GptImageError, InsufficientCreditsError, SubmissionUnknownError
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import plain, usd
 from airflow_gpt_image.ledger import Ledger, Record
+from airflow_gpt_image.log import Log
 
 OnClear = Literal["reuse", "regenerate"]
 OnUnknownSubmit = Literal["fail", "resubmit"]
@@ -33,14 +34,6 @@ OnUnknownSubmit = Literal["fail", "resubmit"]
 
 class CreditLimitError(GptImageError):
     """Submitting would spend more than ``max_credits``. Nothing was submitted."""
-
-
-class Log(Protocol):
-    """What is needed of a logger: Airflow's is none of the standard library's."""
-
-    def info(self, event: str, /, *args: object) -> object: ...
-
-    def warning(self, event: str, /, *args: object) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -64,14 +57,15 @@ def pay_once(
     ledger: Ledger,
     fingerprint: str,
     request: ImageRequest,
-    submit: Callable[[ImageRequest], str],
+    submission: Callable[[], Callable[[], str]],
     rules: Rules,
     log: Log,
 ) -> tuple[Record, bool]:
     """
     The record of a generation that is paid for, and whether it was before.
 
-    :param submit: sends the request and returns the generation id.
+    :param submission: makes everything ready, which may fail and costs nothing; what it returns sends the
+        request, and returns the generation id.
     :raises SubmissionUnknownError: when it may have been paid for and nobody knows.
     :raises CreditLimitError: when ``max_credits`` forbids it; nothing was submitted.
     :raises InsufficientCreditsError: when the balance doesn't suffice; nothing was submitted.
@@ -95,10 +89,11 @@ def pay_once(
             "%s", _PAYING_AGAIN["regenerate" if regenerate else earlier.state].format(earlier.generation_id)
         )
     _guard(ledger, request, rules)
+    submit = submission()
     before = ledger.book()
     ledger.intend(fingerprint, request, now=datetime.now(UTC), decided=earlier is not None)
     try:
-        generation_id = submit(request)
+        generation_id = submit()
     except SubmissionUnknownError as error:
         if error.generation_id is None:
             raise _unknown(request, error.message, rules, error) from None

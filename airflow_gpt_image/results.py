@@ -11,7 +11,7 @@ from airflow_gpt_image.api.pricing import plain, usd
 from airflow_gpt_image.ledger import Spent
 
 
-def of_generation(generation: Generation, images: Sequence[GeneratedImage]) -> dict[str, Any]:
+def of_generation(generation: Generation) -> dict[str, Any]:
     """What is known of a generation whoever submitted it.
 
     Times are ISO 8601 in UTC, None where the API gave none.
@@ -20,11 +20,15 @@ def of_generation(generation: Generation, images: Sequence[GeneratedImage]) -> d
         "generation_id": generation.id,
         "status": generation.status,
         "model": generation.model or MODEL,
-        "images": [image.model_dump(mode="json") for image in images],
         "created_at": _iso(generation.created_at),
         "completed_at": _iso(generation.completed_at),
         "metadata": generation.output.metadata,
     }
+
+
+def of_images(images: Sequence[GeneratedImage]) -> dict[str, Any]:
+    """Where the images are."""
+    return {"images": [image.model_dump(mode="json") for image in images]}
 
 
 def of_request(request: ImageRequest, fingerprint: str) -> dict[str, Any]:
@@ -48,6 +52,13 @@ def of_try(*, reused: bool, spent: Spent) -> dict[str, Any]:
             "usd": str(usd(spent.net)),
         },
     }
+
+
+def of_event(result: dict[str, Any]) -> dict[str, Any]:
+    """What an asset's event tells those who are scheduled on it."""
+    paths = [image["path"] for image in result["images"] if image["path"] is not None]
+    told = ("credits", "usd", "fingerprint", "generation_id")
+    return {"paths": paths, "count": len(result["images"]), **{name: result[name] for name in told}}
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_gpt_image import results, storage
+from airflow_gpt_image import results
 from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.errors import GenerationFailedError, GenerationNotFoundError
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.pricing import plain, usd
 from airflow_gpt_image.ledger import Ledger, LedgerError, Record, Waiting, fingerprint
-from airflow_gpt_image.paying import Log, Rules, pay_once
+from airflow_gpt_image.log import Log
+from airflow_gpt_image.paying import Rules, pay_once
+from airflow_gpt_image.storage.landing import Landing
+from airflow_gpt_image.storage.signing import signed
 
 
 class Walk:
@@ -25,16 +29,16 @@ class Walk:
 
     :param client: of the operator's connection.
     :param ledger: of the task instance.
-    :param destination: where the images shall land; None: nowhere.
+    :param landing: where the images shall land.
     :param resumed: that this part comes after a deferral.
     """
 
     def __init__(
-        self, client: GptImageClient, ledger: Ledger, *, destination: object, resumed: bool, log: Log
+        self, client: GptImageClient, ledger: Ledger, *, landing: Landing, resumed: bool, log: Log
     ) -> None:
         self._client = client
         self._ledger = ledger
-        self._destination = destination
+        self._landing = landing
         self._log = log
         self._charged_before = ledger.spent.charged
         self._submitted = resumed and not ledger.waiting()[0].reused
@@ -60,7 +64,14 @@ class Walk:
         )
 
     def pay(
-        self, request: ImageRequest, rules: Rules, *, conn_id: str, timeout: float, waits: bool
+        self,
+        request: ImageRequest,
+        rules: Rules,
+        *,
+        conn_id: str,
+        timeout: float,
+        waits: bool,
+        anybodys: bool,
     ) -> dict[str, Any] | None:
         """
         Pay for what isn't paid for; the result if it is stored already, None if there is something to wait
@@ -69,15 +80,21 @@ class Walk:
         :param timeout: seconds from now that may be waited.
         :param waits: whether this task will see how the generation ends. If not, it looks now, so that one
             that failed isn't taken for a paid one.
+        :param anybodys: whether images of the same request that another run stored at the destination do.
         :raises GptImageError: as :func:`airflow_gpt_image.paying.pay_once`.
         """
-        if self._destination is not None:
-            storage.check_destination(self._destination)
         identity = fingerprint(request, conn_id=conn_id, host=self._client.settings.host)
-        record, reused = pay_once(self._ledger, identity, request, self._client.submit, rules, self._log)
+        if anybodys and not (self._ledger.cleared and rules.on_clear == "regenerate"):
+            self._take_anybodys(identity, request)
+
+        def submission() -> Callable[[], str]:
+            ready = signed(request, seconds=timeout)
+            return lambda: self._client.submit(ready)
+
+        record, reused = pay_once(self._ledger, identity, request, submission, rules, self._log)
         if reused and not waits and record.state == "submitted" and self._has_failed(identity, record):
-            record, reused = pay_once(self._ledger, identity, request, self._client.submit, rules, self._log)
-        if record.result is not None:
+            record, reused = pay_once(self._ledger, identity, request, submission, rules, self._log)
+        if record.result is not None and (not waits or self._landing.holds(record.result)):
             return self._returned(record.result, reused=True)
         self._ledger.wait(Waiting(fingerprint=identity, deadline=time.time() + timeout, reused=reused))
         self._log.info(
@@ -122,7 +139,8 @@ class Walk:
         Store what a finished generation made, put on record how it ended, and return the result.
 
         :raises GenerationFailedError: when it failed and was refunded.
-        :raises DownloadError: when an image didn't land; nothing is lost, and landing again costs nothing.
+        :raises DownloadError: when an image didn't arrive; nothing is lost, and landing again costs nothing.
+        :raises DestinationError: likewise, when the destination didn't take it.
         """
         waiting, record = self._ledger.waiting()
         try:
@@ -130,23 +148,27 @@ class Walk:
         except GenerationFailedError as error:
             self._ledger.failed(waiting.fingerprint, error.message, now=datetime.now(UTC))
             raise
-        images, warnings = storage.land(self._client, generation, self._destination, record.request.sizes)
-        for warning in warnings:
-            self._log.warning("%s", warning)
-        for image in images:
-            self._log.info("Image: %s", image.path or image.url)
-        made = results.of_generation(generation, images)
-        result = made | results.of_request(record.request, waiting.fingerprint)
+        made = results.of_generation(generation) | results.of_request(record.request, waiting.fingerprint)
+        images = self._landing.land(self._client, generation, made, record.request, self._log)
+        result = made | results.of_images(images)
         self._ledger.stored(waiting.fingerprint, result, now=datetime.now(UTC))
         return self._returned(result, reused=waiting.reused)
 
     def submitted(self) -> dict[str, Any]:
         """The result as far as it is known while nobody waits."""
         waiting, record = self._ledger.waiting()
-        made = results.of_generation(Generation(id=self.generation_id, status="submitted"), [])
-        return self._returned(
-            made | results.of_request(record.request, waiting.fingerprint), reused=waiting.reused
-        )
+        made = results.of_generation(Generation(id=self.generation_id, status="submitted"))
+        made |= results.of_request(record.request, waiting.fingerprint) | results.of_images([])
+        return self._returned(made, reused=waiting.reused)
+
+    def _take_anybodys(self, fingerprint: str, request: ImageRequest) -> None:
+        record = self._ledger.find(fingerprint)
+        if record is not None and record.state != "failed":
+            return
+        result = self._landing.found(fingerprint, request)
+        if result is not None:
+            self._log.info("Generation %s is at the destination already.", result["generation_id"])
+            self._ledger.found(fingerprint, request, result, now=datetime.now(UTC))
 
     def _has_failed(self, fingerprint: str, record: Record) -> bool:
         try:

@@ -7,8 +7,11 @@ never followed, and images are fetched without it.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from contextlib import ExitStack
 from decimal import Decimal
+from functools import cache
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypedDict, TypeVar, Unpack
 
@@ -16,7 +19,7 @@ import httpx
 
 from airflow_gpt_image.api import flows, wire
 from airflow_gpt_image.api.errors import InvalidSettingsError
-from airflow_gpt_image.api.flows import Downloaded, Fetch, FileAnswer, Flow, Send, Sleep
+from airflow_gpt_image.api.flows import Downloaded, Fetch, FileAnswer, Flow, Resolve, Send, Sleep
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.protocol import Answer, NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
@@ -68,9 +71,16 @@ class GptImageClient:
         self.settings = _settings(settings, api_key, options)
         self._retrying = retrying
         hooks = {"response": [wire.keep_location]}
-        self._http = wire.built(
-            lambda: httpx.Client(transport=transport, event_hooks=hooks, **wire.options(self.settings))
-        )
+        # A transport of somebody's own connects as it likes.
+        self._resolves = transport is None
+        self._made = ExitStack()
+
+        def built(options: dict[str, Any]) -> httpx.Client:
+            client = wire.built(lambda: httpx.Client(transport=transport, event_hooks=hooks, **options))
+            return self._made.enter_context(client)
+
+        self._http = built(wire.options(self.settings))
+        self._files = cache(lambda proxy: built(wire.file_options(self.settings, proxy)))
 
     def submit(self, request: ImageRequest) -> str:
         """Submit a request, which costs money; the generation id.
@@ -126,7 +136,7 @@ class GptImageClient:
         return self._run(flows.download(url, into, self.settings, self._retrying))
 
     def close(self) -> None:
-        self._http.close()
+        self._made.close()
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +156,8 @@ class GptImageClient:
                 return value
             if isinstance(step, Send):
                 reply = self._send(step)
+            elif isinstance(step, Resolve):
+                reply = self._resolve(step)
             elif isinstance(step, Fetch):
                 reply = self._fetch(step)
             else:
@@ -161,10 +173,19 @@ class GptImageClient:
             return wire.no_answer(error, self.settings, time.time())
         return body.answer(response, self.settings)
 
+    def _resolve(self, step: Resolve) -> tuple[str, ...] | NoAnswer | None:
+        if not self._resolves or wire.proxy_of(step.url, self.settings) is not None:
+            return None
+        try:
+            return wire.addresses(socket.getaddrinfo(*wire.looked_up(step.url), type=socket.SOCK_STREAM))
+        except wire.LOOK_UP_FAILURES as error:
+            return wire.no_answer(error, self.settings, time.time())
+
     def _fetch(self, step: Fetch) -> FileAnswer | NoAnswer:
         file = wire.File(step, self.settings)
+        proxy = None if step.address else wire.proxy_of(step.url, self.settings)
         try:
-            with self._http.stream("GET", step.url) as response:
+            with self._files(proxy).stream(**wire.fetch_of(step)) as response:
                 if response.status_code != 200:
                     return file.answer(response)
                 for chunk in wire.uncompressed(response).iter_raw():
@@ -200,9 +221,16 @@ class AsyncGptImageClient:
         self._retrying = retrying
         self._gate = asyncio.Semaphore(at_once)
         hooks = {"response": [wire.akeep_location]}
-        self._http = wire.built(
-            lambda: httpx.AsyncClient(transport=transport, event_hooks=hooks, **wire.options(self.settings))
-        )
+        self._resolves = transport is None
+        self._made: list[httpx.AsyncClient] = []
+
+        def built(options: dict[str, Any]) -> httpx.AsyncClient:
+            client = wire.built(lambda: httpx.AsyncClient(transport=transport, event_hooks=hooks, **options))
+            self._made.append(client)
+            return client
+
+        self._http = built(wire.options(self.settings))
+        self._files = cache(lambda proxy: built(wire.file_options(self.settings, proxy)))
 
     async def submit(self, request: ImageRequest) -> str:
         """As :meth:`GptImageClient.submit`."""
@@ -243,7 +271,8 @@ class AsyncGptImageClient:
         return await self._run(flows.download(url, into, self.settings, self._retrying))
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        for client in self._made:
+            await client.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -263,6 +292,8 @@ class AsyncGptImageClient:
                 return value
             if isinstance(step, Send):
                 reply = await self._send(step)
+            elif isinstance(step, Resolve):
+                reply = await self._resolve(step)
             elif isinstance(step, Fetch):
                 reply = await self._fetch(step)
             else:
@@ -279,10 +310,20 @@ class AsyncGptImageClient:
                 return wire.no_answer(error, self.settings, time.time())
             return body.answer(response, self.settings)
 
+    async def _resolve(self, step: Resolve) -> tuple[str, ...] | NoAnswer | None:
+        if not self._resolves or wire.proxy_of(step.url, self.settings) is not None:
+            return None
+        look_up = asyncio.get_running_loop().getaddrinfo
+        try:
+            return wire.addresses(await look_up(*wire.looked_up(step.url), type=socket.SOCK_STREAM))
+        except wire.LOOK_UP_FAILURES as error:
+            return wire.no_answer(error, self.settings, time.time())
+
     async def _fetch(self, step: Fetch) -> FileAnswer | NoAnswer:
         file = wire.File(step, self.settings)
+        proxy = None if step.address else wire.proxy_of(step.url, self.settings)
         try:
-            async with self._http.stream("GET", step.url) as response:
+            async with self._files(proxy).stream(**wire.fetch_of(step)) as response:
                 if response.status_code != 200:
                     return file.answer(response)
                 async for chunk in wire.uncompressed(response).aiter_raw():

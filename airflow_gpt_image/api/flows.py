@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -50,14 +50,28 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Resolve:
+    """Look up the host of an address.
+
+    Comes back: its IP addresses, at least one; None when a proxy will look it up; or NoAnswer.
+    """
+
+    url: str
+
+
+@dataclass(frozen=True)
 class Fetch:
     """Get an image's bytes, without the API key; they are written to ``into`` when the status is 200.
 
     Comes back: a FileAnswer or NoAnswer.
+
+    :param address: the IP address to connect to, whatever the host's name leads to by now; None: through the
+        proxy.
     """
 
     url: str
     into: BinaryIO
+    address: str | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ class Sleep:
     seconds: float
 
 
-Step = Send | Fetch | Sleep
+Step = Send | Resolve | Fetch | Sleep
 Flow = Generator[Step, Any, T]
 
 
@@ -235,7 +249,7 @@ def download(url: str, into: BinaryIO, settings: ClientSettings, retrying: Retry
         into.seek(start)
         into.truncate()
         try:
-            return (yield from _followed(url, into, settings))
+            return (yield from _followed(url, into, settings, sends))
         except DownloadError as error:
             sends += 1
             pause = retrying.pause_after(error, sends=sends)
@@ -244,10 +258,10 @@ def download(url: str, into: BinaryIO, settings: ClientSettings, retrying: Retry
         yield Sleep(pause)
 
 
-def _followed(url: str, into: BinaryIO, settings: ClientSettings) -> Flow[Downloaded]:
+def _followed(url: str, into: BinaryIO, settings: ClientSettings, sends: int) -> Flow[Downloaded]:
     for _ in range(_MOST_REDIRECTS + 1):
-        check_image_url(url, settings)
-        reply: FileAnswer | NoAnswer = yield Fetch(url, into)
+        address = yield from _checked_address(url, settings, sends)
+        reply: FileAnswer | NoAnswer = yield Fetch(url, into, address)
         if isinstance(reply, NoAnswer):
             raise DownloadError(f"The image at {bare(url)} did not arrive: {reply.reason}.")
         if reply.status not in (301, 302, 303, 307, 308):
@@ -259,6 +273,28 @@ def _followed(url: str, into: BinaryIO, settings: ClientSettings) -> Flow[Downlo
                 f"The image at {bare(url)} is behind a redirect to something that is no address."
             ) from None
     raise ImageRefusedError(f"The image at {bare(url)} is behind more than {_MOST_REDIRECTS} redirects.")
+
+
+def _checked_address(url: str, settings: ClientSettings, sends: int) -> Flow[str | None]:
+    """
+    The IP address to fetch from, after the rules have been asked of the name and of all it leads to.
+
+    Otherwise a public name that leads inside, or does so at the second look-up, could make a worker read its
+    own network. Behind a proxy the name is all that can be checked.
+    """
+    allowed = check_image_url(url, settings)
+    found: tuple[str, ...] | NoAnswer | None = yield Resolve(url)
+    if isinstance(found, NoAnswer):
+        raise DownloadError(f"The image at {bare(url)} did not arrive: {found.reason}.")
+    if found is None:
+        return None
+    inside = [address for address in found if not is_public(address)]
+    if inside and not allowed:
+        raise ImageRefusedError(
+            f"The image at {bare(url)} is not fetched: its host is at {inside[0]}, which is no public "
+            "address. If it is meant, list the host in the connection's image_hosts."
+        )
+    return found[sends % len(found)]  # another try asks another of them
 
 
 def _arrived(url: str, reply: FileAnswer) -> Downloaded:
@@ -278,12 +314,13 @@ def _arrived(url: str, reply: FileAnswer) -> Downloaded:
     return Downloaded(url=url, content_type=reply.headers.get("content-type", ""), bytes=reply.received)
 
 
-def check_image_url(url: str, settings: ClientSettings) -> None:
+def check_image_url(url: str, settings: ClientSettings) -> bool:
     """Whether an image may be fetched from there, by the address alone; no name is resolved.
 
     Only https and no host that is local or numeric, except for hosts that the connection lists, and for this
     machine when the API itself is on it.
 
+    :return: whether it is such an exception, which may be anywhere.
     :raises ImageRefusedError: when it may not.
     """
     try:
@@ -294,21 +331,39 @@ def check_image_url(url: str, settings: ClientSettings) -> None:
     except ValueError as error:
         raise ImageRefusedError(f"An image's address is not taken: {error}") from None
     if host in settings.image_hosts or (settings.on_this_machine and is_loopback(host)):
-        return
+        return True
     if parts.scheme.lower() != "https" or not _public(host):
         raise ImageRefusedError(
             f"The image at {bare(url)} is not fetched: images come over https from public hosts. "
             f"If {host!r} is meant, list it in the connection's image_hosts."
         )
+    return False
 
 
 def _public(host: str) -> bool:
     try:
-        return ip_address(host).is_global
+        ip_address(host)
     except ValueError:
         # Resolvers also take 127.1, 2130706433 and 0x7f.1 for addresses; no public name ends so.
         last = host.rpartition(".")[2]
         return not (last[:1].isdigit() or last == "localhost")
+    return is_public(host)
+
+
+# Forms of IPv6 that carry an IPv4 address, and lead where that leads.
+_NAT64: Final = ip_network("64:ff9b::/96")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, also where it wraps another one."""
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            inner = IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return ip.is_global and not ip.is_multicast
 
 
 def bare(url: str) -> str:

@@ -7,6 +7,7 @@ something does.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -49,6 +50,44 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 
+_QUERY: Final = re.compile(r"(https?(?:://|%3A%2F%2F)[^\s\"'<>?]*?)(\?|%3F)[^\s\"'<>]+", re.IGNORECASE)
+_SIGNATURE: Final = re.compile(
+    r"\b((?:X-(?:Amz|Goog)-)?(?:Signature|Credential|Security-Token)|AWSAccessKeyId|GoogleAccessId|sig)"
+    r"(=|%3D)[^\s\"'<>&]+",
+    re.IGNORECASE,
+)
+
+
+def without_queries(text: str) -> str:
+    """A text without the queries of the addresses in it: whoever has a signed one can read the object."""
+    return _SIGNATURE.sub(r"\1\2***", _QUERY.sub(r"\1\2***", text))
+
+
+def _shown_address(url: str) -> str:
+    return shown(without_queries(url))
+
+
+# Stores that Airflow's providers know, and the disk, whose objects are refused where they would be signed.
+OBJECT_SCHEMES: Final = ("s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl", "oss", "file")
+
+
+def is_object(url: str) -> bool:
+    """Whether an address names an object on a store, which has to be signed before it can be submitted."""
+    return url.partition("://")[0] in OBJECT_SCHEMES
+
+
+_OBJECT: Final = re.compile(r"[a-z0-9]+://[^/?#]*/[^?#]*[^/?#]")
+
+
+def _check_reference(url: str) -> None:
+    if not is_object(url):
+        check_url(url, _shown_address)
+    elif len(url) > _MAX_URL_CHARACTERS or not url.isprintable() or not _OBJECT.fullmatch(url):
+        raise ValueError(
+            f"{_shown_address(url)} is not the address of an object; give one like s3://conn_id@bucket/key."
+        )
+
+
 def check_url(url: str, show: Callable[[str], str] = shown) -> str:
     """Refuse what is no absolute http(s) address, or has white space or a password in it.
 
@@ -78,7 +117,8 @@ class ImageRequest(BaseModel):
     """One image to be made. Checked when it is created; every rule is the API document's.
 
     :param prompt: what to draw; at most 20,000 characters. Required unless there are reference images.
-    :param image_urls: up to 16 http(s) addresses of reference images, in order.
+    :param image_urls: up to 16 addresses of reference images, in order: http(s), or an object's on a store
+        such as ``s3://bucket/key``, which has to be signed before it can be submitted.
     :param aspect_ratio: ``auto`` (treated as 1:1), one of the 15 ratios, or a pixel size of the table such as
         ``1881x836``.
     :param resolution: the tier, ``1k``, ``2k`` or ``4k``. None means the tier of an explicit pixel size, else
@@ -134,7 +174,7 @@ class ImageRequest(BaseModel):
     def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for index, url in enumerate(urls):
             try:
-                check_url(url)
+                _check_reference(url)
             except ValueError as error:
                 raise ValueError(f"item {index}: {error}") from None
         return urls
@@ -243,8 +283,19 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+# The API's own words about a generation go into XCom, which is no place for large things.
+_MAX_METADATA_CHARACTERS: Final = 2_000
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {}
+    try:
+        text = without_queries(json.dumps(value))
+        found: dict[str, Any] = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return found if len(text) <= _MAX_METADATA_CHARACTERS else {"omitted": f"{len(text):,} characters"}
 
 
 Moment = Annotated[datetime | None, BeforeValidator(_moment)]
@@ -275,12 +326,16 @@ class GenerationFailure(BaseModel):
 
 
 class GenerationOutput(BaseModel):
-    """Where the images are; ``metadata`` is kept as it comes."""
+    """
+    Where the images are.
+
+    ``metadata`` is kept as it comes, up to 2,000 characters of JSON, without the queries of addresses.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     urls: Annotated[tuple[StrictStr, ...], BeforeValidator(lambda urls: urls or ())] = ()
-    metadata: Annotated[dict[str, Any], BeforeValidator(_table)] = {}
+    metadata: Annotated[dict[str, Any], BeforeValidator(_metadata)] = {}
 
 
 class Generation(BaseModel):

@@ -7,7 +7,8 @@ Rules:
 2. After a submit the same doubt has another name, SubmissionUnknownError, for there it is about money. Only a
    request that provably never left, or an error body of the API itself, means "not accepted".
 3. An id in the answer to a submit is believed whatever else is missing: it is what was paid for.
-4. The API key is concealed in everything that came over the wire before anybody else sees it.
+4. The API key is concealed in everything that came over the wire before anybody else sees it, and so are the
+   queries of addresses in every text that is quoted: the API may quote a reference image's signature.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ from airflow_gpt_image.api.errors import (
     UnreadableAnswerError,
     error_class,
 )
-from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id, shown
+from airflow_gpt_image.api.models import (
+    MODEL,
+    Generation,
+    ImageRequest,
+    check_generation_id,
+    is_object,
+    shown,
+    without_queries,
+)
 from airflow_gpt_image.api.retrying import parse_retry_after
 
 # An answer of the API is a few hundred bytes; more than this isn't one, and mustn't fill a triggerer's
@@ -80,9 +89,9 @@ def answer(*, status: int, headers: Mapping[str, str], body: bytes, at: float, a
     try:
         found = _concealed(json.loads(text), api_key)
         # Out of what was read, for in the text itself the key may stand escaped.
-        excerpt = json.dumps(found)[:200]
+        excerpt = without_queries(json.dumps(found))[:200]
     except (ValueError, RecursionError):
-        found, excerpt = None, _concealed(text, api_key)[:200]
+        found, excerpt = None, without_queries(_concealed(text, api_key))[:200]
     return Answer(
         status=status,
         headers=_concealed(dict(headers), api_key),
@@ -104,7 +113,17 @@ def _concealed(value: Any, secret: str) -> Any:
 
 
 def submission(request: ImageRequest) -> Call:
-    """The call that submits a request, and costs money. The resolved tier is always sent."""
+    """The call that submits a request, and costs money. The resolved tier is always sent.
+
+    :raises InvalidRequestError: when a reference image is an object that nobody has signed.
+    """
+    unsigned = [url for url in request.image_urls if is_object(url)]
+    if unsigned:
+        raise InvalidRequestError(
+            f"image_urls: {shown(unsigned[0])} is an object on a store, which the API can't read. Give a "
+            "signed https address of it.",
+            code="invalid_request",
+        )
     fields = request.model_dump(exclude={"callback_url"}, exclude_none=True)
     if not request.image_urls:
         del fields["image_urls"]
@@ -288,7 +307,9 @@ def _raise(
 def _unreadable(reply: Answer, what: str, generation_id: str | None = None) -> NoReturn:
     where = reply.headers.get("location")
     elsewhere = (
-        f"; it redirects to {shown(where)}, where the API key is not sent" if where is not None else ""
+        f"; it redirects to {shown(without_queries(where))}, where the API key is not sent"
+        if where is not None
+        else ""
     )
     raise UnreadableAnswerError(
         f"The answer (HTTP {reply.status}) can't be read: {what}{elsewhere}. It begins "
@@ -304,6 +325,6 @@ def one_line(value: object) -> str | None:
     """A text of the answer as a log takes it, short and printable; None for anything that is no text."""
     if not isinstance(value, str) or not value.strip():
         return None
-    words = " ".join(value.split())
+    words = without_queries(" ".join(value.split()))
     line = "".join(character if character.isprintable() else "�" for character in words)
     return line if len(line) <= _MAX_MESSAGE_CHARACTERS else f"{line[:_MAX_MESSAGE_CHARACTERS]}…"

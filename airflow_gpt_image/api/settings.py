@@ -30,8 +30,8 @@ class ClientSettings:
     :param api_key: begins with ``sk-``. Shown in no repr, message or log.
     :param base_url: without the ``/v1``. Plain http only to this machine, unless ``allow_http``.
     :param connect_timeout: seconds until a connection stands; above 0, at most 300. Default 10.
-    :param read_timeout: seconds without a byte of an answer, and the bound of a whole API answer; above 0, at
-        most 3,600. Default 60.
+    :param read_timeout: seconds without a byte of an answer, and the bound of a whole API answer; five times
+        as long, that of a whole image. Above 0, at most 3,600. Default 60.
     :param proxy: address of an http(s) or socks5 proxy, which may carry a user and password. None: the
         environment's.
     :param verify: True for the system's certificates, False for no check, or the path of a CA bundle.

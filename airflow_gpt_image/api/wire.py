@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -36,6 +38,12 @@ _NEVER_SENT: Final = (
 # whether the request was sent, so it counts as sent.
 FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError)
 
+# A host that isn't found, or is none (UnicodeError is a ValueError).
+LOOK_UP_FAILURES: Final = (OSError, httpx.InvalidURL, ValueError)
+
+# A host that drips holds a worker slot: an image may take so many read timeouts as a whole.
+_IMAGE_READS: Final = 5
+
 _STALLED: Final = "the answer took too long as a whole"
 _OVERSIZED: Final = "the answer is larger than any of the API's"
 
@@ -60,6 +68,53 @@ def options(settings: ClientSettings) -> dict[str, Any]:
             "accept-encoding": "identity",
         },
     }
+
+
+def proxy_of(url: str, settings: ClientSettings) -> str | None:
+    """The proxy that an image is fetched through: the connection's, else the environment's; None: none."""
+    if settings.proxy is not None or settings.on_this_machine:
+        return settings.proxy
+    parts = urlsplit(url)
+    proxies = getproxies()
+    return (
+        None
+        if proxy_bypass(parts.hostname or "")
+        else proxies.get(parts.scheme.lower()) or proxies.get("all")
+    )
+
+
+def file_options(settings: ClientSettings, proxy: str | None) -> dict[str, Any]:
+    """What a client that fetches images is built with.
+
+    Its proxy is the one that was asked for and no other: without one it connects to the address that was
+    checked. No connection is kept, for two hosts at one address would share it.
+    """
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
+    return {**options(settings), "proxy": proxy, "trust_env": False, "limits": limits}
+
+
+def fetch_of(step: Fetch) -> dict[str, Any]:
+    """The request for an image: to the address that was checked, in the name of the host."""
+    url = httpx.URL(step.url)
+    if step.address is None:
+        return {"method": "GET", "url": url}
+    return {
+        "method": "GET",
+        "url": url.copy_with(host=step.address),
+        "headers": {"host": url.netloc.decode("ascii")},
+        "extensions": {"sni_hostname": url.raw_host.decode("ascii")},
+    }
+
+
+def looked_up(url: str) -> tuple[str, int]:
+    """Host and port to look up for an address."""
+    parsed = httpx.URL(url)
+    return parsed.raw_host.decode("ascii"), parsed.port or (443 if parsed.scheme == "https" else 80)
+
+
+def addresses(found: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
+    """The IP addresses of a look-up, each once, in the system's order of preference."""
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def request_of(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
@@ -110,6 +165,7 @@ class File:
     def __init__(self, step: Fetch, settings: ClientSettings) -> None:
         self._step = step
         self._most = settings.max_image_bytes
+        self._until = time.monotonic() + _IMAGE_READS * settings.read_timeout
         self.received = 0
 
     def add(self, chunk: bytes) -> None:
@@ -119,6 +175,8 @@ class File:
                 f"The image at {flows.bare(self._step.url)} is larger than {self._most:,} bytes "
                 "(max_image_bytes)."
             )
+        if time.monotonic() > self._until:
+            raise httpx.ReadTimeout(_STALLED)
         self._step.into.write(chunk)
 
     def answer(self, response: httpx.Response) -> FileAnswer:

@@ -6,19 +6,22 @@ import os
 import time
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_gpt_image.api.client import GptImageClient
     from airflow_gpt_image.api.models import ImageRequest
     from airflow_gpt_image.paying import OnClear, OnUnknownSubmit, Rules
+    from airflow_gpt_image.storage.landing import Landing
     from airflow_gpt_image.walk import Walk
+
+Reuse = Literal["run", "destination"]
 
 _REQUEST_FIELDS: Final = (
     "prompt",
@@ -38,17 +41,27 @@ class GptImageGenerateOperator(BaseOperator):
     it finds the generation again and waits for it, or takes its stored result.
 
     :param prompt: what to draw; at most 20,000 characters. (templated)
-    :param image_urls: up to 16 http(s) addresses of reference images, in order. At least one of ``prompt``
-        and ``image_urls`` is required. (templated)
+    :param image_urls: up to 16 reference images, in order: http(s) addresses, or objects on your own storage
+        (``ObjectStoragePath`` or ``s3://conn_id@bucket/key``), which are signed for a while just before the
+        submit. At least one of ``prompt`` and ``image_urls`` is required. (templated)
     :param aspect_ratio: ``auto`` (1:1), one of the API's 15 ratios, or a pixel size of its table such as
         ``1881x836``. (templated)
     :param resolution: ``1k``, ``2k`` or ``4k``; None: the tier of an explicit pixel size, else 1k.
         (templated)
     :param nsfw_checker: the API's safety check. (templated)
     :param callback_url: http(s) address of your own that the API shall notify at the end. (templated)
-    :param destination: folder the images are stored in: an absolute path or ``file://`` address on the
-        worker, made when it isn't there. None: they stay where the API put them, which is not for ever.
-        (templated)
+    :param destination: folder the images are stored in, each with a sidecar ``<name>.json``: on any store
+        Airflow knows (``s3://conn_id@bucket/folder``, ``gs://``, ``abfs://``, an ``ObjectStoragePath``), or
+        an absolute path or ``file://`` address on the worker. It is made when it isn't there. None: they
+        stay where the API put them, which is not for ever. (templated)
+    :param filename: the images' names without their ending, of ``{generation_id}``, ``{fingerprint}``,
+        ``{index}``, ``{dag_id}``, ``{run_id}``, ``{task_id}``, ``{map_index}`` and ``{slug}`` (a few words of
+        the prompt), such as ``{run_id}/{slug}-{generation_id}``. Default ``{generation_id}-{index}``, with
+        ``reuse="destination"`` ``{fingerprint}-{index}``. (templated)
+    :param strict_size: refuse an image of another pixel size than the API's table has for what was asked.
+        Default False: it is kept, warned of, and the sidecar says so.
+    :param reuse: ``run`` (default): what was paid for is reused within the same run and task;
+        ``destination``: an image of the same request that any run stored at the destination, too.
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: on the worker, holding its slot.
     :param wait_for_completion: False: return as soon as the generation is submitted, with its id.
@@ -71,11 +84,12 @@ class GptImageGenerateOperator(BaseOperator):
 
     Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
     ``spent`` what this task instance spent since its last clear; ``reused`` says that this try submitted
-    nothing. Tasks that set no ``retry_policy`` get a
+    nothing. The events of :class:`~airflow.sdk.Asset` outlets carry ``paths``, ``count``, ``credits``,
+    ``usd``, ``fingerprint`` and ``generation_id``. Tasks that set no ``retry_policy`` get a
     :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
     """
 
-    template_fields: Sequence[str] = (*_REQUEST_FIELDS, "destination", "gpt_image_conn_id")
+    template_fields: Sequence[str] = (*_REQUEST_FIELDS, "destination", "filename", "gpt_image_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"image_urls": "json"}
     ui_color = "#f3e8ff"
 
@@ -83,12 +97,15 @@ class GptImageGenerateOperator(BaseOperator):
         self,
         *,
         prompt: str | None = None,
-        image_urls: Sequence[str] | None = None,
+        image_urls: Sequence[str | ObjectStoragePath] | None = None,
         aspect_ratio: str = "auto",
         resolution: str | None = None,
         nsfw_checker: bool | str = True,
         callback_url: str | None = None,
-        destination: str | None = None,
+        destination: str | ObjectStoragePath | None = None,
+        filename: str | None = None,
+        strict_size: bool = False,
+        reuse: Reuse = "run",
         gpt_image_conn_id: str = "gpt_image_default",
         deferrable: bool = True,
         wait_for_completion: bool = True,
@@ -108,6 +125,9 @@ class GptImageGenerateOperator(BaseOperator):
         self.nsfw_checker = nsfw_checker
         self.callback_url = callback_url
         self.destination = destination
+        self.filename = filename
+        self.strict_size = strict_size
+        self.reuse = reuse
         self.gpt_image_conn_id = gpt_image_conn_id
         self.deferrable = deferrable
         self.wait_for_completion = wait_for_completion
@@ -133,14 +153,15 @@ class GptImageGenerateOperator(BaseOperator):
                 conn_id=self.gpt_image_conn_id,
                 timeout=self.timeout,
                 waits=self.wait_for_completion,
+                anybodys=self.reuse == "destination",
             )
             if stored is not None:
-                return stored
+                return self._announced(context, stored)
             if not self.wait_for_completion:
-                return walk.submitted()
+                return self._announced(context, walk.submitted())
             if self.deferrable:
                 self._defer(walk)
-            return walk.settle(walk.wait(self.poll_interval))
+            return self._announced(context, walk.settle(walk.wait(self.poll_interval)))
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
@@ -153,7 +174,19 @@ class GptImageGenerateOperator(BaseOperator):
             if not generation.finished and time.time() < walk.deadline:
                 self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)
                 self._defer(walk)
-            return walk.settle(generation if generation.finished else walk.wait(self.poll_interval))
+            ended = generation if generation.finished else walk.wait(self.poll_interval)
+            return self._announced(context, walk.settle(ended))
+
+    def _announced(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+        """The result, after the events of the outlets' assets have been told of it."""
+        from airflow.sdk import Asset
+
+        from airflow_gpt_image import results
+
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra.update(results.of_event(result))
+        return result
 
     def on_kill(self) -> None:
         """Nothing can be cancelled remotely: the API has no call for it. What is paid for stays on record."""
@@ -181,7 +214,31 @@ class GptImageGenerateOperator(BaseOperator):
                 "and pays again when it is cleared."
             )
         ledger = Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
-        return Walk(client, ledger, destination=self.destination, resumed=resumed, log=self.log)
+        return Walk(client, ledger, landing=self._landing(context), resumed=resumed, log=self.log)
+
+    def _landing(self, context: Context) -> Landing:
+        from airflow_gpt_image.storage.folders import open_folder
+        from airflow_gpt_image.storage.landing import Landing
+        from airflow_gpt_image.storage.names import check_filename
+
+        ti = context["ti"]
+        return Landing(
+            folder=None if self.destination is None else open_folder(self.destination),
+            template=check_filename(self._filename(), across_runs=self.reuse == "destination"),
+            parts={
+                "dag_id": ti.dag_id,
+                "run_id": ti.run_id,
+                "task_id": ti.task_id,
+                # An unmapped task has -1, and no other instance beside it.
+                "map_index": max(ti.map_index or 0, 0),
+            },
+            strict_size=self.strict_size,
+        )
+
+    def _filename(self) -> str:
+        from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST
+
+        return self.filename or (OF_REQUEST if self.reuse == "destination" else OF_GENERATION)
 
     def _rules(self, client: GptImageClient) -> Rules:
         from airflow_gpt_image.paying import Rules
@@ -213,7 +270,8 @@ class GptImageGenerateOperator(BaseOperator):
         """
         from airflow_gpt_image.api.errors import InvalidRequestError
         from airflow_gpt_image.api.models import ImageRequest, shown
-        from airflow_gpt_image.storage import check_destination
+        from airflow_gpt_image.storage.folders import check_destination
+        from airflow_gpt_image.storage.names import check_filename
 
         def refused(name: str, value: object, rule: str) -> InvalidRequestError:
             return InvalidRequestError(f"{name}={shown(value)} {rule}.")
@@ -223,6 +281,7 @@ class GptImageGenerateOperator(BaseOperator):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise refused(name, value, "must be a number of seconds above 0")
         for name, words in (
+            ("reuse", ("run", "destination")),
             ("on_clear", ("reuse", "regenerate")),
             ("on_unknown_submit", ("fail", "resubmit")),
         ):
@@ -242,6 +301,10 @@ class GptImageGenerateOperator(BaseOperator):
         ImageRequest(**_rendered(known))
         if self.destination is not None and not _templated(self.destination):
             check_destination(self.destination)
+        if self.reuse == "destination" and self.destination is None:
+            raise refused("reuse", self.reuse, "needs a destination to look at")
+        if not _templated(self.filename):
+            check_filename(self._filename(), across_runs=self.reuse == "destination")
 
 
 def _templated(value: object) -> bool:
@@ -250,6 +313,8 @@ def _templated(value: object) -> bool:
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, (list, tuple)):
         return any(_templated(item) for item in value)
+    if hasattr(value, "protocol"):  # an ObjectStoragePath, of which Airflow renders the text
+        return _templated(str(value))
     # As Airflow's templater tells them apart: a path has a resolve() too, but another one.
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 
@@ -263,6 +328,8 @@ def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
     words = {"True": True, "False": False, "true": True, "false": False}
     if isinstance(fields.get("nsfw_checker"), str):
         fields["nsfw_checker"] = words.get(fields["nsfw_checker"].strip(), fields["nsfw_checker"])
+    if isinstance(fields.get("image_urls"), (list, tuple)):
+        fields["image_urls"] = [str(url) if hasattr(url, "protocol") else url for url in fields["image_urls"]]
     for name in ("prompt", "resolution", "callback_url"):
         if fields.get(name) == "None" or (name != "prompt" and fields.get(name) == ""):
             fields[name] = None

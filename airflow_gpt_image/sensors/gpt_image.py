@@ -103,7 +103,7 @@ class GptImageSensor(BaseSensorOperator):
     def _check(self) -> None:
         from airflow_gpt_image.api.errors import InvalidRequestError
         from airflow_gpt_image.api.models import check_generation_id
-        from airflow_gpt_image.storage import check_destination
+        from airflow_gpt_image.storage.folders import check_destination
 
         try:
             check_generation_id(self.generation_id)
@@ -122,13 +122,14 @@ class GptImageSensor(BaseSensorOperator):
         return client.get(self.generation_id, grace=_SECONDS_TO_BE_KNOWN)
 
     def _settle(self, client: GptImageClient, generation: Generation) -> dict[str, Any]:
-        from airflow_gpt_image import results, storage
+        from airflow_gpt_image import results
         from airflow_gpt_image.api import flows
+        from airflow_gpt_image.storage.folders import open_folder
+        from airflow_gpt_image.storage.landing import Landing
 
-        images, _ = storage.land(client, flows.succeeded(generation), self.destination, ())
-        for image in images:
-            self.log.info("Image: %s", image.path or image.url)
-        return results.of_generation(generation, images)
+        landing = Landing(None if self.destination is None else open_folder(self.destination))
+        made = results.of_generation(flows.succeeded(generation))
+        return made | results.of_images(landing.land(client, generation, made, None, self.log))
 
     def _wait(self, deadline: float) -> NoReturn:
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger

@@ -409,7 +409,7 @@ class Money(RuleBasedStateMachine):
                 ledger,
                 identity,
                 request,
-                lambda sent: self._post(attempt, identity, sent, answer),
+                lambda: lambda: self._post(attempt, identity, request, answer),
                 self.rules,
                 Silence(),
             )

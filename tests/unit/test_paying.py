@@ -97,7 +97,8 @@ def pay(store, api, log):
 
     def pay(request=REQUEST, rules=Rules(), max_tries=1):
         identity = fingerprint(request, conn_id="c", host="h")
-        return pay_once(Ledger(store, max_tries=max_tries), identity, request, api.submit, rules, log)
+        ledger = Ledger(store, max_tries=max_tries)
+        return pay_once(ledger, identity, request, lambda: lambda: api.submit(request), rules, log)
 
     return pay
 

@@ -30,7 +30,7 @@ def test_a_generation_whose_image_was_stored_is_told_in_full():
     generation = Generation.model_validate(COMPLETED)
     image = GeneratedImage(url=URL, path="/data/1.png", width=1024, height=768, sha256="0" * 64, bytes=123456)
 
-    told = results.of_generation(generation, [image])
+    told = results.of_generation(generation) | results.of_images([image])
 
     assert told == {
         "generation_id": "397ce9f2-c04e-4244-ac33-3af19a7cc297",
@@ -53,7 +53,7 @@ def test_a_generation_whose_image_was_stored_is_told_in_full():
 
 
 def test_an_image_that_was_not_stored_has_only_its_address():
-    told = results.of_generation(Generation.model_validate(COMPLETED), [GeneratedImage(url=URL)])
+    told = results.of_images([GeneratedImage(url=URL)])
 
     assert told["images"] == [
         {"url": URL, "path": None, "width": None, "height": None, "sha256": None, "bytes": None}
@@ -63,19 +63,18 @@ def test_an_image_that_was_not_stored_has_only_its_address():
 def test_images_keep_their_order():
     images = [GeneratedImage(url=f"https://example.com/{number}.png") for number in (3, 1, 2)]
 
-    told = results.of_generation(Generation.model_validate(COMPLETED), images)
+    told = results.of_images(images)
 
     assert [image["url"][-5] for image in told["images"]] == ["3", "1", "2"]
 
 
 def test_what_the_api_did_not_tell_is_none_and_the_model_is_ours():
-    told = results.of_generation(Generation(id="g1", status="submitted"), [])
+    told = results.of_generation(Generation(id="g1", status="submitted"))
 
     assert told == {
         "generation_id": "g1",
         "status": "submitted",
         "model": "gpt-image-2",
-        "images": [],
         "created_at": None,
         "completed_at": None,
         "metadata": {},
@@ -131,7 +130,8 @@ def test_nothing_spent_is_nought():
 def test_all_of_it_is_plain_json():
     generation = Generation.model_validate(COMPLETED)
     told = (
-        results.of_generation(generation, [GeneratedImage(url=URL)])
+        results.of_generation(generation)
+        | results.of_images([GeneratedImage(url=URL)])
         | results.of_request(ImageRequest(prompt="x"), "f")
         | results.of_try(reused=False, spent=Spent())
     )

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
-from airflow_gpt_image.api.flows import Fetch, FileAnswer, Send, Sleep
+from airflow_gpt_image.api.flows import Fetch, FileAnswer, Resolve, Send, Sleep
 from airflow_gpt_image.api.protocol import NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
 
@@ -37,6 +37,8 @@ class World:
     def __init__(self, *replies):
         self.start = self.now = NOW
         self.sent, self.fetched, self.slept, self.looked_at = [], [], [], []
+        self.looked_up, self.asked = [], []
+        self.addresses = ("93.184.215.14",)
         self._replies = list(replies)
 
     def run(self, flow):
@@ -55,6 +57,9 @@ class World:
             self.slept.append(step.seconds)
             self.now += step.seconds
             return self.now
+        if isinstance(step, Resolve):
+            self.looked_up.append(step.url)
+            return self.addresses
         reply = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
         if isinstance(step, Send):
             self.sent.append(step.call)
@@ -62,6 +67,7 @@ class World:
             return dataclasses.replace(reply, at=self.now)
         assert isinstance(step, Fetch)
         self.fetched.append(step.url)
+        self.asked.append(step.address)
         if isinstance(reply[0], NoAnswer):
             step.into.write(reply[1])
             return dataclasses.replace(reply[0], at=self.now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import socket
 import traceback
 
 import certifi
@@ -12,7 +13,9 @@ import pytest
 
 from airflow_gpt_image.api.errors import (
     ConnectionFailedError,
+    DownloadError,
     GptImageError,
+    ImageRefusedError,
     InvalidSettingsError,
     SubmissionUnknownError,
 )
@@ -99,6 +102,70 @@ def test_a_folder_of_certificates_ends_in_a_slash(connect, tmp_path):
     assert connect(verify=f"{tmp_path}/").client.settings.verify == f"{tmp_path}/"
 
 
+# --- where a host is ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """The system's name service, with answers of our own; one after the other, the last one for ever."""
+    ask, told = socket.getaddrinfo, {}
+
+    def answer(host, port, *args, **kwargs):
+        if host not in told:
+            return ask(host, port, *args, **kwargs)
+        answers = told[host]
+        address = answers.pop(0) if len(answers) > 1 else answers[0]
+        return ask(address, port, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return told
+
+
+def test_a_name_that_leads_elsewhere_at_its_second_look_up_is_asked_where_it_was_checked(
+    connect, answering, wire, certificate, names
+):
+    server = answering(wire.http(200, b"PNG"), tls=certificate.server)
+    names["files.test"] = ["127.0.0.1", "203.0.113.1"]
+    client, into = connect(verify=certificate.path, image_hosts=("files.test",)), io.BytesIO()
+
+    client.download(server.url.replace("127.0.0.1", "files.test") + "/1.png", into)
+
+    assert into.getvalue() == b"PNG"
+    assert f"host: files.test:{server.port}".encode() in server.requests[0].lower()
+
+
+def test_the_certificate_must_be_the_hosts_though_its_address_is_asked(
+    connect, answering, wire, certificate, names
+):
+    server = answering(wire.http(200, b"PNG"), tls=certificate.server)
+    names["other.test"] = ["127.0.0.1"]
+    client = connect(verify=certificate.path, image_hosts=("other.test",))
+
+    with pytest.raises(DownloadError, match=r"other\.test"):
+        client.download(server.url.replace("127.0.0.1", "other.test") + "/1.png", io.BytesIO())
+
+    assert server.requests == []
+
+
+def test_a_public_name_for_this_machine_is_refused_before_anything_is_asked(
+    connect, answering, wire, certificate, names
+):
+    server = answering(wire.http(200, b"PNG"), tls=certificate.server)
+    names["files.test"] = ["127.0.0.1"]
+
+    with pytest.raises(ImageRefusedError, match=r"127\.0\.0\.1, which is no public address"):
+        connect().download(server.url.replace("127.0.0.1", "files.test") + "/1.png", io.BytesIO())
+
+    assert server.connections == 0
+
+
+def test_a_host_nobody_knows_is_an_error_that_trying_again_may_help(connect):
+    with pytest.raises(DownloadError, match="gaierror") as caught:
+        connect().download("https://nobody.invalid/1.png", io.BytesIO())
+
+    assert caught.value.retryable
+
+
 # --- proxies ------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +206,21 @@ def test_a_proxy_of_the_environment_is_asked_for_images_too(connect, answering, 
         connect().download("https://files.example.com/1.png", io.BytesIO())
 
     assert proxy.requests[0].startswith(b"CONNECT files.example.com:443 ")
+
+
+def test_a_host_the_environment_exempts_is_asked_without_its_proxy_and_where_it_was_checked(
+    connect, answering, wire, certificate, names, monkeypatch
+):
+    proxy, server = answering(wire.http(502)), answering(wire.http(200, b"PNG"), tls=certificate.server)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", "files.test")
+    names["files.test"] = ["127.0.0.1", "203.0.113.1"]
+    client, into = connect(verify=certificate.path, image_hosts=("files.test",)), io.BytesIO()
+
+    client.download(server.url.replace("127.0.0.1", "files.test") + "/1.png", into)
+
+    assert into.getvalue() == b"PNG"
+    assert proxy.connections == 0
 
 
 def test_the_connections_own_proxy_weighs_more_than_the_environments(connect, answering, wire, monkeypatch):

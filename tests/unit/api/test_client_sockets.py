@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import io
@@ -342,6 +343,21 @@ def test_an_image_that_never_arrives_is_an_error_that_trying_again_may_help(reac
 
     assert caught.value.retryable
     assert server.connections == 4
+
+
+def test_an_image_that_drips_is_given_up(reach, serve):
+    def drip(connection, server):
+        server.ask(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+    server = serve(drip)
+
+    with pytest.raises(DownloadError, match="took too long as a whole"):
+        reach(base_url=server.url, read_timeout=0.1).download(server.url + "/1.png", io.BytesIO())
 
 
 def test_an_endless_image_is_refused_and_memory_stays_flat(reach, serve):

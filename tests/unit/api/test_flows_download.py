@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -308,3 +309,85 @@ def test_what_is_no_address_is_refused_before_anything_is_fetched(world, url):
 
     assert here.fetched == []
     assert caught.value.message.encode()
+
+
+# Where a host really is
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "127.0.0.1",
+        "10.0.0.7",
+        "192.168.1.1",
+        "172.16.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::1",
+        "fe80::1%eth0",
+        "fd00::1",
+        "::ffff:10.0.0.7",
+        "64:ff9b::a00:7",
+        "2002:a00:7::1",
+    ],
+)
+def test_a_public_name_that_leads_inside_is_not_followed(world, inside):
+    here = world(_arrives(b"PNG"))
+    here.addresses = ("93.184.215.14", inside)
+
+    with pytest.raises(ImageRefusedError, match="no public address"):
+        _download(here)
+
+    assert here.fetched == []
+
+
+def test_every_host_on_the_way_is_looked_up_and_the_address_that_was_checked_is_the_one_asked(world):
+    here = world(_redirects("https://other.example.com/b.png"), _arrives(b"PNG"))
+
+    _download(here)
+
+    assert here.looked_up == [URL, "https://other.example.com/b.png"]
+    assert here.asked == ["93.184.215.14", "93.184.215.14"]
+
+
+def test_another_try_asks_another_of_the_hosts_addresses(world):
+    here = world((LOST, b""), _arrives(b"PNG"))
+    here.addresses = ("2606:2800:21f::1", "93.184.215.14")
+
+    _download(here)
+
+    assert here.asked == ["2606:2800:21f::1", "93.184.215.14"]
+
+
+def test_a_host_that_is_not_found_is_asked_for_again(world):
+    here = world(_arrives(b"PNG"))
+    here.addresses = NoAnswer(sent=False, reason="gaierror: not known", at=0)
+
+    with pytest.raises(DownloadError, match="gaierror: not known") as raised:
+        _download(here)
+
+    assert raised.value.retryable
+    assert len(here.looked_up) == 4
+
+
+def test_behind_a_proxy_the_name_is_checked_and_the_proxy_looks_it_up(world):
+    here = world(_arrives(b"PNG"))
+    here.addresses = None
+
+    _download(here)
+
+    assert here.asked == [None]
+    with pytest.raises(ImageRefusedError):
+        _download(here, url="https://localhost/a.png")
+
+
+@pytest.mark.parametrize("url", ["https://cdn.inside.example/a.png", "http://cdn.inside.example/a.png"])
+def test_a_listed_host_may_be_inside(world, url):
+    here = world(_arrives(b"PNG"))
+    here.addresses = ("10.0.0.7",)
+
+    _download(here, url=url, settings=replace(REMOTE, image_hosts=("cdn.inside.example",)))
+
+    assert here.asked == ["10.0.0.7"]

@@ -49,12 +49,16 @@ class Task:
     def __init__(self, deferrable):
         self.store = Store()
         self.max_tries = 3
+        self.run_id = "manual__2026-01-01T00:00:00+00:00"
         self.deferrable = deferrable
         self.deferrals = []
 
     @property
     def context(self):
-        return {"task_state_store": self.store, "ti": SimpleNamespace(max_tries=self.max_tries)}
+        ti = SimpleNamespace(
+            max_tries=self.max_tries, dag_id="posters", run_id=self.run_id, task_id="poster", map_index=-1
+        )
+        return {"task_state_store": self.store, "ti": ti}
 
     def operator(self, **options):
         given = {"task_id": "poster", "prompt": "a red teapot", "poll_interval": 0.05, "timeout": 20}

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, ObjectStoragePath, task
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -44,6 +44,9 @@ CONTRACT = {
     "nsfw_checker": True,
     "callback_url": None,
     "destination": None,
+    "filename": None,
+    "strict_size": False,
+    "reuse": "run",
     "gpt_image_conn_id": "gpt_image_default",
     "deferrable": True,
     "wait_for_completion": True,
@@ -115,7 +118,16 @@ def test_airflows_own_arguments_are_passed_on():
         ({"nsfw_checker": None}, "must be True or False"),
         ({"callback_url": "example.com/hook"}, "is not an absolute"),
         ({"destination": "images"}, "'images' is not a folder"),
-        ({"destination": "s3://bucket/images"}, "is not a folder"),
+        ({"destination": "s3://bucket/../images"}, "is not a folder"),
+        ({"filename": "{prompt}"}, "may hold the parts"),
+        ({"filename": "{slug}"}, "must tell an image from every other one"),
+        ({"filename": "../{generation_id}"}, "must be a path inside the destination"),
+        ({"reuse": "always"}, "must be one of 'run', 'destination'"),
+        ({"reuse": "destination"}, "needs a destination"),
+        (
+            {"reuse": "destination", "destination": "/data", "filename": "{generation_id}"},
+            "must hold {fingerprint}",
+        ),
         ({"destination": ""}, "is not a folder"),
         ({"poll_interval": 0}, "poll_interval=0 must be a number of seconds above 0"),
         ({"poll_interval": -1}, "poll_interval=-1 must be"),
@@ -152,10 +164,17 @@ def test_a_destination_that_is_no_folder_is_refused_in_our_words(destination):
 
 @pytest.mark.parametrize(
     "destination",
-    ["/data/images", "file:///data/images", "file://localhost/data", Path("/data/images")],
+    [
+        "/data/images",
+        "file:///data/images",
+        "file://localhost/data",
+        Path("/data/images"),
+        "s3://my_conn@bucket/images",
+        ObjectStoragePath("s3://bucket/images", conn_id="my_conn"),
+    ],
     ids=repr,
 )
-def test_a_folder_on_the_worker_is_a_destination(destination):
+def test_a_folder_on_the_worker_or_on_a_store_is_a_destination(destination):
     assert make(destination=destination).destination == destination
 
 

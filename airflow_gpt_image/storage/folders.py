@@ -1,0 +1,295 @@
+"""A destination is a folder on this machine's disk or on a store that Airflow knows; both act alike.
+
+A file is drafted where nobody looks and published in one step: a reader sees a whole file or none. On a disk
+that step is a rename, on a store it is the upload's end. What a killed worker leaves behind is a hidden part
+on a disk, and nothing on a store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+from uuid import uuid4
+
+from airflow_gpt_image.api.errors import GptImageError, InvalidRequestError, Problem
+from airflow_gpt_image.api.models import shown
+from airflow_gpt_image.api.protocol import one_line
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+# The smallest part an S3 upload may have but for its last; what is smaller goes up in one request.
+_PART: Final = 5 * 1024 * 1024
+_CHUNK: Final = 1024 * 1024
+
+_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
+
+
+class DestinationError(GptImageError):
+    """The destination could not be read or written.
+
+    Nothing is lost: what was paid for is on record, and storing it again costs nothing.
+    """
+
+    retryable = True
+
+
+class Folder(Protocol):
+    """What a destination can do. Names are relative to it, with ``/`` between folders.
+
+    Every method raises :class:`DestinationError` when the disk or the store does not do as it is told.
+    """
+
+    def address(self, name: str) -> str:
+        """Where a file of this name is, as the next task can open it."""
+
+    def name_of(self, address: str) -> str | None:
+        """The name of what is at an address; None when it isn't in this folder."""
+
+    def draft(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        """A file to write and read that nobody sees yet, and that is gone unless it is published."""
+
+    def publish(self, draft: BinaryIO, name: str) -> str:
+        """Put a draft in its place, in one step; what was there is replaced. Its address."""
+
+    def write(self, name: str, data: bytes) -> str:
+        """Draft and publish a few bytes. Their address."""
+
+    def read(self, name: str) -> bytes | None:
+        """A small file whole; None when there is none."""
+
+    def size(self, name: str) -> int | None:
+        """A file's size in bytes; None when there is none."""
+
+
+def check_destination(destination: object) -> str:
+    """
+    Read a destination, by its text alone: an absolute path, a ``file://`` address, or a folder on a store
+    such as ``s3://conn_id@bucket/folder``. Nothing is opened.
+
+    :return: an absolute path of this machine, or the store's address without a trailing slash.
+    :raises InvalidRequestError: when it is none of these.
+    """
+    given = str(destination) if _is_address(destination) else ""
+    scheme, separator, rest = given.partition("://")
+    path = given
+    if separator and scheme == "file":
+        parts = urlsplit(given)
+        plain = parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
+        path = url2pathname(parts.path) if plain else ""
+    elif separator and _is_store(scheme, rest, given):
+        return given.rstrip("/")
+    if not path.strip() or "\0" in path or not Path(path).is_absolute():
+        message = (
+            f"{shown(destination)} is not a folder images can be stored in. Give an absolute path such as "
+            "/data/images, or a store's address such as s3://my_conn_id@bucket/images."
+        )
+        raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
+    return path
+
+
+def _is_address(value: object) -> bool:
+    # An ObjectStoragePath of a store is no os.PathLike, for it is no path of this machine.
+    return isinstance(value, (str, os.PathLike)) or hasattr(value, "protocol")
+
+
+def _is_store(scheme: str, rest: str, whole: str) -> bool:
+    printable = not any(character.isspace() or not character.isprintable() for character in whole)
+    return (
+        printable
+        and scheme not in ("http", "https", "ftp")
+        and _ADDRESS.fullmatch(whole) is not None
+        and ".." not in rest.split("/")
+    )
+
+
+def open_folder(destination: object) -> Folder:
+    """
+    The folder at a destination. It is made when something is written to it.
+
+    :raises InvalidRequestError: when it isn't a destination, or Airflow knows no such store.
+    """
+    address = check_destination(destination)
+    return StoreFolder(address) if "://" in address else DiskFolder(address)
+
+
+class DiskFolder:
+    """A folder on this machine's disk."""
+
+    def __init__(self, path: str) -> None:
+        self._root = Path(path)
+
+    def address(self, name: str) -> str:
+        return str(self._root / name)
+
+    def name_of(self, address: str) -> str | None:
+        try:
+            return Path(address).relative_to(self._root).as_posix()
+        except ValueError:
+            return None
+
+    @contextmanager
+    def draft(self, name: str) -> Iterator[BinaryIO]:
+        final = self._root / name
+        # In the same folder, so that the last step is a rename; hidden, so that nobody's glob picks it up.
+        part = final.with_name(f".{uuid4().hex}.part")
+        with self._trouble(final):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            file = part.open("x+b")
+        try:
+            with file:
+                yield file
+        finally:
+            part.unlink(missing_ok=True)
+
+    def publish(self, draft: BinaryIO, name: str) -> str:
+        final = self._root / name
+        with self._trouble(final):
+            # What a power cut leaves behind must not be an empty file under the final name.
+            draft.flush()
+            os.fsync(draft.fileno())
+            Path(draft.name).replace(final)
+        return str(final)
+
+    def write(self, name: str, data: bytes) -> str:
+        return _write(self, name, data)
+
+    def read(self, name: str) -> bytes | None:
+        path = self._root / name
+        with self._trouble(path), contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
+        return None
+
+    def size(self, name: str) -> int | None:
+        path = self._root / name
+        with self._trouble(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return path.stat().st_size
+        return None
+
+    @staticmethod
+    @contextmanager
+    def _trouble(path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _failed(str(path), error) from error
+
+
+class StoreFolder:
+    """A folder on an object store, through Airflow's ``ObjectStoragePath`` and fsspec."""
+
+    def __init__(self, address: str) -> None:
+        self._given = address
+
+    @cached_property
+    def _root(self) -> ObjectStoragePath:
+        return object_path(self._given)
+
+    def address(self, name: str) -> str:
+        return f"{self._given}/{name}"
+
+    def name_of(self, address: str) -> str | None:
+        prefix = self.address("")
+        return address.removeprefix(prefix) if address.startswith(prefix) else None
+
+    @contextmanager
+    def draft(self, name: str) -> Iterator[BinaryIO]:
+        # Without a name on the disk either: a killed worker leaves nothing behind.
+        with tempfile.TemporaryFile() as file:
+            yield file
+
+    def publish(self, draft: BinaryIO, name: str) -> str:
+        length = draft.seek(0, os.SEEK_END)
+        draft.seek(0)
+        with self._trouble(name):
+            if length <= _PART:
+                self._fs.pipe_file(self._path(name), draft.read())
+            else:
+                self._upload(draft, name)
+        return self.address(name)
+
+    def _upload(self, draft: BinaryIO, name: str) -> None:
+        # Committed by hand: leaving the file's own context publishes whatever was written, also after an
+        # error.
+        file = self._fs.open(self._path(name), "wb", block_size=_PART, autocommit=False)
+        try:
+            while chunk := draft.read(_CHUNK):
+                file.write(chunk)
+            file.close()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                file.discard()
+            file.closed = True  # or the garbage collector closes it, which uploads
+            raise
+        file.commit()
+
+    def write(self, name: str, data: bytes) -> str:
+        return _write(self, name, data)
+
+    def read(self, name: str) -> bytes | None:
+        with self._trouble(name), contextlib.suppress(FileNotFoundError):
+            data: bytes = self._fs.cat_file(self._path(name))
+            return data
+        return None
+
+    def size(self, name: str) -> int | None:
+        with self._trouble(name), contextlib.suppress(FileNotFoundError):
+            # fsspec remembers listings, also of what others have changed since.
+            self._fs.invalidate_cache()
+            return int(self._fs.size(self._path(name)))
+        return None
+
+    @property
+    def _fs(self) -> Any:
+        return self._root.fs
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.path.rstrip('/')}/{name}"
+
+    @contextmanager
+    def _trouble(self, name: str) -> Iterator[None]:
+        # Each store has errors of its own kind: botocore's, aiohttp's, Google's, Azure's.
+        try:
+            yield
+        except GptImageError:
+            raise
+        except Exception as error:
+            raise _failed(self.address(name), error) from error
+
+
+def object_path(address: str) -> ObjectStoragePath:
+    """
+    Airflow's path for a store's address.
+
+    :raises InvalidRequestError: when Airflow has no such store installed.
+    """
+    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk.io import has_fs
+
+    scheme = address.partition("://")[0]
+    if not has_fs(scheme):
+        raise InvalidRequestError(
+            f"{shown(address)}: Airflow here knows no store {scheme!r}. Install the provider that has it, "
+            "such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for abfs."
+        )
+    return ObjectStoragePath(address)
+
+
+def _write(folder: Folder, name: str, data: bytes) -> str:
+    with folder.draft(name) as draft:
+        draft.write(data)
+        return folder.publish(draft, name)
+
+
+def _failed(where: str, error: Exception) -> DestinationError:
+    why = one_line(str(error)) or "no details"
+    return DestinationError(f"{where} could not be read or written: {type(error).__name__}: {why}.")

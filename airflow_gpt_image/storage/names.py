@@ -1,0 +1,124 @@
+"""Names for images: safe on every store, inside the destination, and nobody else's.
+
+A name is a template of the author's, such as ``{run_id}/{slug}-{generation_id}``, filled with parts that hold
+nothing but letters, digits, ``.``, ``_`` and ``-``. What had to be changed for that carries a few digits of
+its hash, so that two different parts never become the same name. Landing a second time gives the same names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from string import Formatter
+from typing import Final
+
+from airflow_gpt_image.api.errors import InvalidRequestError, Problem
+from airflow_gpt_image.api.models import shown
+
+PARTS: Final = ("generation_id", "fingerprint", "index", "dag_id", "run_id", "task_id", "map_index", "slug")
+
+OF_GENERATION: Final = "{generation_id}-{index}"
+OF_REQUEST: Final = "{fingerprint}-{index}"
+
+# Sets of parts of which each tells one image from every other one.
+_IDENTITIES: Final = (
+    frozenset({"generation_id"}),
+    frozenset({"dag_id", "run_id", "task_id", "map_index"}),
+)
+
+_SAFE: Final = re.compile(r"[A-Za-z0-9._-]+")
+_LONGEST_PART: Final = 100
+_LONGEST_SLUG: Final = 60
+
+# A file system's bound for a name is 255 bytes; the ending needs some.
+_LONGEST_NAME: Final = 240
+
+
+def check_filename(template: object, *, across_runs: bool) -> str:
+    """
+    Read a template of names.
+
+    :param across_runs: that an image shall be found by its name from any run: then the name must follow from
+        the request alone.
+    :raises InvalidRequestError: with the value, the rule and an example.
+    """
+    text = template if isinstance(template, str) else ""
+    rule = _broken_rule(text, across_runs=across_runs)
+    if rule is not None:
+        example = OF_REQUEST if across_runs else "{slug}-{generation_id}-{index}"
+        message = f"{shown(template)} {rule}; for example {example!r}."
+        raise InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
+    return text
+
+
+def _broken_rule(text: str, *, across_runs: bool) -> str | None:
+    try:
+        pieces = list(Formatter().parse(text))
+    except ValueError:
+        return "is no template of names: each part stands in one pair of braces"
+    names = {name for _, name, _, _ in pieces if name is not None}
+    if any(spec or conversion for _, _, spec, conversion in pieces) or not names <= set(PARTS):
+        return f"may hold the parts {', '.join('{' + part + '}' for part in PARTS)}, without a format"
+    literal = "".join(piece[0] for piece in pieces)
+    if not all(character == "/" or _SAFE.fullmatch(character) for character in literal):
+        return "may hold letters, digits, '.', '_', '-' and '/' beside its parts"
+    filled = text.format(**dict.fromkeys(PARTS, "x"))
+    if any(segment.strip(".") == "" or segment.startswith(".") for segment in filled.split("/")):
+        return "must be a path inside the destination, without a hidden or empty folder"
+    if across_runs and ("fingerprint" not in names or names - {"fingerprint", "index", "slug"}):
+        return (
+            "must hold {fingerprint}, and besides it only {slug} and {index}: with reuse='destination' an "
+            "image is found by a name that follows from its request"
+        )
+    if not across_runs and not any(identity <= names for identity in _IDENTITIES):
+        return (
+            "must tell an image from every other one: hold {generation_id}, or {dag_id}, {run_id}, {task_id} "
+            "and {map_index}"
+        )
+    return None
+
+
+class Names:
+    """
+    The names of one generation's images.
+
+    :param template: as :func:`check_filename` takes it.
+    :param parts: what is known of it; ``prompt`` gives the slug.
+    """
+
+    def __init__(self, template: str, parts: Mapping[str, object], *, prompt: str | None = None) -> None:
+        self._template = template
+        self._parts = {name: _safe(str(value)) for name, value in parts.items()} | {"slug": _slug(prompt)}
+
+    def stem(self, index: int) -> str:
+        """The name without its ending; those after the first have their index in any case."""
+        numbered = "{index}" in self._template or index == 0
+        template = self._template if numbered else self._template + "-{index}"
+        filled = template.format(**self._parts, index=index)
+        return "/".join(_cut(segment) for segment in filled.split("/"))
+
+
+def _safe(text: str) -> str:
+    if _SAFE.fullmatch(text) and len(text) <= _LONGEST_PART and not text.startswith("."):
+        return text
+    words = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[: _LONGEST_PART - 9]
+    return f"{words}-{_hash(text)}"
+
+
+def _slug(prompt: str | None) -> str:
+    """A few words of a prompt, to be read by people; it identifies nothing."""
+    ascii_text = unicodedata.normalize("NFKD", prompt or "").encode("ascii", "ignore").decode()
+    words = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower())[:_LONGEST_SLUG]
+    return words.strip("-") or "image"
+
+
+def _cut(segment: str) -> str:
+    if len(segment) <= _LONGEST_NAME:
+        return segment
+    return f"{segment[: _LONGEST_NAME - 9]}-{_hash(segment)}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -1,0 +1,217 @@
+"""A destination is read by its text, and acts alike on a disk and on a store."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+
+from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.storage.folders import DestinationError, check_destination, open_folder
+
+
+@pytest.mark.parametrize(
+    ("destination", "folder"),
+    [
+        ("/data/images", "/data/images"),
+        ("/data/images/", "/data/images"),
+        ("/data/two words/ü", "/data/two words/ü"),
+        ("/data/50%20off", "/data/50%20off"),
+        ("file:///data/images", "/data/images"),
+        ("file://localhost/data/images", "/data/images"),
+        ("file:///data/two%20words", "/data/two words"),
+        ("/", "/"),
+    ],
+)
+def test_a_destination_is_an_absolute_path_or_a_file_address(destination, folder):
+    path = check_destination(destination)
+
+    assert Path(path) == Path(folder)
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        "",
+        "  ",
+        "images",
+        "./images",
+        "../images",
+        "~/images",
+        "file:images",
+        "file://",
+        "file://images",
+        "file://fileserver/images",
+        "s3://",
+        "s3:///images",
+        "s3://bucket/images?versionId=1",
+        "s3://bucket/images#1",
+        "s3://bucket/../images",
+        "s3://bucket/two words",
+        "s3://bucket\\images",
+        "ftp://example.com/images",
+        "https://example.com/images",
+        "://images",
+        "/data/\0images",
+        "file:///data/%00images",
+    ],
+)
+def test_any_other_destination_is_refused_with_its_value_the_rule_and_an_example(destination):
+    with pytest.raises(InvalidRequestError) as raised:
+        check_destination(destination)
+
+    message = str(raised.value)
+    assert f"destination: {destination!r}" in message
+    assert "absolute path such as /data/images" in message
+    assert [problem.field for problem in raised.value.problems] == ["destination"]
+
+
+@pytest.mark.parametrize("destination", ["file:///data/images?day=1", "file:///data/images#1"])
+def test_a_file_address_with_a_query_or_fragment_does_not_silently_mean_another_folder(destination):
+    with pytest.raises(InvalidRequestError):
+        check_destination(destination)
+
+
+@pytest.mark.parametrize(
+    ("destination", "address"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/images/", "s3://bucket/images"),
+        ("s3://my_conn@bucket/images", "s3://my_conn@bucket/images"),
+        ("gs://bucket/2026-11-24", "gs://bucket/2026-11-24"),
+        ("abfs://conn@container/images", "abfs://conn@container/images"),
+        (ObjectStoragePath("s3://bucket/images", conn_id="my_conn"), "s3://my_conn@bucket/images"),
+        (ObjectStoragePath("file:///data/images"), "/data/images"),
+    ],
+)
+def test_a_folder_on_a_store_is_a_destination(destination, address):
+    assert check_destination(destination) == address
+
+
+def test_a_store_that_airflow_does_not_know_says_what_to_install():
+    with pytest.raises(InvalidRequestError, match="knows no store 'gs'"):
+        open_folder("gs://bucket/images").write("a.txt", b"x")
+
+
+def test_a_path_object_is_a_destination_too():
+    path = check_destination(Path("/data/images"))
+
+    assert path == "/data/images"
+
+
+@pytest.mark.parametrize("destination", [5, None, ["/data/images"], b"/data/images"])
+def test_a_destination_that_is_no_text_is_refused_like_any_other(destination):
+    with pytest.raises(InvalidRequestError, match="destination"):
+        check_destination(destination)
+
+
+# What a folder does, wherever it is
+
+
+def test_what_is_written_is_there_and_its_address_leads_to_it(place):
+    folder = open_folder(place.destination)
+
+    address = folder.write("a/b.txt", b"hello")
+
+    assert place.names() == ["a/b.txt"]
+    assert ObjectStoragePath(address).read_bytes() == b"hello"
+    assert (folder.read("a/b.txt"), folder.size("a/b.txt")) == (b"hello", 5)
+    assert folder.name_of(address) == "a/b.txt"
+
+
+def test_what_is_not_there_is_none(place):
+    folder = open_folder(place.destination)
+
+    assert (folder.read("a.txt"), folder.size("a.txt")) == (None, None)
+
+
+def test_what_another_hand_wrote_or_removed_is_seen_at_once(place):
+    folder = open_folder(place.destination)
+    folder.write("a.txt", b"hello")
+    folder.size("a.txt")
+
+    place.delete("a.txt")
+    place.write("b.txt", b"hello you")
+
+    assert (folder.size("a.txt"), folder.size("b.txt")) == (None, 9)
+
+
+def test_an_address_elsewhere_is_no_name_here(place):
+    folder = open_folder(place.destination)
+
+    assert folder.name_of("/somewhere/else.png") is None
+    assert folder.name_of(place.destination + "-2/a.png") is None
+
+
+@pytest.mark.parametrize("length", [10, 5 * 1024 * 1024, 12 * 1024 * 1024])
+def test_a_draft_is_seen_by_nobody_until_it_is_published_and_replaces_what_was_there(place, length):
+    folder = open_folder(place.destination)
+    folder.write("a.png", b"the old one")
+
+    with folder.draft("a.png") as draft:
+        draft.write(b"x" * length)
+        before = place.read("a.png")
+        folder.publish(draft, "a.png")
+
+    assert before == b"the old one"
+    assert place.read("a.png") == b"x" * length
+    assert place.names() == ["a.png"]
+
+
+def test_a_draft_that_is_given_up_leaves_nothing(place):
+    folder = open_folder(place.destination)
+
+    with folder.draft("a.png") as draft:
+        draft.write(b"half of it")
+
+    assert place.names() == []
+
+
+class _Broken:
+    """A draft whose disk fails in the middle of the upload."""
+
+    def __init__(self, file, length):
+        self._file, self._left = file, length
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def read(self, size):
+        self._left -= size
+        if self._left < 0:
+            raise OSError("the disk is broken")
+        return self._file.read(size)
+
+
+def test_an_upload_that_breaks_off_leaves_the_old_file_and_no_part(bucket):
+    folder = open_folder(bucket.destination)
+    folder.write("a.png", b"the old one")
+
+    with folder.draft("a.png") as draft:
+        draft.write(b"x" * 12 * 1024 * 1024)
+        with pytest.raises(DestinationError, match="the disk is broken"):
+            folder.publish(_Broken(draft, 8 * 1024 * 1024), "a.png")
+    gc.collect()
+
+    assert bucket.read("a.png") == b"the old one"
+    assert bucket.names() == ["a.png"]
+    assert bucket.unfinished_uploads() == []
+
+
+def test_a_folder_that_cannot_be_made_says_which_one(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+
+    with pytest.raises(DestinationError, match=r"taken.* could not be read or written"):
+        open_folder(tmp_path / "taken" / "images").write("a.txt", b"x")
+
+
+def test_a_bucket_that_is_not_there_says_which_one_and_does_not_say_the_key(bucket):
+    folder = open_folder(bucket.destination.replace("images-", "nobodys-"))
+
+    with pytest.raises(DestinationError, match="nobodys-") as raised:
+        folder.write("a.txt", b"x")
+
+    assert raised.value.retryable
+    assert "a-secret-of-the-store" not in str(raised.value)

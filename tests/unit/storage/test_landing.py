@@ -1,0 +1,437 @@
+"""Images land at a destination whole or not at all, under a name that says what they are."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from airflow_gpt_image import results
+from airflow_gpt_image.api.errors import DownloadError, ImageExpiredError, ImageRefusedError
+from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.storage.folders import open_folder
+from airflow_gpt_image.storage.landing import Landing
+
+REQUEST = ImageRequest(prompt="a red bicycle")
+
+
+class Lines:
+    """A logger that keeps what it was told."""
+
+    def __init__(self):
+        self.infos, self.warnings = [], []
+
+    def info(self, event, *args):
+        self.infos.append(event % args)
+
+    def warning(self, event, *args):
+        self.warnings.append(event % args)
+
+
+def land(client, generation, destination, request=REQUEST, log=None, result=None, **options):
+    folder = None if destination is None else open_folder(destination)
+    told = results.of_generation(generation) if result is None else result
+    return Landing(folder, **options).land(client, generation, told, request, log or Lines())
+
+
+def land_at(place, client, generation, request=REQUEST):
+    return land(client, generation, place.destination, request)
+
+
+def sidecar(place, generation, index=0):
+    return json.loads(place.read(f"{generation.id}-{index}.json"))
+
+
+def names_of(generation, *, count=1, ending="png"):
+    """The files of a generation: each image and its sidecar."""
+    return sorted(f"{generation.id}-{n}.{kind}" for n in range(count) for kind in (ending, "json"))
+
+
+def test_an_image_lands_whole(made, client, place):
+    generation = made()
+    sent = httpx.get(generation.urls[0], trust_env=False).content
+
+    (image,) = land_at(place, client, generation)
+
+    assert image.path == f"{place.destination}/{generation.id}-0.png"
+    assert place.read(f"{generation.id}-0.png") == sent
+    assert image.url == generation.urls[0]
+    assert image.sha256 == hashlib.sha256(sent).hexdigest()
+    assert image.bytes == len(sent)
+    assert (image.width, image.height) == Image.open(io.BytesIO(sent)).size == REQUEST.sizes[0]
+    assert place.names() == names_of(generation)
+
+
+def test_the_folder_is_made_with_all_above_it(made, client, place):
+    generation = made()
+
+    land(client, generation, f"{place.destination}/2026/04")
+
+    assert place.names() == [f"2026/04/{name}" for name in names_of(generation)]
+
+
+def test_a_file_address_leads_to_the_same_folder(made, client, disk):
+    generation = made()
+
+    images = land(client, generation, Path(disk.destination).as_uri())
+
+    assert images[0].path == f"{disk.destination}/{generation.id}-0.png"
+
+
+def test_without_a_destination_nothing_is_fetched(made, client, emulator):
+    generation = made()
+
+    images = land(client, generation, None)
+
+    assert [(image.url, image.path) for image in images] == [(generation.urls[0], None)]
+    assert emulator.books()["requests"]["download"] == 0
+
+
+@pytest.mark.parametrize(("umask", "permissions"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_an_image_may_be_read_by_whom_the_umask_allows(made, client, disk, umask, permissions):
+    generation = made()
+    before = os.umask(umask)
+    try:
+        (image,) = land_at(disk, client, generation)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(Path(image.path).stat().st_mode) == permissions
+
+
+def test_several_images_land_in_their_order(emulator, made, client, place):
+    emulator.fault("generation:images=3")
+    generation = made()
+    sent = [httpx.get(url, trust_env=False).content for url in generation.urls]
+
+    images = land_at(place, client, generation)
+
+    assert [Path(image.path).name for image in images] == [f"{generation.id}-{n}.png" for n in range(3)]
+    assert [place.read(Path(image.path).name) for image in images] == sent
+    assert len({image.sha256 for image in images}) == 3
+
+
+def test_images_of_several_generations_do_not_overwrite_each_other(made, client, place):
+    first, second = made(), made(ImageRequest(prompt="a blue bicycle"))
+
+    land_at(place, client, first)
+    land_at(place, client, second)
+
+    assert place.names() == sorted(names_of(first) + names_of(second))
+
+
+def test_landing_twice_gives_the_same_file(made, client, place):
+    generation = made()
+
+    once = land_at(place, client, generation)
+    twice = land_at(place, client, generation)
+
+    assert once == twice
+    assert place.names() == names_of(generation)
+
+
+def test_an_existing_file_is_replaced_in_one_step(emulator, made, client, place):
+    generation = made()
+    name = f"{generation.id}-0.png"
+    place.write(name, b"the old one, whole")
+    emulator.fault("file:drip=0.4")
+    seen = []
+
+    landing = threading.Thread(target=land_at, args=(place, client, generation))
+    landing.start()
+    while landing.is_alive():
+        seen.append(place.read(name))
+        time.sleep(0.002)
+    landing.join()
+
+    assert seen[0] == b"the old one, whole"
+    assert set(seen) <= {b"the old one, whole", place.read(name)}
+    assert place.read(name).startswith(b"\x89PNG")
+
+
+def test_while_an_image_arrives_no_glob_finds_it(emulator, made, client, place):
+    generation = made()
+    emulator.fault("file:drip=0.4")
+    seen = set()
+
+    landing = threading.Thread(target=land_at, args=(place, client, generation))
+    landing.start()
+    while landing.is_alive():
+        seen |= set(place.names()) - set(names_of(generation))
+        time.sleep(0.002)
+    landing.join()
+
+    assert [name for name in seen if not name.startswith(".")] == []
+    assert place.names() == names_of(generation)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        ("file:truncated", DownloadError, "did not arrive"),
+        ("file:html", ImageRefusedError, "no PNG, JPEG or WebP"),
+        ("file:empty", ImageRefusedError, "no PNG, JPEG or WebP"),
+        ("file:garbage", ImageRefusedError, "no PNG, JPEG or WebP"),
+        ("file:200;body=GIF89a, an animation;content_type=image/png", ImageRefusedError, "GIF89a"),
+        ("file:200;body=RIFF....WAVEfmt ;content_type=image/webp", ImageRefusedError, "RIFF"),
+        ("file:404", ImageExpiredError, "isn't there"),
+        ("file:403", ImageExpiredError, "isn't there"),
+        ("file:503", DownloadError, "503"),
+        ("file:close", DownloadError, "did not arrive"),
+        ("file:reset", DownloadError, "did not arrive"),
+        ("file:redirect=http://images.example.com/x.png", ImageRefusedError, "https"),
+    ],
+)
+def test_what_is_not_a_whole_image_leaves_nothing_behind(emulator, made, client, place, fault, error, words):
+    generation = made()
+    emulator.fault(fault)
+
+    with pytest.raises(error, match=words):
+        land_at(place, client, generation)
+
+    assert place.names() == []
+
+
+def test_what_is_not_a_whole_image_leaves_the_old_one_alone(emulator, made, client, place):
+    generation = made()
+    (before,) = land_at(place, client, generation)
+    emulator.fault("file:truncated")
+
+    with pytest.raises(DownloadError):
+        land_at(place, client, generation)
+
+    assert place.names() == names_of(generation)
+    assert hashlib.sha256(place.read(Path(before.path).name)).hexdigest() == before.sha256
+
+
+def test_an_image_that_comes_at_the_second_attempt_lands_whole(emulator, made, client, place):
+    generation = made()
+    emulator.fault("file:truncated*2")
+
+    (image,) = land_at(place, client, generation)
+
+    assert image.sha256 == hashlib.sha256(httpx.get(image.url, trust_env=False).content).hexdigest()
+    assert emulator.faults()[0]["met"] == 2
+
+
+def test_an_image_that_is_too_large_is_refused(made, connect, place):
+    generation = made()
+
+    with pytest.raises(ImageRefusedError, match="larger than 1,000 bytes"):
+        land_at(place, connect(max_image_bytes=1000), generation)
+
+    assert place.names() == []
+
+
+def test_an_endless_image_is_given_up_at_the_largest_size(emulator, made, connect, place):
+    generation = made()
+    emulator.fault("file:huge=2000")
+    started = time.monotonic()
+
+    with pytest.raises(ImageRefusedError, match="larger than"):
+        land_at(place, connect(max_image_bytes=5_000_000), generation)
+
+    assert place.names() == []
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(("form", "ending"), [("jpeg", "jpg"), ("webp", "webp")])
+def test_an_image_is_named_after_what_it_is_and_not_after_its_address(
+    emulator, made, client, place, form, ending
+):
+    generation = made()
+    emulator.fault(f"file:{form};content_type=image/png")
+
+    (image,) = land_at(place, client, generation)
+
+    assert generation.urls[0].endswith(".png")
+    assert Path(image.path).name == f"{generation.id}-0.{ending}"
+    with Image.open(io.BytesIO(place.read(Path(image.path).name))) as picture:
+        assert picture.format == form.upper()
+    assert (image.width, image.height) == REQUEST.sizes[0]
+
+
+def test_an_image_under_a_wrong_content_type_is_taken_for_what_it_is(emulator, made, client, place):
+    generation = made()
+    emulator.fault("file:wrong_type=image/jpeg")
+    log = Lines()
+
+    (image,) = land(client, generation, place.destination, log=log)
+
+    assert Path(image.path).suffix == ".png"
+    assert log.warnings == ["The file host calls the image 'image/jpeg'; by its content it is image/png."]
+    assert sidecar(place, generation)["content_type"] == "image/png"
+
+
+def test_a_wrong_pixel_size_is_kept_and_said_in_the_log_and_the_sidecar(emulator, made, client, place):
+    generation, log = made(), Lines()
+    emulator.fault("file:wrong_size=640x480")
+
+    (image,) = land(client, generation, place.destination, log=log)
+
+    expected = " or ".join(map(str, REQUEST.sizes))
+    assert (image.width, image.height) == (640, 480)
+    assert log.warnings == [f"The image is 640x480 pixels; {expected} was asked for."]
+    assert sidecar(place, generation)["warnings"] == log.warnings
+
+
+def test_a_wrong_pixel_size_is_refused_where_the_author_is_strict(emulator, made, client, place):
+    generation = made()
+    emulator.fault("file:wrong_size=640x480")
+
+    with pytest.raises(ImageRefusedError, match=r"640x480 pixels.* strict_size"):
+        land(client, generation, place.destination, strict_size=True)
+
+    assert place.names() == []
+
+
+def test_a_right_pixel_size_is_no_news(made, client, place):
+    log = Lines()
+
+    land(client, made(), place.destination, log=log, strict_size=True)
+
+    assert log.warnings == []
+
+
+def test_who_expects_no_size_is_not_warned_about_one(made, client, place, emulator):
+    generation, log = made(), Lines()
+    emulator.fault("file:wrong_size=640x480")
+
+    land(client, generation, place.destination, request=None, log=log, strict_size=True)
+
+    assert log.warnings == []
+
+
+def test_the_api_key_never_reaches_the_file_host(emulator, made, client, place):
+    # The same server under another name is another host.
+    emulator.settings(files_url=emulator.url.replace("127.0.0.1", "localhost"))
+    generation = made()
+
+    land_at(place, client, generation)
+
+    books = emulator.books()
+    assert books["requests"]["download"] == 1
+    assert books["seen_authorization_on_files"] == 0
+
+
+@pytest.fixture
+def host():
+    """A file host that sends these bytes, says nothing of their number, and hangs up."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(body):
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def answer():
+                with contextlib.suppress(OSError):
+                    while True:
+                        connection, _ = listener.accept()
+                        with connection:
+                            connection.recv(65536)
+                            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n\r\n" + body)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(lambda: listener.shutdown(socket.SHUT_RDWR))
+            return f"http://127.0.0.1:{listener.getsockname()[1]}/image.png"
+
+        yield serve
+
+
+def drawn(form):
+    image, file = Image.effect_noise((256, 256), 50).convert("RGB"), io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_an_image_of_unannounced_length_lands_whole(client, place, host, form):
+    body = drawn(form)
+    generation = Generation(id="a1", status="completed", output={"urls": [host(body)]})
+
+    images = land(client, generation, place.destination)
+
+    assert place.read(Path(images[0].path).name) == body
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_an_image_cut_short_by_a_host_that_announced_no_length_is_not_taken_for_whole(
+    client, place, host, form
+):
+    # Over HTTP such an end looks like any other; only the image itself says that half of it is missing.
+    body = drawn(form)
+    generation = Generation(id="a1", status="completed", output={"urls": [host(body[: len(body) // 2])]})
+
+    with pytest.raises(DownloadError):
+        land(client, generation, place.destination)
+
+    assert place.names() == []
+
+
+_LANDING_IN_A_PROCESS = """
+    import sys, threading, tracemalloc
+    from airflow_gpt_image.api.client import GptImageClient
+    from airflow_gpt_image.api.models import Generation
+    from airflow_gpt_image.storage.folders import open_folder
+    from airflow_gpt_image.storage.landing import Landing
+
+    class Silence:
+        info = warning = lambda *_: None
+
+    def land(number):
+        generation = Generation(id=f"a{number}", status="completed", output={"urls": [image]})
+        with GptImageClient(api_key=key, base_url=url) as client:
+            Landing(open_folder(folder)).land(client, generation, {}, None, Silence())
+
+    url, key, folder, image, at_once = sys.argv[1:]
+    open_folder(folder).write("warm.txt", b"what is imported on the way is none of an image's")
+    tracemalloc.start()
+    threads = [threading.Thread(target=land, args=(number,)) for number in range(int(at_once))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+def _peak(emulator, place, url, at_once):
+    arguments = [emulator.url, emulator.key, place.destination, url, str(at_once)]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_LANDING_IN_A_PROCESS), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.splitlines()[-1])
+
+
+def test_memory_stays_flat_for_an_image_of_40_mb_and_for_16_at_a_time(emulator, made, place):
+    generation = made(ImageRequest(prompt="a castle", resolution="4k"))
+    emulator.fault("file:huge=40")
+
+    peaks = [_peak(emulator, place, generation.urls[0], at_once) for at_once in (1, 16)]
+
+    images = [name for name in place.names() if name.endswith(".png")]
+    assert len(images) == 16
+    assert len(place.read(images[0])) > 40_000_000
+    print(f"peaks: {[f'{peak / 1e6:.1f} MB' for peak in peaks]}")
+    assert peaks[0] < 20_000_000
+    assert peaks[1] < 16 * 20_000_000
