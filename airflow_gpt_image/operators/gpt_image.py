@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.definitions._internal.types import SetDuringExecution
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -308,7 +309,9 @@ class GptImageGenerateOperator(BaseOperator):
 
 
 def _templated(value: object) -> bool:
-    """Whether a value is only known once the task runs: a Jinja template, or the output of another task."""
+    """Whether a value is only known once the task runs: from a template, another task, or a function."""
+    if isinstance(value, SetDuringExecution):
+        return True
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, (list, tuple)):
