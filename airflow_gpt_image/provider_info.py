@@ -30,6 +30,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules("airflow_gpt_image.operators.gpt_image"),
         "sensors": _modules("airflow_gpt_image.sensors.gpt_image"),
         "triggers": _modules("airflow_gpt_image.triggers.gpt_image"),
+        "task-decorators": [
+            {"name": "gpt_image", "class-name": "airflow_gpt_image.decorators.gpt_image.gpt_image_task"},
+        ],
         "connection-types": [
             {
                 "connection-type": "gpt_image",

@@ -38,6 +38,17 @@ def test_importing_the_operator_loads_the_operator_and_nothing_it_needs_later():
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
 
 
+def test_importing_the_decorator_loads_the_operator_beside_it_and_nothing_it_needs_later():
+    modules = loaded_by(
+        "import airflow_gpt_image.decorators.gpt_image", after="from airflow.sdk import DAG, task"
+    )
+
+    ours = {name for name in modules if name.startswith("airflow_gpt_image")} - {"airflow_gpt_image"}
+    assert {name.split(".")[1] for name in ours} == {"decorators", "operators", "api"}
+    assert {name for name in ours if ".api." in name} == {"airflow_gpt_image.api.errors"}
+    assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
+
+
 @pytest.mark.parametrize(
     "module", ["airflow_gpt_image", "airflow_gpt_image.provider_info", "airflow_gpt_image.api"]
 )

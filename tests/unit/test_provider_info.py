@@ -15,12 +15,14 @@ from importlib.metadata import entry_points
 import jsonschema
 import pytest
 from airflow.providers_manager import ProvidersManager
+from airflow.sdk import task
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
 import airflow_gpt_image
 from airflow_gpt_image import __version__
 from airflow_gpt_image.api.errors import InvalidSettingsError
 from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings
+from airflow_gpt_image.decorators.gpt_image import gpt_image_task
 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 from airflow_gpt_image.provider_info import get_provider_info
 
@@ -172,6 +174,14 @@ def test_every_module_for_authors_is_listed(info, kind):
     names = {f"airflow_gpt_image.{kind}.{module.name}" for module in pkgutil.iter_modules([room])}
 
     assert sorted(modules_in(info, kind)) == sorted(names - {"airflow_gpt_image.triggers.poller"})
+
+
+def test_airflow_finds_the_decorator_by_its_name(info):
+    found = ProvidersManagerTaskRuntime().taskflow_decorators
+
+    (listed,) = info["task-decorators"]
+    assert listed == {"name": "gpt_image", "class-name": f"{gpt_image_task.__module__}.gpt_image_task"}
+    assert found["gpt_image"] is task.gpt_image is gpt_image_task
 
 
 def test_every_listed_integration_is_declared(info):

@@ -1,0 +1,167 @@
+"""``@task.gpt_image``: a function says what to draw, the operator does everything else.
+
+Airflow's own decorators render what the function returned. This one doesn't: prompts come out of data sets,
+and one that contains ``{{`` means just that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from airflow.sdk.bases.decorator import DecoratedOperator, is_async_callable, task_decorator_factory
+from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
+from airflow.sdk.definitions.context import context_merge
+
+from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.bases.decorator import TaskDecorator
+
+_LABEL: Final = "gpt_image/map_index"  # in the task state store, beside the ledger
+_LONGEST_LABEL: Final = 250  # a longer one doesn't fit into Airflow's column, and fails a task that has paid
+
+
+def gpt_image_task(
+    python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
+) -> TaskDecorator:
+    """
+    Make an image of what the function returns: ``@task.gpt_image``.
+
+    It returns a prompt; or a mapping of request fields (``prompt``, ``image_urls``, ``aspect_ratio``,
+    ``resolution``, ``nsfw_checker``, ``callback_url``); or an
+    :class:`~airflow_gpt_image.api.models.ImageRequest`. What that names goes before what was given to the
+    decorator. It is checked before anything is paid for, and Jinja doesn't touch it.
+
+    The function is called once in every try. If a retry returns something else, that is another request, and
+    paid for: so dice, clocks and language models belong in a task of their own before this one.
+
+    :param python_callable: the function; its arguments are as for any ``@task``.
+    :param multiple_outputs: push the entries of the result as XComs of their own, too. The function's
+        annotation doesn't decide it, for that is about the request.
+    :param kwargs: everything of :class:`~airflow_gpt_image.operators.gpt_image.GptImageGenerateOperator` but
+        ``prompt``.
+    :raises InvalidRequestError: while the DAG is parsed, as the operator does, and for a ``prompt``.
+    """
+    # Already here, for the operator of a mapped task isn't made before it runs.
+    _refuse_given(_GptImageDecoratedOperator, kwargs)
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=_GptImageDecoratedOperator,
+        **kwargs,
+    )
+
+
+class _FunctionOperator(DecoratedOperator):
+    """
+    An operator one of whose arguments is what a function returns, called once in every try.
+
+    :cvar custom_operator_name: the decorator's name, as Airflow and our errors show it.
+    :cvar returns: the argument's name.
+    """
+
+    custom_operator_name: ClassVar[str]
+    returns: ClassVar[str]
+    # So "Rendered Templates" in the UI show what the function returned.
+    overwrite_rtif_after_execution = True
+
+    def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
+        _refuse_given(type(self), kwargs)
+        if is_async_callable(python_callable):  # type: ignore[no-untyped-call]
+            raise InvalidRequestError(
+                f"{python_callable.__name__}() is asynchronous; {self.custom_operator_name} calls a plain "
+                "function. Write it with def, and leave what has to be awaited to a task before this one."
+            )
+        kwargs[self.returns] = SET_DURING_EXECUTION
+        super().__init__(python_callable=python_callable, **kwargs)
+
+    def take(self, returned: object) -> None:
+        """Make what the function returned this operator's arguments, or refuse it."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> Any:
+        """Call the function; then do what the operator does."""
+        context_merge(context, self.op_kwargs)
+        self.take(self.python_callable(*self.op_args, **self.determine_kwargs(context)))
+        if template := context.get("map_index_template"):
+            # Airflow renders it at the task's end, and fails the task if it can't. After a deferral it can't:
+            # the arguments, and what the function put into the context, are gone. So it is rendered now.
+            label = str(self.render_template(template, context))[:_LONGEST_LABEL]
+            context["task_state_store"].set(_LABEL, label)
+            _fix_label(context, label)
+        return super().execute(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral, without the function."""
+        if context.get("map_index_template"):
+            _fix_label(context, context["task_state_store"].get(_LABEL))
+        return super().resume_execution(next_method, next_kwargs, context)
+
+
+class _GptImageDecoratedOperator(_FunctionOperator, GptImageGenerateOperator):
+    """The operator, with a function that says what to draw."""
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *GptImageGenerateOperator.template_fields,
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **GptImageGenerateOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.gpt_image"
+    returns = "prompt"
+
+    def take(self, returned: object) -> None:
+        """What isn't named stays as it was given to the decorator."""
+        for name, value in _request_fields(returned, self.python_callable).items():
+            setattr(self, name, value)
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Take what was asked for from the ledger, for the UI: the function isn't called again."""
+        from airflow_gpt_image.ledger import Ledger
+
+        ledger = Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
+        self.take(ledger.waiting()[1].request)
+        return super().execute_complete(context, event)
+
+
+def _refuse_given(operator: type[_FunctionOperator], kwargs: Mapping[str, Any]) -> None:
+    """Refuse an argument that is the function's to return."""
+    if operator.returns in kwargs:
+        from airflow_gpt_image.api.models import shown
+
+        raise InvalidRequestError(
+            f"{operator.returns}={shown(kwargs[operator.returns])} was given to "
+            f"{operator.custom_operator_name}, where the function returns it. Leave it out, or use the "
+            "operator without a function."
+        )
+
+
+def _fix_label(context: Context, label: Any) -> None:
+    context_merge(context, map_index_template="{{ map_index_label }}", map_index_label=label)
+
+
+def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str, Any]:
+    """The fields of a request as the function named them; whether they are valid, the request itself says."""
+    from airflow_gpt_image.api.models import ImageRequest, shown
+
+    if isinstance(returned, ImageRequest):
+        returned = returned.model_dump(exclude_unset=True)
+    if isinstance(returned, str):
+        returned = {"prompt": returned}
+    if not isinstance(returned, Mapping):
+        raise InvalidRequestError(
+            f"{function.__name__}() returned {shown(returned)}; it has to return a prompt (a string), a "
+            "mapping of request fields, or an ImageRequest. To make no image, raise AirflowSkipException."
+        )
+    unknown = [name for name in returned if name not in ImageRequest.model_fields]
+    if unknown:
+        raise InvalidRequestError(
+            f"{function.__name__}() returned {shown(unknown[0])}, which is not a field of a request; one of "
+            f"{', '.join(ImageRequest.model_fields)}. Everything else is given to the decorator."
+        )
+    return {"prompt": None, **returned}
