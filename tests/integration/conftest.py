@@ -51,7 +51,7 @@ def api(gpt_image_emulator, destination, monkeypatch):
 
 @pytest.fixture
 def run(dags, api):
-    """Runs a DAG to its end: its state, its tasks' states, and what they returned."""
+    """Runs a DAG to its end: its state, its tasks' states and labels, and what they returned."""
 
     def run(dag_id):
         ended = dags[dag_id].test()
@@ -59,6 +59,7 @@ def run(dags, api):
         return SimpleNamespace(
             state=str(ended.state),
             states={name: str(task.state) for (name, _), task in tasks.items()},
+            labels={key: task.rendered_map_index for key, task in tasks.items()},
             returned={
                 key: task.xcom_pull(task_ids=task.task_id, map_indexes=task.map_index)
                 for key, task in tasks.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import imagesize
@@ -136,6 +137,43 @@ def test_waiting_elsewhere_and_waiting_here_give_the_same(run, api, destination)
     assert "prompt" not in edited
     assert (books["submits"], books["charged"]) == (3, "18.8")
     nothing_secret_was_kept(api, list(returned.values()))
+
+
+def test_an_image_for_each_product_of_the_taskflow_example(run, api):
+    ended = run("taskflow_images")
+
+    results = [ended.returned["picture", index] for index in range(2)]
+    assert (ended.state, set(ended.states.values())) == ("success", {"success"})
+    assert [pixels(result) for result in results] == [[(1024, 1024)], [(2016, 864)]]
+    assert ended.labels["picture", 0] == "teapot"
+    assert (api.books()["submits"], api.books()["charged"]) == (2, "9.4")
+    nothing_secret_was_kept(api, results)
+
+
+def test_a_decorated_function_is_a_task_among_others(run, api):
+    ended = run("decorated")
+
+    books = api.books()
+    asked = {charge["task_id"]: charge["request"] for charge in books["charges"]}
+    drawn = [ended.returned["draw", index] for index in range(2)]
+    assert (ended.state, set(ended.states.values())) == ("success", {"success"})
+    # What came out of another task, and what the function returned, nobody rendered; the rest was.
+    assert [asked[result["generation_id"]]["prompt"] for result in drawn] == [
+        "A sign: {{ ds }}, enamel",
+        "A sign: {% raw %}, enamel",
+    ]
+    assert [pixels(result) for result in drawn] == [[(1024, 1024)]] * 2
+    calendar, edited = ended.returned["stubborn", -1], ended.returned["edit", -1]
+    assert re.fullmatch(r"A calendar of \d{4}-\d\d-\d\d", asked[calendar["generation_id"]]["prompt"])
+    assert asked[edited["generation_id"]]["image_urls"] == [calendar["images"][0]["url"]]
+    # The label is of the function's own context, which is gone after a deferral.
+    assert [ended.labels["draw", index] for index in range(2)] == ["{{ ds }}", "{% raw %}"]
+    assert set(edited) == RESULT
+    assert ended.returned["wide", -1]["aspect_ratio"] == "16:9"
+    assert ended.returned["price", -1] == {"usd": "0.0235"}
+    # A try that fell over before it paid didn't pay, and the one after it paid once.
+    assert (books["submits"], books["refunded"]) == (5, "0")
+    nothing_secret_was_kept(api, list(ended.returned.values()))
 
 
 def test_a_failed_generation_fails_its_task_on_either_path_and_is_refunded(run, api):
