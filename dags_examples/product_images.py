@@ -32,7 +32,7 @@ def product_images() -> None:
         timeout=600,
         retries=3,
         retry_delay=timedelta(seconds=5),
-        map_index_template="{{ task.prompt }}",
+        map_index_template="{{ task.prompt[:60] }}",
     ).expand_kwargs(PRODUCTS)
 
     @task

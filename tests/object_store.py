@@ -1,4 +1,7 @@
-"""An S3 server of the tests' own: moto's, over real HTTP, in a process of its own."""
+"""Places images land in, as their owner sees them: by other means than ours.
+
+The S3 server is moto's, over real HTTP, in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -66,3 +70,49 @@ def object_store() -> Iterator[ObjectStore]:
         process.stdin.close()
         process.wait(timeout=20)
         process.stdout.close()
+
+
+class Disk:
+    """A folder on this machine's disk, as its owner sees it."""
+
+    def __init__(self, path: Path) -> None:
+        self.destination = str(path)
+        self._path = path
+
+    def names(self) -> list[str]:
+        files = (path for path in self._path.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self._path).as_posix() for path in files)
+
+    def read(self, name: str) -> bytes:
+        return (self._path / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        (self._path / name).parent.mkdir(parents=True, exist_ok=True)
+        (self._path / name).write_bytes(data)
+
+    def delete(self, name: str) -> None:
+        (self._path / name).unlink()
+
+
+class Bucket:
+    """A folder in a bucket, as its owner sees it: by another client than ours."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self.destination = f"s3://{CONN_ID}@{bucket}/some/images"
+        self._client, self._bucket = client, bucket
+
+    def names(self) -> list[str]:
+        found = self._client.list_objects_v2(Bucket=self._bucket).get("Contents", [])
+        return sorted(item["Key"].removeprefix("some/images/") for item in found)
+
+    def read(self, name: str) -> bytes:
+        return self._client.get_object(Bucket=self._bucket, Key=f"some/images/{name}")["Body"].read()
+
+    def write(self, name: str, data: bytes) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=f"some/images/{name}", Body=data)
+
+    def delete(self, name: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=f"some/images/{name}")
+
+    def unfinished_uploads(self) -> list[Any]:
+        return self._client.list_multipart_uploads(Bucket=self._bucket).get("Uploads", [])

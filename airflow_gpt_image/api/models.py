@@ -41,15 +41,6 @@ MAX_IMAGE_URLS: Final = 16
 _MAX_URL_CHARACTERS: Final = 8_192
 
 
-def shown(value: object, limit: int = 80) -> str:
-    """A value as an error message shows it: its repr, cut so that a whole prompt doesn't land in a log."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer with thousands of digits
-        text = f"a {type(value).__name__} too long to be shown"
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
-
-
 _QUERY: Final = re.compile(r"(https?(?:://|%3A%2F%2F)[^\s\"'<>?]*?)(\?|%3F)[^\s\"'<>]+", re.IGNORECASE)
 _SIGNATURE: Final = re.compile(
     r"\b((?:X-(?:Amz|Goog)-)?(?:Signature|Credential|Security-Token)|AWSAccessKeyId|GoogleAccessId|sig)"
@@ -63,8 +54,15 @@ def without_queries(text: str) -> str:
     return _SIGNATURE.sub(r"\1\2***", _QUERY.sub(r"\1\2***", text))
 
 
-def _shown_address(url: str) -> str:
-    return shown(without_queries(url))
+def shown(value: object, limit: int = 80) -> str:
+    """A value as an error message shows it: its repr, cut so that a whole prompt doesn't land in a log, and
+    without the queries of addresses.
+    """
+    try:
+        text = without_queries(repr(value))
+    except ValueError:  # an integer with thousands of digits
+        text = f"a {type(value).__name__} too long to be shown"
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 
 # Stores that Airflow's providers know, and the disk, whose objects are refused where they would be signed.
@@ -81,10 +79,10 @@ _OBJECT: Final = re.compile(r"[a-z0-9]+://[^/?#]*/[^?#]*[^/?#]")
 
 def _check_reference(url: str) -> None:
     if not is_object(url):
-        check_url(url, _shown_address)
+        check_url(url)
     elif len(url) > _MAX_URL_CHARACTERS or not url.isprintable() or not _OBJECT.fullmatch(url):
         raise ValueError(
-            f"{_shown_address(url)} is not the address of an object; give one like s3://conn_id@bucket/key."
+            f"{shown(url)} is not the address of an object; give one like s3://conn_id@bucket/key."
         )
 
 
@@ -111,6 +109,14 @@ def check_url(url: str, show: Callable[[str], str] = shown) -> str:
         # The address goes to the API and into records: a password in it would go along.
         raise ValueError(f"The address on {host!r} contains a user name or password; give one without.")
     return url
+
+
+def _can_be_sent(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class ImageRequest(BaseModel):
@@ -150,7 +156,7 @@ class ImageRequest(BaseModel):
             raise ValueError(
                 f"{shown(prompt)} is blank; write a prompt, or leave it out and give image_urls."
             )
-        if prompt is not None and any("\ud800" <= character <= "\udfff" for character in prompt):
+        if prompt is not None and not _can_be_sent(prompt):
             raise ValueError(
                 f"{shown(prompt)} contains half a surrogate pair, which can't be sent; remove it."
             )

@@ -307,9 +307,7 @@ def _raise(
 def _unreadable(reply: Answer, what: str, generation_id: str | None = None) -> NoReturn:
     where = reply.headers.get("location")
     elsewhere = (
-        f"; it redirects to {shown(without_queries(where))}, where the API key is not sent"
-        if where is not None
-        else ""
+        f"; it redirects to {shown(where)}, where the API key is not sent" if where is not None else ""
     )
     raise UnreadableAnswerError(
         f"The answer (HTTP {reply.status}) can't be read: {what}{elsewhere}. It begins "

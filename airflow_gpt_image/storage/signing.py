@@ -36,17 +36,28 @@ def signed(request: ImageRequest, *, seconds: float) -> ImageRequest:
 def _signed(index: int, address: str, seconds: int) -> str:
     path = object_path(address)
     try:
-        return str(path.sign(expiration=seconds))
+        url = str(path.sign(expiration=seconds))
     except NotImplementedError:
-        message = (
-            f"item {index}: {shown(address)} is on a store that can't sign addresses, so the API can't read "
-            "it. Put it on one that can, such as s3, gs or abfs, or give an https address."
-        )
-        raise InvalidRequestError(
-            f"image_urls: {message}", problems=[Problem("image_urls", message)]
+        raise _refused(
+            index,
+            f"{shown(address)} is on a store that can't sign addresses, so the API can't read it. "
+            "Put it on one that can, such as s3, gs or abfs, or give an https address.",
         ) from None
     except Exception as error:  # noqa: BLE001  # each store has errors of its own kind
         # Not the error's own text, nor itself: it may hold what the address was signed with.
         raise DestinationError(
             f"image_urls: item {index}: {shown(address)} could not be signed ({type(error).__name__})."
         ) from None
+    if "?" not in url:
+        # As s3fs does it for a connection without credentials.
+        raise _refused(
+            index,
+            f"{shown(address)} comes without a signature: the store's connection has no credentials. Give it "
+            "some, or give the https address of an object that everybody may read.",
+        )
+    return url
+
+
+def _refused(index: int, rule: str) -> InvalidRequestError:
+    message = f"item {index}: {rule}"
+    return InvalidRequestError(f"image_urls: {message}", problems=[Problem("image_urls", message)])

@@ -1,4 +1,4 @@
-"""What the unit tests share: a port where nobody listens, and a certificate nobody trusts."""
+"""What the unit tests share: where images land, a port nobody listens on, a certificate."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import ipaddress
 import socket
 import ssl
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.object_store import CONN_ID, Bucket, Disk, object_store
 
 
 @pytest.fixture
@@ -58,3 +61,30 @@ def certificate(tmp_path_factory):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return SimpleNamespace(path=str(folder / "cert.pem"), server=context)
+
+
+@pytest.fixture(scope="session")
+def s3():
+    with object_store() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    """An S3 bucket of its own, and Airflow's connection to it."""
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", s3.airflow_connection())
+    client = s3.client()
+    name = f"images-{uuid4().hex}"
+    client.create_bucket(Bucket=name)
+    return Bucket(client, name)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    return Disk(tmp_path / "images")
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def place(request):
+    """Where images land."""
+    return request.getfixturevalue(request.param)

@@ -18,7 +18,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_gpt_image.api.errors import InvalidRequestError
-from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.models import ImageRequest, shown
 from airflow_gpt_image.datasets import BadCell, InvalidRowsError, read
 
 URL = "https://example.com/room.jpg"
@@ -190,7 +190,7 @@ def test_a_row_that_gives_nothing_is_never_paid_for_not_even_with_a_default_prom
 def test_a_single_string_is_not_a_data_set(text):
     error = refusal(text)
 
-    assert f"requests: {text!r} is a single string, not a data set" in str(error)
+    assert f"requests: {shown(text)} is a single string, not a data set" in str(error)
     assert "give a list of prompts (['…'])" in str(error)
     assert "the path of a .csv, .jsonl (.ndjson) or .parquet file" in str(error)
     assert [problem.field for problem in error.problems] == ["requests"]

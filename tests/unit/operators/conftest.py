@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -52,13 +53,14 @@ class Task:
         self.run_id = "manual__2026-01-01T00:00:00+00:00"
         self.deferrable = deferrable
         self.deferrals = []
+        self.events = defaultdict(lambda: SimpleNamespace(extra={}))
 
     @property
     def context(self):
         ti = SimpleNamespace(
             max_tries=self.max_tries, dag_id="posters", run_id=self.run_id, task_id="poster", map_index=-1
         )
-        return {"task_state_store": self.store, "ti": ti}
+        return {"task_state_store": self.store, "ti": ti, "outlet_events": self.events}
 
     def operator(self, **options):
         given = {"task_id": "poster", "prompt": "a red teapot", "poll_interval": 0.05, "timeout": 20}
@@ -82,6 +84,11 @@ class Task:
             except TaskDeferred as again:
                 deferral = again
         raise AssertionError("it never came to an end")
+
+    def new_run(self):
+        """The same task in another run, which knows nothing of this one."""
+        self.run_id += "+1"
+        self.store = Store()
 
     def clear(self):
         """As Airflow does it: the tries that are left begin anew."""

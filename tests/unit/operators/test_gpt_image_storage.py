@@ -1,0 +1,292 @@
+"""Where a task's images land, what is found there again, and what nobody may see of it. On disk and on S3."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import structlog
+from airflow.sdk import Asset, ObjectStoragePath
+
+from airflow_gpt_image.api.errors import (
+    GptImageError,
+    ImageExpiredError,
+    ImageRefusedError,
+    InvalidRequestError,
+)
+from airflow_gpt_image.storage.folders import DestinationError
+
+
+def submits(api):
+    return api.books()["submits"]
+
+
+# Landing
+
+
+def test_an_image_lands_with_its_sidecar_and_the_next_task_can_open_it(task, place):
+    result = task.run(destination=place.destination, resolution="2k")
+
+    [image] = result["images"]
+    stem = f"{result['generation_id']}-0"
+    assert image["path"] == f"{place.destination}/{stem}.png"
+    assert len(ObjectStoragePath(image["path"]).read_bytes()) == image["bytes"]
+    assert place.names() == [f"{stem}.json", f"{stem}.png"]
+    sidecar = json.loads(place.read(f"{stem}.json"))
+    assert sidecar["request"]["prompt"] == "a red teapot"
+    assert (sidecar["result"]["credits"], sidecar["result"]["fingerprint"]) == ("9.4", result["fingerprint"])
+    assert sidecar["image"] == image
+
+
+def test_names_follow_the_authors_template(task, place):
+    result = task.run(destination=place.destination, filename="{dag_id}/{run_id}/{slug}-{generation_id}")
+
+    path = result["images"][0]["path"].removeprefix(place.destination)
+    assert re.fullmatch(r"/posters/manual__2026-01-01T00_00_00_00_00-[0-9a-f]{8}/a-red-teapot-.+\.png", path)
+
+
+def test_a_template_of_names_that_breaks_a_rule_when_rendered_is_refused_before_anything_is_paid(
+    task, api, place
+):
+    operator = task.operator(destination=place.destination, filename="{{ params.name }}")
+    operator.filename = "../{generation_id}"
+
+    with pytest.raises(InvalidRequestError, match="filename"):
+        operator.execute(task.context)
+
+    assert submits(api) == 0
+
+
+def test_where_the_author_is_strict_an_image_of_another_size_is_refused_and_paid_for_once(task, api, place):
+    api.fault("file:wrong_size=640x480")
+
+    for _ in range(2):
+        with pytest.raises(ImageRefusedError, match="640x480"):
+            task.run(destination=place.destination, strict_size=True)
+
+    assert submits(api) == 1
+    assert place.names() == []
+
+
+# What is found again
+
+
+def test_a_retry_returns_what_is_stored_without_touching_the_api(task, api, place):
+    first = task.run(destination=place.destination)
+    before = api.books()["requests"]
+
+    second = task.run(destination=place.destination)
+
+    assert second["images"] == first["images"]
+    assert second["reused"]
+    assert api.books()["requests"] == before
+
+
+def test_an_image_that_somebody_removed_lands_again_and_is_not_paid_for_again(task, api, place):
+    first = task.run(destination=place.destination)
+    place.delete(f"{first['generation_id']}-0.png")
+
+    second = task.run(destination=place.destination)
+
+    assert second["images"] == first["images"]
+    assert f"{first['generation_id']}-0.png" in place.names()
+    assert submits(api) == 1
+
+
+def test_after_a_clear_with_another_destination_the_image_lands_there_too(task, api, place):
+    first = task.run(destination=f"{place.destination}/old")
+    task.clear()
+
+    second = task.run(destination=f"{place.destination}/new")
+
+    assert second["images"][0]["path"] == first["images"][0]["path"].replace("/old/", "/new/")
+    assert submits(api) == 1
+
+
+def test_another_run_finds_the_image_at_the_destination_only_where_the_author_says_so(task, api, place):
+    options = {"destination": place.destination, "reuse": "destination"}
+    first = task.run(**options)
+    task.new_run()
+
+    second = task.run(**options)
+    task.new_run()
+    task.run(destination=place.destination)
+
+    assert second["images"] == first["images"]
+    assert (second["reused"], second["spent"]["charged"]) == (True, "0")
+    assert submits(api) == 2
+
+
+def test_a_retry_of_a_run_that_found_its_image_finds_it_again(task, api, place):
+    options = {"destination": place.destination, "reuse": "destination"}
+    task.run(**options)
+    task.new_run()
+    task.run(**options)
+
+    again = task.run(**options)
+
+    assert again["reused"]
+    assert submits(api) == 1
+
+
+def test_a_clear_that_regenerates_does_not_take_what_is_at_the_destination(task, api, place):
+    options = {"destination": place.destination, "reuse": "destination", "on_clear": "regenerate"}
+    task.run(**options)
+    task.new_run()
+    task.run(**options)
+    task.clear()
+
+    result = task.run(**options)
+
+    assert not result["reused"]
+    assert submits(api) == 2
+    assert len([name for name in place.names() if name.endswith(".png")]) == 1
+
+
+@pytest.mark.parametrize("what", ["image", "sidecar", "another prompt"])
+def test_what_is_not_all_there_is_not_taken_for_the_image(task, api, place, what):
+    options = {"destination": place.destination, "reuse": "destination"}
+    first = task.run(**options)
+    stem = first["fingerprint"] + "-0"
+    task.new_run()
+    if what == "image":
+        place.delete(f"{stem}.png")
+    elif what == "sidecar":
+        place.delete(f"{stem}.json")
+    else:
+        options["prompt"] = "a blue teapot"
+
+    task.run(**options)
+
+    assert submits(api) == 2
+
+
+def test_a_sidecar_that_makes_no_sense_is_an_error_and_nothing_is_paid(task, api, place):
+    options = {"destination": place.destination, "reuse": "destination"}
+    first = task.run(**options)
+    place.write(first["fingerprint"] + "-0.json", b"{")
+    task.new_run()
+
+    with pytest.raises(DestinationError, match="no sidecar of this release"):
+        task.run(**options)
+
+    assert submits(api) == 1
+
+
+def test_an_expired_image_says_which_generation_it_was_and_is_not_paid_for_again(task, api, place):
+    api.fault("file:404")
+
+    for _ in range(2):
+        with pytest.raises(ImageExpiredError, match="on_clear='regenerate'") as raised:
+            task.run(destination=place.destination)
+
+    [charge] = api.books()["charges"]
+    assert raised.value.generation_id == charge["task_id"]
+    assert charge["task_id"] in str(raised.value)
+
+
+def test_a_destination_that_cannot_be_written_costs_nothing_more_when_it_can(task, api, tmp_path):
+    (tmp_path / "images").write_text("in the way")
+    with pytest.raises(DestinationError):
+        task.run(destination=str(tmp_path / "images"))
+    (tmp_path / "images").unlink()
+
+    result = task.run(destination=str(tmp_path / "images"))
+
+    assert Path(result["images"][0]["path"]).exists()
+    assert submits(api) == 1
+
+
+# Small XCom, and events
+
+
+def test_what_is_returned_stays_small_also_for_16_images_and_a_talkative_api(task, api, place):
+    api.fault("generation:images=16")
+
+    result = task.run(destination=place.destination)
+
+    assert len(result["images"]) == 16
+    assert len(json.dumps(result)) < 16_000
+
+
+def test_the_events_of_outlet_assets_tell_what_was_made(task, place):
+    asset, other = Asset("product_images"), Asset("also")
+
+    result = task.run(destination=place.destination, outlets=[asset, other])
+
+    assert task.events[asset].extra == {
+        "paths": [image["path"] for image in result["images"]],
+        "count": 1,
+        "credits": "4.7",
+        "usd": "0.0235",
+        "fingerprint": result["fingerprint"],
+        "generation_id": result["generation_id"],
+    }
+    assert task.events[other].extra == task.events[asset].extra
+
+
+# Reference images on the user's own storage
+
+
+@pytest.fixture
+def sofa(bucket):
+    """A picture in the user's own bucket."""
+    bucket.write("sofa.png", b"a picture of a sofa")
+    return f"{bucket.destination}/sofa.png"
+
+
+@pytest.mark.parametrize("form", ["text", "object"])
+def test_a_reference_image_on_a_store_is_signed_for_the_api_and_recorded_as_what_it_is(task, api, sofa, form):
+    given = sofa if form == "text" else ObjectStoragePath(sofa)
+
+    result = task.run(image_urls=[given])
+
+    [charge] = api.books()["charges"]
+    [sent] = charge["request"]["image_urls"]
+    assert "Signature=" in sent
+    assert "/some/images/sofa.png?" in sent
+    kept = json.dumps([task.store.texts, result])
+    assert sofa in kept
+    assert "Signature" not in kept
+
+
+def test_a_retry_with_another_signature_is_the_same_request(task, api, sofa):
+    task.run(image_urls=[sofa])
+
+    assert task.run(image_urls=[sofa])["reused"]
+    assert submits(api) == 1
+
+
+@pytest.mark.parametrize("says", ["submit", "get"])
+def test_a_signature_that_the_api_quotes_is_seen_by_nobody(task, api, sofa, place, says):
+    signature = "https://bucket.s3.amazonaws.com/sofa.png?X-Amz-Credential=AKID&X-Amz-Signature=5ec2e7"
+    body = json.dumps({"error": {"code": "invalid_request", "message": f"can't read {signature} there"}})
+    api.fault(says, "400", body=body, content_type="application/json")
+    told = ""
+
+    with structlog.testing.capture_logs() as lines:
+        try:
+            task.run(image_urls=[sofa], destination=place.destination)
+        except GptImageError as error:
+            told = repr(error) + str(error)
+
+    assert "sofa.png?***" in told
+    assert "5ec2e7" not in told + repr(lines) + repr(task.store.texts)
+
+
+def test_a_store_that_cannot_sign_says_so_before_anything_is_paid(task, api, tmp_path):
+    with pytest.raises(InvalidRequestError, match="can't sign addresses"):
+        task.run(image_urls=[f"file://{tmp_path}/sofa.png"])
+
+    assert submits(api) == 0
+    assert task.store.texts == {}
+
+
+def test_a_store_without_credentials_says_so_before_anything_is_paid(task, api, sofa):
+    with pytest.raises(InvalidRequestError, match="without a signature"):
+        task.run(image_urls=[sofa.replace("image_store", "not_there")])
+
+    assert submits(api) == 0
+    assert task.store.texts == {}
