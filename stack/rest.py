@@ -153,6 +153,20 @@ class AirflowRestApi:
 
         return self._wait(f"run {run_id!r} of {dag_id!r} to end", look, timeout, describe=states)
 
+    def wait_for_runs(self, dag_id: str, *, count: int, timeout: float = 60) -> list[str]:
+        """
+        Wait until a DAG has had so many runs, as of one that is scheduled on an asset; their ids.
+
+        :param timeout: Seconds.
+        """
+
+        def look() -> tuple[bool, list[str]]:
+            answer = self.request("GET", f"/api/v2/dags/{_quoted(dag_id)}/dagRuns")
+            found = [str(run["dag_run_id"]) for run in _list(answer, "dag_runs")]
+            return len(found) >= count, found
+
+        return self._wait(f"{count} run(s) of {dag_id!r}", look, timeout)
+
     # Task instances -------------------------------------------------------------------------------------
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:

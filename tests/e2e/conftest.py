@@ -16,6 +16,7 @@ from stack import postgres
 from stack.airflow import ScratchAirflow
 from stack.demo import DAGS as EXAMPLES
 from stack.processes import sigterm_as_exit
+from tests.object_store import CONN_ID, ObjectStore, object_store
 
 KEY = "sk-e2e-Secret-never-to-be-seen-4711"
 
@@ -27,12 +28,18 @@ _numbers = itertools.count(1)
 class House:
     """What a test needs: the Airflow, the emulator, and words for what happens between them."""
 
-    def __init__(self, airflow: ScratchAirflow, emulator: EmulatorServer, *, at_once: int) -> None:
-        self.airflow, self.emulator, self.at_once = airflow, emulator, at_once
+    def __init__(
+        self, airflow: ScratchAirflow, emulator: EmulatorServer, store: ObjectStore, *, at_once: int
+    ) -> None:
+        self.airflow, self.emulator, self.store, self.at_once = airflow, emulator, store, at_once
 
     def prompt(self, about: str) -> str:
         """A prompt nobody else uses: by it the books tell the cases apart."""
-        return f"{about} #{next(_numbers)}."
+        return f"{about} #{self.next_number()}."
+
+    def next_number(self) -> int:
+        """A number nobody else has."""
+        return next(_numbers)
 
     def start(self, dag_id: str, prompt: str, **conf: Any) -> str:
         """Start a run; its id."""
@@ -63,8 +70,14 @@ def emulator() -> Iterator[EmulatorServer]:
         yield server
 
 
+@pytest.fixture(scope="package")
+def store() -> Iterator[ObjectStore]:
+    with object_store() as running:
+        yield running
+
+
 @pytest.fixture(scope="package", params=["sqlite", "postgres"])
-def house(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[House]:
+def house(request: pytest.FixtureRequest, emulator: EmulatorServer, store: ObjectStore) -> Iterator[House]:
     if request.param == "postgres" and not postgres.available():
         pytest.skip("no PostgreSQL server on this machine")
     home = Path(tempfile.mkdtemp(prefix="gpt-image-e2e-"))
@@ -75,6 +88,7 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[
     env = {
         "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
         "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(images),
+        f"AIRFLOW_CONN_{CONN_ID.upper()}": store.airflow_connection(),
     }
     try:
         with (
@@ -84,7 +98,7 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[
             ) as airflow,
         ):
             # sqlite has one writer: with more runs at once Airflow itself fails over its lock.
-            yield House(airflow, emulator, at_once=4 if request.param == "sqlite" else 24)
+            yield House(airflow, emulator, store, at_once=4 if request.param == "sqlite" else 24)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
