@@ -77,7 +77,8 @@ def get_provider_info() -> dict[str, Any]:
                     ),
                     "image_hosts": _field(
                         "Image Hosts",
-                        "Hosts that images may come from besides public https ones, separated by commas.",
+                        "Hosts that images may come from besides public https ones, separated by commas. "
+                        "Behind a proxy only names are checked, not where they lead.",
                         type="string",
                     ),
                     "max_image_bytes": _field(

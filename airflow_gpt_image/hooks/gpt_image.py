@@ -48,7 +48,8 @@ class GptImageHook(BaseHook):
     - **Extra**, all optional, any other name is an error:
       ``connect_timeout`` and ``read_timeout`` in seconds (default 10 and 60); ``proxy``, an address (default:
       the environment's); ``verify``, false for no certificate check; ``ca_bundle``, a path; ``image_hosts``,
-      a list (or text separated by commas) of hosts images may come from besides public https ones;
+      a list (or text separated by commas) of hosts images may come from besides public https ones, wherever
+      they are; behind a proxy only names are checked, for the proxy looks them up;
       ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to send the key in clear to a host that
       isn't this machine.
 
