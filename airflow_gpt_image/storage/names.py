@@ -1,8 +1,9 @@
 """Names for images: safe on every store, inside the destination, and nobody else's.
 
 A name is a template of the author's, such as ``{run_id}/{slug}-{generation_id}``, filled with parts that hold
-nothing but letters, digits, ``.``, ``_`` and ``-``. What had to be changed for that carries a few digits of
-its hash, so that two different parts never become the same name. Landing a second time gives the same names.
+nothing but letters, digits, ``.``, ``_`` and ``-``. What had to be changed for that carries ``~`` and a few
+digits of its hash, so that two different parts never become the same name. Landing a second time gives the
+same names.
 """
 
 from __future__ import annotations
@@ -28,12 +29,23 @@ _IDENTITIES: Final = (
     frozenset({"dag_id", "run_id", "task_id", "map_index"}),
 )
 
+# Parts of any length that would hide where one ends and the next begins: task "a" at 11 is no "a1" at 1.
+_TEXT: Final = r"\{(?:dag_id|run_id|task_id|slug)\}"
+_TEXT_OR_NUMBER: Final = r"\{(?:dag_id|run_id|task_id|slug|map_index|index)\}"
+_RUN_TOGETHER: Final = re.compile(rf"{_TEXT}[^/]*{_TEXT}|{_TEXT_OR_NUMBER}\d*{_TEXT_OR_NUMBER}")
+
 _SAFE: Final = re.compile(r"[A-Za-z0-9._-]+")
 _LONGEST_PART: Final = 100
 _LONGEST_SLUG: Final = 60
 
 # A file system's bound for a name is 255 bytes; the ending needs some.
 _LONGEST_NAME: Final = 240
+
+# A store's bound for a key is 1,024 bytes; the destination needs some.
+_LONGEST_PATH: Final = 700
+
+# Before what we add to an author's word, a hash or an index. No plain part holds it, so none can imitate one.
+_ADDED: Final = "~"
 
 
 def check_filename(template: object, *, across_runs: bool) -> str:
@@ -64,9 +76,11 @@ def _broken_rule(text: str, *, across_runs: bool) -> str | None:
     literal = "".join(piece[0] for piece in pieces)
     if not all(character == "/" or _SAFE.fullmatch(character) for character in literal):
         return "may hold letters, digits, '.', '_', '-' and '/' beside its parts"
-    filled = text.format(**dict.fromkeys(PARTS, "x"))
-    if any(segment.strip(".") == "" or segment.startswith(".") for segment in filled.split("/")):
-        return "must be a path inside the destination, without a hidden or empty folder"
+    filled = text.format(**dict.fromkeys(PARTS, "x" * _LONGEST_PART))
+    if any(not segment or segment != segment.strip(".") for segment in filled.split("/")):
+        return "must be a path inside the destination, without an empty folder, or a '.' at either end of one"
+    if len(filled) > _LONGEST_PATH:
+        return f"is too long: with its parts it can reach {len(filled):,} characters of {_LONGEST_PATH}"
     if across_runs and ("fingerprint" not in names or names - {"fingerprint", "index", "slug"}):
         return (
             "must hold {fingerprint}, and besides it only {slug} and {index}: with reuse='destination' an "
@@ -76,6 +90,11 @@ def _broken_rule(text: str, *, across_runs: bool) -> str | None:
         return (
             "must tell an image from every other one: hold {generation_id}, or {dag_id}, {run_id}, {task_id} "
             "and {map_index}"
+        )
+    if not across_runs and "generation_id" not in names and _RUN_TOGETHER.search(text):
+        return (
+            "has parts that run into each other, so two tasks could share a name: put '/' between {dag_id}, "
+            "{run_id}, {task_id} and {slug}, and '-' before or after a number"
         )
     return None
 
@@ -95,16 +114,16 @@ class Names:
     def stem(self, index: int) -> str:
         """The name without its ending; those after the first have their index in any case."""
         numbered = "{index}" in self._template or index == 0
-        template = self._template if numbered else self._template + "-{index}"
+        template = self._template if numbered else self._template + _ADDED + "{index}"
         filled = template.format(**self._parts, index=index)
         return "/".join(_cut(segment) for segment in filled.split("/"))
 
 
 def _safe(text: str) -> str:
-    if _SAFE.fullmatch(text) and len(text) <= _LONGEST_PART and not text.startswith("."):
+    if _SAFE.fullmatch(text) and len(text) <= _LONGEST_PART and text == text.strip("."):
         return text
     words = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[: _LONGEST_PART - 9]
-    return f"{words}-{_hash(text)}"
+    return f"{words}{_ADDED}{_hash(text)}"
 
 
 def _slug(prompt: str | None) -> str:
@@ -117,7 +136,7 @@ def _slug(prompt: str | None) -> str:
 def _cut(segment: str) -> str:
     if len(segment) <= _LONGEST_NAME:
         return segment
-    return f"{segment[: _LONGEST_NAME - 9]}-{_hash(segment)}"
+    return f"{segment[: _LONGEST_NAME - 9]}{_ADDED}{_hash(segment)}"
 
 
 def _hash(text: str) -> str:
