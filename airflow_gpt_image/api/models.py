@@ -41,17 +41,41 @@ MAX_IMAGE_URLS: Final = 16
 _MAX_URL_CHARACTERS: Final = 8_192
 
 
-_QUERY: Final = re.compile(r"(https?(?:://|%3A%2F%2F)[^\s\"'<>?]*?)(\?|%3F)[^\s\"'<>]+", re.IGNORECASE)
+def _in_any_form(character: str) -> str:
+    """A pattern for a character as it is, and as addresses, HTML and JSON escape it, also more than once."""
+    number = ord(character)
+    plain, address = rf"\\{{0,8}}{re.escape(character)}", f"%(?:25){{0,8}}{number:02x}"
+    return rf"(?:{plain}|{address}|&#(?:{number}|x{number:x});|\\{{1,8}}u{number:04x})"
+
+
+_QUESTION_MARK: Final = re.compile(_in_any_form("?"), re.IGNORECASE)
+_ADDRESS: Final = re.compile(
+    rf"https?{_in_any_form(':')}{_in_any_form('/')}{_in_any_form('/')}[^\s\"<>]*", re.IGNORECASE
+)
+# Of an address that was cut or taken apart.
 _SIGNATURE: Final = re.compile(
-    r"\b((?:X-(?:Amz|Goog)-)?(?:Signature|Credential|Security-Token)|AWSAccessKeyId|GoogleAccessId|sig)"
-    r"(=|%3D)[^\s\"'<>&]+",
+    r"((?:Signature|Credential|Security-Token|AWSAccessKeyId|GoogleAccessId|(?:(?<![a-z])|(?<=3f)|(?<=003f))sig)"
+    rf"{_in_any_form('=')})[^\s\"'<>&\\]+",
     re.IGNORECASE,
 )
 
 
 def without_queries(text: str) -> str:
-    """A text without the queries of the addresses in it: whoever has a signed one can read the object."""
-    return _SIGNATURE.sub(r"\1\2***", _QUERY.sub(r"\1\2***", text))
+    """A text without the queries of the addresses in it: whoever has a signed one can read the object.
+
+    It takes time in proportion to the text, which may be an answer of anybody's.
+    """
+    return _SIGNATURE.sub(r"\1***", _ADDRESS.sub(_without_query, text))
+
+
+def _without_query(address: re.Match[str]) -> str:
+    mark = _QUESTION_MARK.search(address[0])
+    if mark is None:
+        return address[0]
+    query = address[0][mark.end() :]
+    # What closes a quotation is not the address's.
+    secret = query.rstrip("'\\,;.)]}")
+    return f"{address[0][: mark.end()]}***{query[len(secret) :]}" if secret else address[0]
 
 
 def shown(value: object, limit: int = 80) -> str:
@@ -297,11 +321,22 @@ def _metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
     try:
-        text = without_queries(json.dumps(value))
-        found: dict[str, Any] = json.loads(text)
+        found: dict[str, Any] = _told(value)
+        length = len(json.dumps(found))
     except (ValueError, TypeError, RecursionError):
         return {}
-    return found if len(text) <= _MAX_METADATA_CHARACTERS else {"omitted": f"{len(text):,} characters"}
+    return found if length <= _MAX_METADATA_CHARACTERS else {"omitted": f"{length:,} characters"}
+
+
+def _told(value: Any) -> Any:
+    """The same JSON value without the queries of addresses, keys included."""
+    if isinstance(value, str):
+        return without_queries(value)
+    if isinstance(value, (list, tuple)):
+        return [_told(item) for item in value]
+    if isinstance(value, dict):
+        return {_told(key): _told(item) for key, item in value.items()}
+    return value
 
 
 Moment = Annotated[datetime | None, BeforeValidator(_moment)]
