@@ -102,8 +102,14 @@ _OBJECT: Final = re.compile(r"[a-z0-9]+://[^/?#]*/[^?#]*[^/?#]")
 
 
 def _check_reference(url: str) -> None:
+    scheme, _, rest = url.partition("://")
     if not is_object(url):
         check_url(url)
+    elif ":" in rest.partition("/")[0].rpartition("@")[0]:
+        # The address goes into records and messages, and the password in it would go along.
+        raise ValueError(
+            f"The {scheme} address contains a password; name a connection: s3://conn_id@bucket/key."
+        )
     elif len(url) > _MAX_URL_CHARACTERS or not url.isprintable() or not _OBJECT.fullmatch(url):
         raise ValueError(
             f"{shown(url)} is not the address of an object; give one like s3://conn_id@bucket/key."

@@ -2,7 +2,7 @@
 
 A file is drafted where nobody looks and published in one step: a reader sees a whole file or none. On a disk
 that step is a rename, on a store it is the upload's end. What a killed worker leaves behind is a hidden part
-on a disk, and nothing on a store.
+on a disk; on a store it is at most an unfinished upload, which nobody sees and a lifecycle rule removes.
 """
 
 from __future__ import annotations
@@ -86,6 +86,9 @@ def check_destination(destination: object) -> str:
         parts = urlsplit(given)
         plain = parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
         path = url2pathname(parts.path) if plain else ""
+    elif ":" in rest.partition("/")[0].rpartition("@")[0]:
+        message = f"The {scheme} address contains a password; name a connection: s3://conn_id@bucket/images."
+        raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
     elif separator and _is_store(scheme, rest, given):
         return given.rstrip("/")
     if not path.strip() or "\0" in path or not Path(path).is_absolute():

@@ -95,6 +95,13 @@ def test_a_store_that_airflow_does_not_know_says_what_to_install():
         open_folder("gs://bucket/images").write("a.txt", b"x")
 
 
+def test_a_password_in_a_destination_is_refused_and_not_repeated():
+    with pytest.raises(InvalidRequestError, match="contains a password") as raised:
+        check_destination("s3://AKID:hunter2@bucket/images")
+
+    assert "hunter2" not in str(raised.value)
+
+
 def test_a_path_object_is_a_destination_too():
     path = check_destination(Path("/data/images"))
 
