@@ -19,7 +19,8 @@ from decimal import Decimal
 from typing import Any, BinaryIO, Final, NamedTuple, Self, TypeAlias
 
 from airflow_gpt_image.api.errors import InvalidRequestError, Problem
-from airflow_gpt_image.api.models import ImageRequest, shown
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.dataset_files import FIELDS, SOURCES, Given, is_text, of_item, refusal, safely_shown
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"

@@ -29,8 +29,9 @@ from airflow_gpt_image.api.errors import (
     InvalidRequestError,
     UnreadableAnswerError,
 )
-from airflow_gpt_image.api.models import Generation, ImageRequest, check_url, shown
+from airflow_gpt_image.api.models import Generation, ImageRequest, check_url
 from airflow_gpt_image.api.protocol import Call, NoAnswer, Reply
+from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
 from airflow_gpt_image.api.settings import ClientSettings, is_loopback
 

@@ -30,15 +30,8 @@ from airflow_gpt_image.api.errors import (
     UnreadableAnswerError,
     error_class,
 )
-from airflow_gpt_image.api.models import (
-    MODEL,
-    Generation,
-    ImageRequest,
-    check_generation_id,
-    is_object,
-    shown,
-    without_queries,
-)
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id, is_object
+from airflow_gpt_image.api.quoting import shown, without_queries
 from airflow_gpt_image.api.retrying import parse_retry_after
 
 # An answer of the API is a few hundred bytes; more than this isn't one, and mustn't fill a triggerer's

@@ -132,7 +132,7 @@ class _GptImageDecoratedOperator(_FunctionOperator, GptImageGenerateOperator):
 def _refuse_given(operator: type[_FunctionOperator], kwargs: Mapping[str, Any]) -> None:
     """Refuse an argument that is the function's to return."""
     if operator.returns in kwargs:
-        from airflow_gpt_image.api.models import shown
+        from airflow_gpt_image.api.quoting import shown
 
         raise InvalidRequestError(
             f"{operator.returns}={shown(kwargs[operator.returns])} was given to "
@@ -147,7 +147,8 @@ def _fix_label(context: Context, label: Any) -> None:
 
 def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str, Any]:
     """The fields of a request as the function named them; whether they are valid, the request itself says."""
-    from airflow_gpt_image.api.models import ImageRequest, shown
+    from airflow_gpt_image.api.models import ImageRequest
+    from airflow_gpt_image.api.quoting import shown
 
     if isinstance(returned, ImageRequest):
         returned = returned.model_dump(exclude_unset=True)

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_gpt_image.api.models import shown
+from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.sizes import Size
 from airflow_gpt_image.emulator import control
 from airflow_gpt_image.emulator.books import Books

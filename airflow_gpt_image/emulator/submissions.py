@@ -11,7 +11,8 @@ import json
 from typing import Any, Final, NamedTuple, NoReturn
 
 from airflow_gpt_image.api.errors import InvalidRequestError
-from airflow_gpt_image.api.models import MODEL, ImageRequest, shown
+from airflow_gpt_image.api.models import MODEL, ImageRequest
+from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.emulator.error_table import RefusalError
 
 MAX_BODY_BYTES: Final = 2_000_000

@@ -20,8 +20,8 @@ from airflow_gpt_image.api.errors import (
     IpNotAllowedError,
     UnreadableAnswerError,
 )
-from airflow_gpt_image.api.models import shown
 from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, trusted
 

@@ -270,7 +270,8 @@ class GptImageGenerateOperator(BaseOperator):
         Costs an import, so only with something to check.
         """
         from airflow_gpt_image.api.errors import InvalidRequestError
-        from airflow_gpt_image.api.models import ImageRequest, shown
+        from airflow_gpt_image.api.models import ImageRequest
+        from airflow_gpt_image.api.quoting import shown
         from airflow_gpt_image.storage.folders import check_destination
         from airflow_gpt_image.storage.names import check_filename
 

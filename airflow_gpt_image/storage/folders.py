@@ -21,8 +21,8 @@ from urllib.request import url2pathname
 from uuid import uuid4
 
 from airflow_gpt_image.api.errors import GptImageError, InvalidRequestError, Problem
-from airflow_gpt_image.api.models import shown
 from airflow_gpt_image.api.protocol import one_line
+from airflow_gpt_image.api.quoting import shown
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath

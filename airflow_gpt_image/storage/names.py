@@ -16,7 +16,7 @@ from string import Formatter
 from typing import Final
 
 from airflow_gpt_image.api.errors import InvalidRequestError, Problem
-from airflow_gpt_image.api.models import shown
+from airflow_gpt_image.api.quoting import shown
 
 PARTS: Final = ("generation_id", "fingerprint", "index", "dag_id", "run_id", "task_id", "map_index", "slug")
 

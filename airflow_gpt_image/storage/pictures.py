@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 import imagesize
 
 from airflow_gpt_image.api.errors import DownloadError, ImageRefusedError
-from airflow_gpt_image.api.models import shown
+from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.sizes import Size
 
 _SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))

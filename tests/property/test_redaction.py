@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_gpt_image.api import protocol
-from airflow_gpt_image.api.models import Generation, without_queries
+from airflow_gpt_image.api.models import Generation
+from airflow_gpt_image.api.quoting import without_queries
 
 SECRET = "5ec2e7c0ffee" * 5
 

@@ -18,7 +18,8 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_gpt_image.api.errors import InvalidRequestError
-from airflow_gpt_image.api.models import ImageRequest, shown
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.datasets import BadCell, InvalidRowsError, read
 
 URL = "https://example.com/room.jpg"

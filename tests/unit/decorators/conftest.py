@@ -58,7 +58,9 @@ class Task:
             self.operator = self.call(gpt_image_task(**self.options)(self.function)).operator
         self.context = {
             "task_state_store": self.store,
-            "ti": SimpleNamespace(max_tries=3, try_number=1),
+            "ti": SimpleNamespace(
+                max_tries=3, try_number=1, dag_id="posters", run_id="r1", task_id="poster", map_index=-1
+            ),
             "task": self.operator,
             "ds": "2026-11-24",
             "map_index_template": self.operator.map_index_template,
