@@ -44,7 +44,7 @@ def test_names_follow_the_authors_template(task, place):
     result = task.run(destination=place.destination, filename="{dag_id}/{run_id}/{slug}-{generation_id}")
 
     path = result["images"][0]["path"].removeprefix(place.destination)
-    assert re.fullmatch(r"/posters/manual__2026-01-01T00_00_00_00_00-[0-9a-f]{8}/a-red-teapot-.+\.png", path)
+    assert re.fullmatch(r"/posters/manual__2026-01-01T00_00_00_00_00~[0-9a-f]{8}/a-red-teapot-.+\.png", path)
 
 
 def test_a_template_of_names_that_breaks_a_rule_when_rendered_is_refused_before_anything_is_paid(
