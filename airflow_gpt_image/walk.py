@@ -165,7 +165,7 @@ class Walk:
         record = self._ledger.find(fingerprint)
         if record is not None and record.state != "failed":
             return
-        result = self._landing.found(fingerprint, request)
+        result = self._landing.found(fingerprint, request, self._log)
         if result is not None:
             self._log.info("Generation %s is at the destination already.", result["generation_id"])
             self._ledger.found(fingerprint, request, result, now=datetime.now(UTC))

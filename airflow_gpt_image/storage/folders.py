@@ -149,7 +149,8 @@ class DiskFolder:
             part.parent.mkdir(parents=True, exist_ok=True)
             file = part.open("x+b")
         try:
-            with file:
+            # Also what the caller does with it: a disk is full while an image is written.
+            with self._trouble(final), file:
                 yield file
         finally:
             part.unlink(missing_ok=True)
@@ -207,8 +208,11 @@ class StoreFolder:
     @contextmanager
     def draft(self, name: str) -> Iterator[BinaryIO]:
         # Without a name on the disk either: a killed worker leaves nothing behind.
-        with tempfile.TemporaryFile() as file:
-            yield file
+        try:
+            with tempfile.TemporaryFile() as file:
+                yield file
+        except OSError as error:
+            raise _failed(f"A draft of {self.address(name)}", error) from error
 
     def publish(self, draft: BinaryIO, name: str) -> str:
         length = draft.seek(0, os.SEEK_END)

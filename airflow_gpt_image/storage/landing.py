@@ -10,17 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.errors import DownloadError, ImageExpiredError, ImageRefusedError
-from airflow_gpt_image.api.models import GeneratedImage, Generation, ImageRequest
+from airflow_gpt_image.api.models import GeneratedImage, Generation, ImageRequest, check_generation_id
 from airflow_gpt_image.api.sizes import Size
 from airflow_gpt_image.storage.folders import DestinationError, Folder
 from airflow_gpt_image.storage.names import OF_GENERATION, Names
-from airflow_gpt_image.storage.pictures import Picture, examine
+from airflow_gpt_image.storage.pictures import Picture, examine, kind_of
 
 if TYPE_CHECKING:
     from airflow_gpt_image.api.client import GptImageClient
@@ -49,6 +49,28 @@ class Sidecar(BaseModel):
     request: dict[str, Any] | None
     result: dict[str, Any]
     stored_at: AwareDatetime
+
+    @property
+    def place_in_all(self) -> tuple[object, ...]:
+        """Which image it is, of how many, of which generation, for which request."""
+        told = self.result
+        return self.index, self.count, told.get("generation_id"), told.get("fingerprint")
+
+
+class Made(BaseModel):
+    """What another run's task returned, as far as this one may return it: it comes out of anybody's file."""
+
+    generation_id: Annotated[str, BeforeValidator(check_generation_id)]
+    status: str
+    model: str
+    aspect_ratio: str
+    resolution: str
+    credits: str
+    usd: str
+    fingerprint: str
+    created_at: str | None
+    completed_at: str | None
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -115,11 +137,14 @@ class Landing:
         """Whether the images of an earlier result are (still) here, each with all its bytes."""
         return self.folder is None or all(self._has(self.folder, image) for image in result["images"])
 
-    def found(self, fingerprint: str, request: ImageRequest) -> dict[str, Any] | None:
+    def found(self, fingerprint: str, request: ImageRequest, log: Log) -> dict[str, Any] | None:
         """
         The result of whoever stored this request's images here before; None when they aren't all here.
 
-        Needs a template without anything but what follows from the request.
+        Needs a template without anything but what follows from the request. Of a sidecar nothing is taken
+        that leads elsewhere: the images are those beside it.
+
+        :raises DestinationError: when a sidecar can't be read; that is not the same as none.
         """
         if self.folder is None:
             return None
@@ -128,13 +153,37 @@ class Landing:
         if first is None:
             return None
         others = [_read(self.folder, names.stem(index)) for index in range(1, first.count)]
-        sidecars = [sidecar for sidecar in (first, *others) if sidecar is not None]
-        result = {**first.result, "images": [sidecar.image.model_dump(mode="json") for sidecar in sidecars]}
-        same = {
-            (sidecar.result.get("fingerprint"), sidecar.result.get("generation_id")) for sidecar in sidecars
-        }
-        whole = len(sidecars) == first.count and same == {(fingerprint, result.get("generation_id"))}
-        return result if whole and self.holds(result) else None
+        images = [
+            self._beside(self.folder, names.stem(index), index, sidecar, first, request)
+            for index, sidecar in enumerate((first, *others))
+        ]
+        result = Made.model_validate(first.result)
+        if result.fingerprint != fingerprint or None in images:
+            log.warning(
+                "%s.json is there, but not all it tells of, or not as it tells: a new image is needed.",
+                self.folder.address(names.stem(0)),
+            )
+            return None
+        return result.model_dump() | {"images": [image.model_dump(mode="json") for image in images if image]}
+
+    def _beside(
+        self,
+        folder: Folder,
+        stem: str,
+        index: int,
+        sidecar: Sidecar | None,
+        first: Sidecar,
+        request: ImageRequest,
+    ) -> GeneratedImage | None:
+        """A sidecar's image, if it is this one of the first one's generation and as large as it says."""
+        if sidecar is None or sidecar.place_in_all != (index, *first.place_in_all[1:]):
+            return None
+        image = sidecar.image
+        name = f"{stem}.{kind_of(sidecar.content_type)}"
+        sized = not self.strict_size or (image.width, image.height) in request.sizes
+        if not sized or image.bytes is None or folder.size(name) != image.bytes:
+            return None
+        return image.model_copy(update={"path": folder.address(name)})
 
     def _names(self, known: Mapping[str, Any], request: ImageRequest | None) -> Names:
         own = {name: known.get(name) or "none" for name in ("generation_id", "fingerprint")}
@@ -197,15 +246,26 @@ def _told(request: ImageRequest) -> dict[str, Any]:
     return {**fields, "image_urls": [url.partition("?")[0] for url in request.image_urls]}
 
 
+# A prompt and sixteen addresses, as long as they may be, are a third of it.
+_LARGEST_SIDECAR: Final = 1_000_000
+
+
 def _read(folder: Folder, stem: str) -> Sidecar | None:
-    data = folder.read(f"{stem}.json")
+    """The sidecar of a request's image; None when there is none."""
+    name = f"{stem}.json"
+    size = folder.size(name)
+    if size is None:
+        return None
+    data = folder.read(name) if size <= _LARGEST_SIDECAR else b""
     if data is None:
         return None
     try:
-        return Sidecar.model_validate(json.loads(data))
-    except (ValueError, ValidationError, RecursionError) as error:
+        sidecar = Sidecar.model_validate(json.loads(data))
+        Made.model_validate(sidecar.result)
+    except (ValueError, RecursionError) as error:
         # Not taken for "nothing there", which would pay again.
         raise DestinationError(
-            f"{folder.address(stem)}.json is no sidecar of this release ({type(error).__name__}). Mend it or "
+            f"{folder.address(name)} is no sidecar of this release ({type(error).__name__}). Mend it or "
             "remove it, and the image is paid for anew."
         ) from None
+    return sidecar

@@ -41,6 +41,11 @@ class Picture:
         return _CONTENT_TYPES[self.kind]
 
 
+def kind_of(content_type: str) -> str | None:
+    """The kind, which is a name's ending, of an image of ours."""
+    return next((kind for kind, known in _CONTENT_TYPES.items() if known == content_type), None)
+
+
 def examine(file: BinaryIO, source: str) -> Picture:
     """
     Look at a whole image file.
