@@ -304,6 +304,10 @@ def _of_another_image(stored, place):
     place.write(f"{FINGERPRINT}-1.json", place.read(f"{FINGERPRINT}-0.json"))
 
 
+def _of_another_place(stored, place):
+    stored(1, index=0)
+
+
 def _that_count_more(stored, place):
     stored(0, count=3)
 
@@ -328,6 +332,7 @@ LIES = [
     _of_another_request,
     _of_two_generations,
     _of_another_image,
+    _of_another_place,
     _that_count_more,
     _of_an_image_that_is_gone,
     _of_a_shorter_image,
