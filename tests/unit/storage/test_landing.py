@@ -194,6 +194,9 @@ def test_while_an_image_arrives_no_glob_finds_it(emulator, made, client, place):
         ("file:close", DownloadError, "did not arrive"),
         ("file:reset", DownloadError, "did not arrive"),
         ("file:redirect=http://images.example.com/x.png", ImageRefusedError, "https"),
+        ("file:redirect=https://10.0.0.7/x.png", ImageRefusedError, "public hosts"),
+        ("file:redirect=http://169.254.169.254/latest/meta-data", ImageRefusedError, "public hosts"),
+        ("file:redirect=https://[fd00::7]/x.png", ImageRefusedError, "public hosts"),
     ],
 )
 def test_what_is_not_a_whole_image_leaves_nothing_behind(emulator, made, client, place, fault, error, words):
@@ -226,6 +229,16 @@ def test_an_image_that_comes_at_the_second_attempt_lands_whole(emulator, made, c
 
     assert image.sha256 == hashlib.sha256(httpx.get(image.url, trust_env=False).content).hexdigest()
     assert emulator.faults()[0]["met"] == 2
+
+
+def test_an_image_that_drips_for_too_long_is_given_up_and_leaves_nothing(emulator, made, connect, place):
+    generation = made()
+    emulator.fault("file:drip=30")
+
+    with pytest.raises(DownloadError, match="did not arrive"):
+        land_at(place, connect(read_timeout=0.2), generation)
+
+    assert place.names() == []
 
 
 def test_an_image_that_is_too_large_is_refused(made, connect, place):
