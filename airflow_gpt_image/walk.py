@@ -184,9 +184,10 @@ class Walk:
 
 
 def _forgotten(error: GenerationNotFoundError, record: Record) -> GenerationNotFoundError:
+    since = record.submitted_at or record.intended_at  # another run's has only the latter
     return GenerationNotFoundError(
-        f"{error.message} It was submitted at {record.submitted_at:%Y-%m-%d %H:%M:%S} UTC and is on record "
-        "as paid for. To pay for a new one, clear the task with on_clear='regenerate'.",
+        f"{error.message} It is on record as paid for since {since:%Y-%m-%d %H:%M:%S} UTC. To pay for "
+        "a new one, clear the task with on_clear='regenerate'.",
         status=error.status,
         code=error.code,
         type=error.type,

@@ -13,7 +13,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 from urllib.parse import urlsplit
@@ -193,10 +192,8 @@ class StoreFolder:
 
     def __init__(self, address: str) -> None:
         self._given = address
-
-    @cached_property
-    def _root(self) -> ObjectStoragePath:
-        return object_path(self._given)
+        # Now, and not when an image is there to be stored: then it is paid for.
+        self._root = object_path(address)
 
     def address(self, name: str) -> str:
         return f"{self._given}/{name}"
@@ -278,6 +275,7 @@ def object_path(address: str) -> ObjectStoragePath:
     Airflow's path for a store's address.
 
     :raises InvalidRequestError: when Airflow has no such store installed.
+    :raises DestinationError: when its connection can't be read, which may pass.
     """
     from airflow.sdk import ObjectStoragePath
     from airflow.sdk.io import has_fs
@@ -288,7 +286,14 @@ def object_path(address: str) -> ObjectStoragePath:
             f"{shown(address)}: Airflow here knows no store {scheme!r}. Install the provider that has it, "
             "such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for abfs."
         )
-    return ObjectStoragePath(address)
+    path = ObjectStoragePath(address)
+    try:
+        _ = path.fs
+    except ImportError as error:
+        raise InvalidRequestError(f"{shown(address)}: {error}") from error
+    except Exception as error:
+        raise _failed(address, error) from error
+    return path
 
 
 def _write(folder: Folder, name: str, data: bytes) -> str:

@@ -188,3 +188,22 @@ def test_a_generation_comes_back_from_its_own_dump_with_its_times():
 
     assert again == generation
     assert again.created_at is not None
+
+
+def test_metadata_that_cannot_be_told_is_an_empty_one():
+    endless = {}
+    endless["again"] = endless
+
+    generation = Generation.model_validate(
+        {**COMPLETED, "output": {"urls": ["https://h/"], "metadata": endless}}
+    )
+
+    assert generation.output.metadata == {}
+
+
+def test_metadata_that_is_too_large_for_xcom_says_how_large_it_was():
+    generation = Generation.model_validate(
+        {**COMPLETED, "output": {"urls": ["https://h/"], "metadata": {"log": "x" * 3_000}}}
+    )
+
+    assert generation.output.metadata == {"omitted": "3,011 characters"}

@@ -272,3 +272,45 @@ def test_a_refusal_of_broken_unicode_can_be_printed(field):
     error = _refusal(**{"prompt": "fine", field: value})
 
     assert error.message.encode()
+
+
+# --- reference images on a store ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://bucket/sofa.png",
+        "s3://my_conn@bucket/a/b/sofa 2.png",
+        "gs://bucket/sofa.png",
+        "abfs://my_conn@container/sofa.png",
+        "file:///data/sofa.png",
+    ],
+)
+def test_an_object_on_a_store_may_be_a_reference_image(address):
+    assert ImageRequest(image_urls=[address]).image_urls == (address,)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://bucket",
+        "s3://bucket/",
+        "s3://bucket/folder/",
+        "s3://bucket/sofa.png?versionId=1",
+        "s3://bucket/sofa.png#1",
+        "s3://bucket/so\nfa.png",
+        f"s3://bucket/{'x' * 9_000}.png",
+    ],
+)
+def test_what_names_no_object_is_refused_with_an_example(address):
+    error = _refusal(image_urls=[address])
+
+    assert "is not the address of an object; give one like s3://conn_id@bucket/key" in str(error)
+
+
+def test_a_password_in_an_objects_address_is_refused_and_not_repeated():
+    error = _refusal(image_urls=["s3://AKID:hunter2@bucket/sofa.png"])
+
+    assert "contains a password" in str(error)
+    assert "hunter2" not in str(error)

@@ -84,3 +84,10 @@ def test_an_id_can_not_lead_anywhere_else(value):
 
 def test_the_balance_is_read_where_the_document_says():
     assert (protocol.BALANCE.method, protocol.BALANCE.path) == ("GET", "/v1/credits")
+
+
+def test_an_object_that_nobody_has_signed_is_not_submitted():
+    request = ImageRequest(image_urls=["https://example.com/a.png", "s3://bucket/sofa.png"])
+
+    with pytest.raises(errors.InvalidRequestError, match=r"'s3://bucket/sofa\.png' is an object on a store"):
+        protocol.submission(request)

@@ -11,6 +11,7 @@ import structlog
 from airflow.sdk import Asset, ObjectStoragePath
 
 from airflow_gpt_image.api.errors import (
+    GenerationNotFoundError,
     GptImageError,
     ImageExpiredError,
     ImageRefusedError,
@@ -196,6 +197,29 @@ def test_a_destination_that_cannot_be_written_costs_nothing_more_when_it_can(tas
     result = task.run(destination=str(tmp_path / "images"))
 
     assert Path(result["images"][0]["path"]).exists()
+    assert submits(api) == 1
+
+
+def test_a_store_that_airflow_does_not_know_is_refused_before_anything_is_paid(task, api):
+    with pytest.raises(InvalidRequestError, match="knows no store 'gs'"):
+        task.run(destination="gs://bucket/images")
+
+    assert submits(api) == 0
+
+
+def test_an_image_found_at_the_destination_that_is_gone_later_and_that_the_api_forgot_says_so(
+    deferrable_task, api, place
+):
+    options = {"destination": place.destination, "reuse": "destination"}
+    first = deferrable_task.run(**options)
+    deferrable_task.new_run()
+    deferrable_task.run(**options)
+    place.delete(f"{first['fingerprint']}-0.png")
+    api.fault("get:task_not_found")
+
+    with pytest.raises(GenerationNotFoundError, match="on_clear='regenerate'"):
+        deferrable_task.run(**options)
+
     assert submits(api) == 1
 
 
