@@ -272,6 +272,9 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+# Ours: an answer with more of them is none of the API's, and mustn't fill a user's storage.
+_MOST_IMAGES: Final = 100
+
 # The API's own words about a generation go into XCom, which is no place for large things.
 _MAX_METADATA_CHARACTERS: Final = 2_000
 
@@ -334,7 +337,9 @@ class GenerationOutput(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    urls: Annotated[tuple[StrictStr, ...], BeforeValidator(lambda urls: urls or ())] = ()
+    urls: Annotated[
+        tuple[StrictStr, ...], Field(max_length=_MOST_IMAGES), BeforeValidator(lambda urls: urls or ())
+    ] = ()
     metadata: Annotated[dict[str, Any], BeforeValidator(_metadata)] = {}
 
 

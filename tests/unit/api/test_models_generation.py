@@ -207,3 +207,13 @@ def test_metadata_that_is_too_large_for_xcom_says_how_large_it_was():
     )
 
     assert generation.output.metadata == {"omitted": "3,011 characters"}
+
+
+def test_a_hundred_images_are_taken_and_more_are_none_of_the_apis_answers():
+    urls = [f"https://h/{number}.png" for number in range(101)]
+
+    taken = Generation.model_validate({**COMPLETED, "output": {"urls": urls[:100]}})
+
+    assert len(taken.urls) == 100
+    with pytest.raises(ValidationError):
+        Generation.model_validate({**COMPLETED, "output": {"urls": urls}})
