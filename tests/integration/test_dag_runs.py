@@ -150,6 +150,7 @@ def test_an_image_for_each_product_of_the_taskflow_example(run, api):
     nothing_secret_was_kept(api, results)
 
 
+@pytest.mark.soak
 def test_a_decorated_function_is_a_task_among_others(run, api):
     ended = run("decorated")
 

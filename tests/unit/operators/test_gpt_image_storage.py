@@ -20,6 +20,14 @@ from airflow_gpt_image.api.errors import (
 from airflow_gpt_image.storage.folders import DestinationError
 
 
+@pytest.fixture
+def place(request, task):
+    """A disk for the task that waits itself, S3 for the one that defers: where an image lands and who waited
+    for it don't meet, and the rooms below are tested at both places.
+    """
+    return request.getfixturevalue("bucket" if task.deferrable else "disk")
+
+
 def submits(api):
     return api.books()["submits"]
 
@@ -208,13 +216,13 @@ def test_a_store_that_airflow_does_not_know_is_refused_before_anything_is_paid(t
 
 
 def test_an_image_found_at_the_destination_that_is_gone_later_and_that_the_api_forgot_says_so(
-    deferrable_task, api, place
+    deferrable_task, api, disk
 ):
-    options = {"destination": place.destination, "reuse": "destination"}
+    options = {"destination": disk.destination, "reuse": "destination"}
     first = deferrable_task.run(**options)
     deferrable_task.new_run()
     deferrable_task.run(**options)
-    place.delete(f"{first['fingerprint']}-0.png")
+    disk.delete(f"{first['fingerprint']}-0.png")
     api.fault("get:task_not_found")
 
     with pytest.raises(GenerationNotFoundError, match="on_clear='regenerate'"):
