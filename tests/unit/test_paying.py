@@ -23,6 +23,7 @@ from airflow_gpt_image.api.errors import (
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.ledger import Ledger, LedgerError, fingerprint
 from airflow_gpt_image.paying import CreditLimitError, Rules, pay_once
+from tests.log_lines import Lines
 
 REQUEST = ImageRequest(prompt="a red teapot")
 LARGE = ImageRequest(prompt="a red teapot", resolution="4k")
@@ -57,19 +58,6 @@ class Api:
         if self.errors:
             raise self.errors.pop(0)
         return f"g{len(self.asked)}"
-
-
-class Lines:
-    """A logger that keeps what it was told."""
-
-    def __init__(self):
-        self.infos, self.warnings = [], []
-
-    def info(self, event, *args):
-        self.infos.append(event % args)
-
-    def warning(self, event, *args):
-        self.warnings.append(event % args)
 
 
 class KilledError(BaseException):

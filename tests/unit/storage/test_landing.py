@@ -25,21 +25,9 @@ from airflow_gpt_image.api.errors import DownloadError, ImageExpiredError, Image
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.storage.folders import open_folder
 from airflow_gpt_image.storage.landing import Landing
+from tests.log_lines import Lines
 
 REQUEST = ImageRequest(prompt="a red bicycle")
-
-
-class Lines:
-    """A logger that keeps what it was told."""
-
-    def __init__(self):
-        self.infos, self.warnings = [], []
-
-    def info(self, event, *args):
-        self.infos.append(event % args)
-
-    def warning(self, event, *args):
-        self.warnings.append(event % args)
 
 
 def land(client, generation, destination, request=REQUEST, log=None, result=None, **options):

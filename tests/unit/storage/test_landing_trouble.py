@@ -20,22 +20,10 @@ from airflow_gpt_image.ledger import fingerprint
 from airflow_gpt_image.storage.folders import DestinationError, open_folder
 from airflow_gpt_image.storage.landing import Landing
 from airflow_gpt_image.storage.names import OF_REQUEST
+from tests.log_lines import Lines
 
 REQUEST = ImageRequest(prompt="a red bicycle")
 FINGERPRINT = fingerprint(REQUEST, conn_id="c", host="h")
-
-
-class Lines:
-    """A logger that keeps what it was told."""
-
-    def __init__(self):
-        self.infos, self.warnings = [], []
-
-    def info(self, event, *args):
-        self.infos.append(event % args)
-
-    def warning(self, event, *args):
-        self.warnings.append(event % args)
 
 
 def landing(place, template=OF_REQUEST, **options):
