@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _PART: Final = 5 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
 
+_PART_SUFFIX: Final = ".part"
+
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
 
 
@@ -45,7 +47,8 @@ class DestinationError(GptImageError):
 class Folder(Protocol):
     """What a destination can do. Names are relative to it, with ``/`` between folders.
 
-    Every method raises :class:`DestinationError` when the disk or the store does not do as it is told.
+    Every method raises :class:`DestinationError` when the disk or the store does not do as it is told, and
+    may be called from many threads at once.
     """
 
     def address(self, name: str) -> str:
@@ -68,6 +71,12 @@ class Folder(Protocol):
 
     def size(self, name: str) -> int | None:
         """A file's size in bytes; None when there is none."""
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The sizes in bytes of all files right in a sub-folder, by their names; drafts are left out."""
+
+    def remove(self, name: str) -> None:
+        """Take a file away; nothing to do when there is none."""
 
 
 def check_destination(destination: object) -> str:
@@ -143,7 +152,7 @@ class DiskFolder:
     def draft(self, name: str) -> Iterator[BinaryIO]:
         final = self._root / name
         # In the same folder, so that the last step is a rename; hidden, so that nobody's glob picks it up.
-        part = final.with_name(f".{uuid4().hex}.part")
+        part = final.with_name(f".{uuid4().hex}{_PART_SUFFIX}")
         with self._trouble(final):
             part.parent.mkdir(parents=True, exist_ok=True)
             file = part.open("x+b")
@@ -178,6 +187,23 @@ class DiskFolder:
             return path.stat().st_size
         return None
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        path = self._root / folder
+        found: dict[str, int] = {}
+        absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with self._trouble(path), absent, os.scandir(path) as entries:
+            for entry in entries:
+                # Others write and remove meanwhile: what is gone between the two calls isn't there.
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file() and not _is_part(entry.name):
+                        found[f"{folder}/{entry.name}"] = entry.stat().st_size
+        return found
+
+    def remove(self, name: str) -> None:
+        path = self._root / name
+        with self._trouble(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
     @staticmethod
     @contextmanager
     def _trouble(path: Path) -> Iterator[None]:
@@ -194,6 +220,12 @@ class StoreFolder:
         self._given = address
         # Now, and not when an image is there to be stored: then it is paid for.
         self._root = object_path(address)
+        # fsspec remembers listings, also of what others have changed since. Told to forget them by one thread
+        # while another looks, it ends in a KeyError: so it doesn't remember any, in this process and for this
+        # connection.
+        listings = self._fs.dircache
+        listings.use_listings_cache = False
+        listings.clear()
 
     def address(self, name: str) -> str:
         return f"{self._given}/{name}"
@@ -247,10 +279,24 @@ class StoreFolder:
 
     def size(self, name: str) -> int | None:
         with self._trouble(name), contextlib.suppress(FileNotFoundError):
-            # fsspec remembers listings, also of what others have changed since.
-            self._fs.invalidate_cache()
             return int(self._fs.size(self._path(name)))
         return None
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        path = self._path(folder)
+        found: dict[str, int] = {}
+        with self._trouble(folder), contextlib.suppress(FileNotFoundError):
+            for entry in self._fs.ls(path, detail=True):
+                # The folder itself may be an object: a file of that name, or what a console makes for it.
+                is_folder = entry["type"] != "file" or entry["name"].strip("/") == path.strip("/")
+                name = entry["name"].rpartition("/")[2]
+                if not is_folder and not _is_part(name):
+                    found[f"{folder}/{name}"] = int(entry["size"])
+        return found
+
+    def remove(self, name: str) -> None:
+        with self._trouble(name), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(name))
 
     @property
     def _fs(self) -> Any:
@@ -300,6 +346,10 @@ def _write(folder: Folder, name: str, data: bytes) -> str:
     with folder.draft(name) as draft:
         draft.write(data)
         return folder.publish(draft, name)
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_PART_SUFFIX)
 
 
 def _failed(where: str, error: Exception) -> DestinationError:

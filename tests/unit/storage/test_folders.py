@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,103 @@ def test_what_another_hand_wrote_or_removed_is_seen_at_once(place):
     assert (folder.size("a.txt"), folder.size("b.txt")) == (None, 9)
 
 
+def test_the_files_of_a_sub_folder_are_told_with_their_sizes_and_what_lies_deeper_is_not(place):
+    folder = open_folder(place.destination)
+    for name in ("items/a.json", "items/deep/b.json", "items-2/c.json", "d.json"):
+        place.write(name, b"x" * 7)
+    place.write("items/.hidden.json", b"")
+
+    assert folder.sizes("items") == {"items/a.json": 7, "items/.hidden.json": 0}
+    assert folder.sizes("items/deep") == {"items/deep/b.json": 7}
+
+
+def test_a_draft_is_not_among_the_files_of_a_sub_folder(place):
+    folder = open_folder(place.destination)
+    place.write("items/.0123.part", b"what a killed worker left behind")
+
+    with folder.draft("items/a.json") as draft:
+        draft.write(b"half of it")
+        draft.flush()
+        told = folder.sizes("items")
+
+    assert told == {}
+
+
+def test_a_sub_folder_that_is_not_there_or_is_a_file_has_no_files(place):
+    folder = open_folder(place.destination)
+    before = folder.sizes("items")
+    place.write("items", b"a file")
+
+    assert (before, folder.sizes("items")) == ({}, {})
+
+
+def test_what_another_hand_wrote_or_removed_a_moment_ago_is_told(place):
+    folder = open_folder(place.destination)
+    place.write("items/a.json", b"hello")
+    before = folder.sizes("items")
+
+    place.delete("items/a.json")
+    place.write("items/b.json", b"hello you")
+
+    assert before == {"items/a.json": 5}
+    assert folder.sizes("items") == {"items/b.json": 9}
+
+
+def test_more_files_than_a_page_of_s3_holds_are_all_told(place):
+    names = [f"items/{number:04}.json" for number in range(1_010)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: place.write(name, b"{}"), names))
+
+    assert open_folder(place.destination).sizes("items") == dict.fromkeys(names, 2)
+
+
+def test_a_sub_folder_that_a_console_made_is_no_file(bucket):
+    bucket.write("items/", b"")
+    bucket.write("items/a.json", b"hello")
+
+    assert open_folder(bucket.destination).sizes("items") == {"items/a.json": 5}
+
+
+def test_a_link_that_leads_nowhere_is_not_told(disk):
+    disk.write("items/a.json", b"hello")
+    Path(disk.destination, "items", "b.json").symlink_to("nowhere")
+
+    assert open_folder(disk.destination).sizes("items") == {"items/a.json": 5}
+
+
+def test_what_is_removed_is_gone_and_removing_it_again_is_no_error(place):
+    folder = open_folder(place.destination)
+    folder.write("items/a.json", b"hello")
+    folder.write("items/b.json", b"hello")
+
+    folder.remove("items/a.json")
+    folder.remove("items/a.json")
+    folder.remove("nowhere/at/all.json")
+    folder.remove("items/b.json/c.json")
+
+    assert place.names() == ["items/b.json"]
+    assert folder.sizes("items") == {"items/b.json": 5}
+
+
+def test_many_threads_write_read_list_and_remove_at_once(place):
+    folder = open_folder(place.destination)
+
+    def busy(thread):
+        for number in range(20):
+            name, data = f"items/{thread}-{number}.json", b"x" * (thread + number)
+            folder.write(name, data)
+            assert (folder.read(name), folder.size(name)) == (data, len(data))
+            if number % 5 == 0:
+                assert folder.sizes("items")[name] == len(data)
+                folder.remove(name)
+                assert folder.size(name) is None
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(busy, range(16)))
+
+    assert len(folder.sizes("items")) == 16 * 16
+
+
 def test_an_address_elsewhere_is_no_name_here(place):
     folder = open_folder(place.destination)
 
@@ -212,6 +310,26 @@ def test_a_folder_that_cannot_be_made_says_which_one(tmp_path):
 
     with pytest.raises(DestinationError, match=r"taken.* could not be read or written"):
         open_folder(tmp_path / "taken" / "images").write("a.txt", b"x")
+
+
+@pytest.mark.parametrize("act", ["sizes", "remove"])
+def test_a_disk_that_cannot_be_listed_or_changed_says_which_folder(tmp_path, act):
+    (tmp_path / "items" / "loop").mkdir(parents=True)
+    (tmp_path / "items" / "loop" / "again").symlink_to("again")
+
+    with pytest.raises(DestinationError, match=r"again.* could not be read or written"):
+        getattr(open_folder(tmp_path), act)("items/loop/again/deeper")
+
+
+@pytest.mark.parametrize("act", ["sizes", "remove"])
+def test_a_store_that_refuses_to_be_listed_or_changed_says_which_folder(bucket, act):
+    # No bucket may be called that.
+    folder = open_folder("s3://image_store@images$/a")
+
+    with pytest.raises(DestinationError, match=r"image_store@images\$/a/items could not be") as raised:
+        getattr(folder, act)("items")
+
+    assert raised.value.retryable
 
 
 def test_a_bucket_that_is_not_there_says_which_one_and_does_not_say_the_key(bucket):
