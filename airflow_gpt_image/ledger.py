@@ -19,8 +19,7 @@ Rules:
 3. "Could not read" is an error, never "nothing there".
 4. The intent holds the whole request: after a deferral templates have rendered again, attributes are gone,
    and a decorated function isn't called again.
-5. Writing is the fence. A worker whose task instance was replaced reads "nothing there", but its write fails,
-   and the write comes before the money.
+5. Writing is the fence, and the write comes before the money.
 6. What was spent stands in the same document as the records, so the two can't disagree after a crash.
 
 Kept in Airflow's task state store (per DAG, run, task and map index) with NEVER_EXPIRE: it survives retries
@@ -31,18 +30,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from airflow_gpt_image.api import sizes
-from airflow_gpt_image.api.errors import GptImageError
 from airflow_gpt_image.api.models import MODEL, ImageRequest
+from airflow_gpt_image.state_store import VERSION, Document, LedgerError, TaskStateStore
 
 KEY: Final = "gpt_image/ledger"
-VERSION: Final = 1
 
 State = Literal["intent", "submitted", "stored", "failed"]
 
@@ -52,23 +50,6 @@ _BEFORE: Final[dict[State, frozenset[State | None]]] = {
     "stored": frozenset({"submitted", "stored"}),
     "failed": frozenset({"submitted"}),
 }
-
-
-class LedgerError(GptImageError):
-    """The ledger couldn't be read or written, or makes no sense.
-
-    Trying again is safe; paying would not be.
-    """
-
-    retryable = True
-
-
-class TaskStateStore(Protocol):
-    """What the ledger needs of ``context["task_state_store"]``."""
-
-    def get(self, key: str, default: Any = None) -> Any: ...
-
-    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None: ...
 
 
 def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
@@ -158,8 +139,8 @@ class Ledger:
     """
 
     def __init__(self, store: TaskStateStore, *, max_tries: int) -> None:
-        self._store = store
-        written = self._read()
+        self._kept = Document(store, KEY, Book)
+        written = self._kept.read()
         self.cleared = written is not None and max_tries > written.max_tries
         self._written = written or Book(max_tries=max_tries)
         self._book = self._written
@@ -263,37 +244,8 @@ class Ledger:
         return record
 
     def _put(self, book: Book) -> None:
-        from airflow.sdk.execution_time.context import NEVER_EXPIRE
-
-        try:
-            self._store.set(KEY, book.model_dump(mode="json"), retention=NEVER_EXPIRE)
-        except Exception as error:
-            raise LedgerError(
-                f"The ledger could not be written ({type(error).__name__}). If this task was cleared or "
-                "retried meanwhile, this worker is out of date and stops here."
-            ) from error
+        self._kept.write(book)
         self._written = self._book = book
-
-    def _read(self) -> Book | None:
-        try:
-            found = self._store.get(KEY)
-        except Exception as error:
-            raise LedgerError(
-                f"The ledger could not be read ({type(error).__name__}). That is not the same as an empty "
-                "one, so nothing is submitted; try again."
-            ) from error
-        if found is None:
-            return None
-        version = found.get("version") if isinstance(found, dict) else None
-        if version != VERSION:
-            raise LedgerError(
-                f"The ledger is of version {version!r}; this release reads version {VERSION}. Upgrade "
-                "airflow-provider-gpt-image to the release that wrote it."
-            )
-        try:
-            return Book.model_validate(found)
-        except (ValidationError, GptImageError) as error:
-            raise LedgerError(f"The ledger makes no sense: {error}") from None
 
 
 def _check(state: State, before: Record | None) -> None:

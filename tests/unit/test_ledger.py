@@ -11,7 +11,8 @@ import pytest
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.ledger import KEY, Ledger, LedgerError, Spent, Waiting, fingerprint
+from airflow_gpt_image.ledger import KEY, Ledger, Spent, Waiting, fingerprint
+from airflow_gpt_image.state_store import LedgerError
 
 NOW = datetime(2026, 4, 5, 10, 11, 48, tzinfo=UTC)
 REQUEST = ImageRequest(prompt="a red teapot")

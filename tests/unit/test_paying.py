@@ -21,8 +21,9 @@ from airflow_gpt_image.api.errors import (
     UpstreamError,
 )
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.ledger import Ledger, LedgerError, fingerprint
+from airflow_gpt_image.ledger import Ledger, fingerprint
 from airflow_gpt_image.paying import CreditLimitError, Rules, pay_once
+from airflow_gpt_image.state_store import LedgerError
 from tests.log_lines import Lines
 
 REQUEST = ImageRequest(prompt="a red teapot")

@@ -21,9 +21,9 @@ from airflow_gpt_image.api.errors import (
     SubmissionUnknownError,
     UpstreamError,
 )
-from airflow_gpt_image.ledger import LedgerError
 from airflow_gpt_image.paying import CreditLimitError
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
+from airflow_gpt_image.state_store import LedgerError
 
 # The design's table, "again?": without a delay of the server's.
 AGAIN = {

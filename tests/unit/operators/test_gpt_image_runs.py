@@ -30,9 +30,9 @@ from airflow_gpt_image.api.errors import (
     SubmissionUnknownError,
     UpstreamError,
 )
-from airflow_gpt_image.ledger import LedgerError
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 from airflow_gpt_image.paying import CreditLimitError
+from airflow_gpt_image.state_store import LedgerError
 
 
 def net(books):
