@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.definitions._internal.types import SetDuringExecution
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -242,12 +240,13 @@ class GptImageGenerateOperator(BaseOperator):
         return self.filename or (OF_REQUEST if self.reuse == "destination" else OF_GENERATION)
 
     def _rules(self, client: GptImageClient) -> Rules:
+        from airflow_gpt_image.operators import checks
         from airflow_gpt_image.paying import Rules
 
         return Rules(
             on_clear=self.on_clear,
             on_unknown_submit=self.on_unknown_submit,
-            max_credits=None if self.max_credits is None else _credits(self.max_credits),
+            max_credits=checks.credits(self.max_credits),
             balance=client.credits if self.check_balance else None,
         )
 
@@ -269,58 +268,27 @@ class GptImageGenerateOperator(BaseOperator):
 
         Costs an import, so only with something to check.
         """
-        from airflow_gpt_image.api.errors import InvalidRequestError
         from airflow_gpt_image.api.models import ImageRequest
-        from airflow_gpt_image.api.quoting import shown
+        from airflow_gpt_image.operators import checks
         from airflow_gpt_image.storage.folders import check_destination
         from airflow_gpt_image.storage.names import check_filename
 
-        def refused(name: str, value: object, rule: str) -> InvalidRequestError:
-            return InvalidRequestError(f"{name}={shown(value)} {rule}.")
-
-        for name in ("poll_interval", "timeout"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise refused(name, value, "must be a number of seconds above 0")
-        for name, words in (
-            ("reuse", ("run", "destination")),
-            ("on_clear", ("reuse", "regenerate")),
-            ("on_unknown_submit", ("fail", "resubmit")),
-        ):
-            if getattr(self, name) not in words:
-                raise refused(name, getattr(self, name), f"must be one of {', '.join(map(repr, words))}")
-        if self.max_credits is not None:
-            try:
-                _credits(self.max_credits)
-            except ValueError:
-                raise refused(
-                    "max_credits", self.max_credits, "must be an amount of credits, 0 or more"
-                ) from None
+        checks.seconds(self, "poll_interval", "timeout")
+        checks.words(self, "reuse", "run", "destination")
+        checks.words(self, "on_clear", "reuse", "regenerate")
+        checks.words(self, "on_unknown_submit", "fail", "resubmit")
+        checks.credits(self.max_credits)
         fields = {name: getattr(self, name) for name in _REQUEST_FIELDS}
-        known = {name: value for name, value in fields.items() if not _templated(value)}
+        known = {name: value for name, value in fields.items() if not checks.templated(value)}
         if known.get("prompt") is None and {"prompt", "image_urls"} - known.keys():
             known["prompt"] = "rendered later"
         ImageRequest(**_rendered(known))
-        if self.destination is not None and not _templated(self.destination):
+        if self.destination is not None and not checks.templated(self.destination):
             check_destination(self.destination)
         if self.reuse == "destination" and self.destination is None:
-            raise refused("reuse", self.reuse, "needs a destination to look at")
-        if not _templated(self.filename):
+            raise checks.refused("reuse", self.reuse, "needs a destination to look at")
+        if not checks.templated(self.filename):
             check_filename(self._filename(), across_runs=self.reuse == "destination")
-
-
-def _templated(value: object) -> bool:
-    """Whether a value is only known once the task runs: from a template, another task, or a function."""
-    if isinstance(value, SetDuringExecution):
-        return True
-    if isinstance(value, str):
-        return any(mark in value for mark in ("{{", "{%", "{#"))
-    if isinstance(value, (list, tuple)):
-        return any(_templated(item) for item in value)
-    if hasattr(value, "protocol"):  # an ObjectStoragePath, of which Airflow renders the text
-        return _templated(str(value))
-    # As Airflow's templater tells them apart: a path has a resolve() too, but another one.
-    return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 
 
 def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
@@ -338,14 +306,3 @@ def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
         if fields.get(name) == "None" or (name != "prompt" and fields.get(name) == ""):
             fields[name] = None
     return fields
-
-
-def _credits(value: float | str | Decimal) -> Decimal:
-    """An amount of credits as a Decimal: 4.7 means 4.7, not the binary fraction next to it."""
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError from None
-    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
-        raise ValueError
-    return amount

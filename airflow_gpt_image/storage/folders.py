@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,9 @@ class Folder(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """A small file whole; None when there is none."""
+
+    def copy(self, name: str, into: BinaryIO) -> None:
+        """Write a large file's bytes there; there has to be one."""
 
     def size(self, name: str) -> int | None:
         """A file's size in bytes; None when there is none."""
@@ -181,6 +185,10 @@ class DiskFolder:
             return path.read_bytes()
         return None
 
+    def copy(self, name: str, into: BinaryIO) -> None:
+        with self._trouble(self._root / name), (self._root / name).open("rb") as file:
+            shutil.copyfileobj(file, into, _CHUNK)
+
     def size(self, name: str) -> int | None:
         path = self._root / name
         with self._trouble(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -277,6 +285,10 @@ class StoreFolder:
             return data
         return None
 
+    def copy(self, name: str, into: BinaryIO) -> None:
+        with self._trouble(name), self._fs.open(self._path(name), "rb") as file:
+            shutil.copyfileobj(file, into, _CHUNK)
+
     def size(self, name: str) -> int | None:
         with self._trouble(name), contextlib.suppress(FileNotFoundError):
             return int(self._fs.size(self._path(name)))
@@ -340,6 +352,26 @@ def object_path(address: str) -> ObjectStoragePath:
     except Exception as error:
         raise _failed(address, error) from error
     return path
+
+
+def open_file(path: str) -> BinaryIO:
+    """
+    Open a file for reading: on this machine, or on a store that Airflow knows.
+
+    :raises FileNotFoundError: or another OSError, when there is none, or it can't be opened.
+    :raises InvalidRequestError: when Airflow has no such store installed.
+    :raises DestinationError: when the store doesn't answer.
+    """
+    if "://" not in path:
+        return Path(path).open("rb")
+    opened = object_path(path)
+    try:
+        file: BinaryIO = opened.open("rb")  # type: ignore[no-untyped-call]
+    except OSError:
+        raise
+    except Exception as error:
+        raise _failed(path, error) from error
+    return file
 
 
 def _write(folder: Folder, name: str, data: bytes) -> str:

@@ -113,7 +113,7 @@ class Landing:
         images = []
         for index, url in enumerate(generation.urls):
             try:
-                image, picture, warnings = self._fetched(self.folder, client, url, names.stem(index), request)
+                image, picture, warnings = self.fetched(self.folder, client, url, names.stem(index), request)
             except DownloadError as error:
                 raise _about(generation, error) from error
             for warning in warnings:
@@ -125,7 +125,7 @@ class Landing:
                 image=image,
                 content_type=picture.content_type,
                 warnings=warnings,
-                request=None if request is None else _told(request),
+                request=None if request is None else told(request),
                 result=dict(result),
                 stored_at=datetime.now(UTC),
             )
@@ -189,9 +189,15 @@ class Landing:
         own = {name: known.get(name) or "none" for name in ("generation_id", "fingerprint")}
         return Names(self.template, {**self.parts, **own}, prompt=request.prompt if request else None)
 
-    def _fetched(
+    def fetched(
         self, folder: Folder, client: GptImageClient, url: str, stem: str, request: ImageRequest | None
     ) -> tuple[GeneratedImage, Picture, tuple[str, ...]]:
+        """
+        Fetch one image, look at it and publish it under this name; with it, what is unusual about it.
+
+        :raises DownloadError: or a subclass, when it doesn't arrive as it should.
+        :raises DestinationError: when the destination doesn't take it.
+        """
         with folder.draft(stem) as draft:
             downloaded = client.download(url, draft)
             picture = examine(draft, flows.bare(url))
@@ -241,7 +247,8 @@ def _about(generation: Generation, error: DownloadError) -> DownloadError:
     )
 
 
-def _told(request: ImageRequest) -> dict[str, Any]:
+def told(request: ImageRequest) -> dict[str, Any]:
+    """A request as sidecars tell it: reference images without their queries, which may hold signatures."""
     fields = request.model_dump(mode="json", exclude={"callback_url"})
     return {**fields, "image_urls": [url.partition("?")[0] for url in request.image_urls]}
 

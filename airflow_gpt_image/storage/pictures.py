@@ -16,6 +16,9 @@ from airflow_gpt_image.api.sizes import Size
 
 _SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
 _CONTENT_TYPES: Final = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+KINDS: Final = tuple(_CONTENT_TYPES)
+"""What an image can be: also the ending of its name."""
+
 _CHUNK: Final = 1024 * 1024
 
 # A JPEG may be followed by some padding; its end marker stands before that.

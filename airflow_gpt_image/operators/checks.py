@@ -1,0 +1,68 @@
+"""What can be said about an operator's arguments while a DAG is parsed: the value, the rule, the remedy."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal, InvalidOperation
+
+from airflow.sdk.definitions._internal.types import SetDuringExecution
+
+from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.api.quoting import shown
+
+
+def refused(name: str, value: object, rule: str) -> InvalidRequestError:
+    """The error about an argument."""
+    return InvalidRequestError(f"{name}={shown(value)} {rule}.")
+
+
+def templated(value: object) -> bool:
+    """Whether a value is only known once the task runs: from a template, another task, or a function."""
+    if isinstance(value, SetDuringExecution):
+        return True
+    if isinstance(value, str):
+        return any(mark in value for mark in ("{{", "{%", "{#"))
+    if isinstance(value, (list, tuple)):
+        return any(templated(item) for item in value)
+    if hasattr(value, "protocol"):  # an ObjectStoragePath, of which Airflow renders the text
+        return templated(str(value))
+    # As Airflow's templater tells them apart: a path has a resolve() too, but another one.
+    return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
+
+
+def seconds(operator: object, *names: str) -> None:
+    """Refuse what is no time to wait."""
+    for name in names:
+        value = getattr(operator, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise refused(name, value, "must be a number of seconds above 0")
+
+
+def words(operator: object, name: str, *known: str) -> None:
+    """Refuse what is none of these words."""
+    if getattr(operator, name) not in known:
+        raise refused(name, getattr(operator, name), f"must be one of {', '.join(map(repr, known))}")
+
+
+def whole(operator: object, name: str, least: int, most: int) -> None:
+    """Refuse what is no whole number in a range."""
+    value = getattr(operator, name)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise refused(name, value, f"must be a whole number from {least:,} to {most:,}")
+
+
+def credits(value: float | str | Decimal | None) -> Decimal | None:  # noqa: A001
+    """
+    ``max_credits`` as a Decimal: 4.7 means 4.7, not the binary fraction next to it. None: no bound.
+
+    :raises InvalidRequestError: when it is no amount.
+    """
+    if value is None:
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise refused("max_credits", value, "must be an amount of credits, 0 or more")
+    return amount
