@@ -1,0 +1,383 @@
+"""A batch task from one deferral to the next: plan, guard, work, and in the end tell what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from airflow_gpt_image.api import errors
+from airflow_gpt_image.api.client import GptImageClient
+from airflow_gpt_image.api.errors import GptImageError, InsufficientCreditsError, InvalidRequestError
+from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.batch import MOST_ITEMS, manifest
+from airflow_gpt_image.batch.claims import AT_WORK, Claim, Owner
+from airflow_gpt_image.batch.lease import Lease, Left, Stopped, bits, indexes
+from airflow_gpt_image.batch.plan import Plan
+from airflow_gpt_image.batch.progress import Progress
+from airflow_gpt_image.batch.records import Payer, Record, Records
+from airflow_gpt_image.batch.submitting import Stop
+from airflow_gpt_image.batch.triage import Triage
+from airflow_gpt_image.batch.wave import ItemsFailedError, Place, Rules, Wave
+from airflow_gpt_image.datasets import BadCell, InvalidRowsError, Row
+from airflow_gpt_image.log import Log
+from airflow_gpt_image.paying import CreditLimitError, OnUnknownSubmit
+from airflow_gpt_image.state_store import LedgerError
+from airflow_gpt_image.storage.folders import DestinationError, Folder
+
+Reuse = Literal["run", "destination", "never"]
+OnInvalid = Literal["fail", "skip"]
+OnItemFailure = Literal["continue", "fail"]
+
+# Small files, most of them, on stores that answer slowly.
+_THREADS: Final = 32
+
+_BAD_TOLD: Final = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the author chose; explained at the operator."""
+
+    conn_id: str
+    variants: int
+    reuse: Reuse
+    on_invalid: OnInvalid
+    max_in_flight: int
+    poll_interval: float
+    timeout: float
+    item_retries: int
+    on_item_failure: OnItemFailure
+    max_failures: float | None
+    on_unknown_submit: OnUnknownSubmit
+    max_credits: Decimal | None
+    check_balance: bool
+    defers: bool
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """
+    Waiting is all that is left to do for now.
+
+    :param generation_ids: what is waited for, in the order it was submitted.
+    :param enough: how many of them are worth a worker's start.
+    :param deadline: when the last of them has had its time, in seconds since 1970.
+    """
+
+    generation_ids: list[str]
+    enough: int
+    deadline: float
+
+
+@dataclass
+class Job:
+    """
+    One try of a batch task, or the part of it after a deferral.
+
+    :param client: of the task's connection; it may be used by many threads.
+    :param lease: of the task instance.
+    :param attempt: the try's number.
+    """
+
+    client: GptImageClient
+    folder: Folder
+    lease: Lease
+    owner: Owner
+    attempt: int
+    options: Options
+    log: Log
+    stop: Stop = field(init=False)
+    _plan: Plan = field(init=False)
+    _left: Left = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stop = Stop(None, self.log)
+        self._claim = Claim(self.folder, self.owner, self.log)
+        self._payer = Payer(f"{self.owner.digest[:16]}-{self.lease.clears}", self.attempt)
+
+    def preview(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> dict[str, Any]:
+        """Log what would be paid for, and return it; nothing is written and nothing is paid."""
+        invalid = self._judged(bad)
+        plan = self._planned(rows)
+        with ThreadPoolExecutor(_THREADS) as threads:
+            records = Records(self.folder, threads)
+            records.load(plan.items)
+        triage = self._triage(plan, records)
+        self.log.info("This would be done (dry_run):\n%s", triage.table(rows=len(rows)))
+        return {
+            "dry_run": True,
+            "rows": len(rows),
+            "images": len(plan.items),
+            "invalid": invalid,
+            "reused": len(triage.stored) + len(triage.attach),
+            "to_pay": len(triage.pay),
+            "failed": len(triage.failed),
+            "unknown": len(triage.unknown),
+            "tiers": triage.tiers(),
+            **_money(triage.credits),
+        }
+
+    def begin(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> Waiting | dict[str, Any]:
+        """
+        Find out what is paid for, pay for what isn't, and work as far as that goes.
+
+        :return: what it waits for, or the task's result.
+        :raises InvalidRowsError: when rows can't be requests, and that is no reason to leave them out.
+        :raises DestinationTakenError: when another task is at work at the destination.
+        :raises CreditLimitError: when ``max_credits`` doesn't suffice; nothing was submitted.
+        :raises InsufficientCreditsError: when the balance doesn't, or runs out.
+        :raises ItemsFailedError: when more items failed than may.
+        :raises GptImageError: what stopped the whole; what is paid for is on record.
+        """
+        invalid = self._judged(bad)
+        self._plan = self._planned(rows)
+        self._left = Left(plan=self._plan.sha256, began=time.time(), invalid=invalid)
+        with self._at_work() as records:
+            records.load(self._plan.items)
+            triage = self._triage(self._plan, records)
+            self.log.info("The plan:\n%s", triage.table(rows=len(rows)))
+            self._guard(triage)
+            self._plan.publish(self.folder)
+            return self._carried_out(records, triage)
+
+    def go_on(self) -> Waiting | dict[str, Any]:
+        """As :meth:`begin`, after a deferral: by the plan as it is written, and nothing else."""
+        self._left = self.lease.left()
+        self.stop.error = _error_of(self._left.stopped)
+        with self._at_work() as records:
+            self._plan = Plan.fetched(self.folder, sha256=self._left.plan)
+            stored, failed = indexes(self._left.stored), indexes(self._left.failed)
+            records.load(item for item in self._plan.items if item.index not in stored | failed)
+            return self._carried_out(records, self._triage(self._plan, records, stored, failed))
+
+    # --- before anything is paid
+
+    def _judged(self, bad: Sequence[BadCell]) -> int:
+        """How many rows are left out."""
+        if not bad:
+            return 0
+        with contextlib.suppress(DestinationError):
+            self.log.warning("All that is wrong with rows: %s", manifest.write_invalid(self.folder, bad))
+        if self.options.on_invalid == "fail":
+            raise InvalidRowsError.of(bad)
+        for cell in bad[:_BAD_TOLD]:
+            self.log.warning("Left out: %s", cell)
+        return len({cell.row for cell in bad})
+
+    def _planned(self, rows: Sequence[Row]) -> Plan:
+        options = self.options
+        images = len(rows) * options.variants
+        if not 1 <= images <= MOST_ITEMS:
+            raise InvalidRequestError(
+                f"requests: {len(rows):,} valid rows with {options.variants} variants are {images:,} images; "
+                f"a batch takes 1 to {MOST_ITEMS:,}."
+            )
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
+        scope = {"destination": "", "run": "", "never": f"/{self.lease.clears}"}[options.reuse]
+        digest = hashlib.sha256(f"{self.owner.digest}{scope}".encode()).hexdigest()[:12]
+        Plan.drafted(
+            rows,
+            variants=options.variants,
+            scope="" if options.reuse == "destination" else f"{digest}-",
+            conn_id=options.conn_id,
+            host=self.client.settings.host,
+            into=file,
+        )
+        return Plan.read(file)
+
+    def _triage(
+        self, plan: Plan, records: Records, stored: set[int] | None = None, failed: set[int] | None = None
+    ) -> Triage:
+        return Triage.of(
+            plan.items,
+            records.find,
+            by=self._payer.by,
+            resubmit=self.options.on_unknown_submit == "resubmit",
+            stored=stored or (),
+            failed=failed or (),
+        )
+
+    def _guard(self, triage: Triage) -> None:
+        """Refuse what costs too much as a whole; exactly, and before the first POST."""
+        options, cost = self.options, triage.credits
+        if options.max_credits is not None and cost > options.max_credits:
+            raise CreditLimitError(
+                f"{len(triage.pay):,} images are to be paid for, {plain(cost):,} credits "
+                f"(${usd(cost):,}); max_credits is {plain(options.max_credits):,}. Nothing was submitted. "
+                "Raise max_credits, or give fewer rows; dry_run=True shows the plan."
+            )
+        if options.check_balance and triage.pay:
+            balance = self.client.credits()
+            if balance < cost:
+                raise InsufficientCreditsError(
+                    f"The balance is {plain(balance):,} credits, {len(triage.pay):,} images cost "
+                    f"{plain(cost):,}. Nothing was submitted. {InsufficientCreditsError.remedy}",
+                    code="insufficient_credits",
+                )
+
+    # --- at work
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[Records]:
+        """Nobody else works at the destination, nor for this task instance; whatever happens, say goodbye."""
+        self._claim.hold(time.time() + AT_WORK)
+        try:
+            self.lease.take()
+            with ThreadPoolExecutor(_THREADS) as threads:
+                self._threads = threads
+                yield Records(self.folder, threads)
+        except LedgerError:
+            raise  # the claim may be our successor's by now
+        except BaseException:
+            with contextlib.suppress(GptImageError):
+                self.lease.release()
+                self._claim.release()
+            raise
+
+    def _carried_out(self, records: Records, triage: Triage) -> Waiting | dict[str, Any]:
+        while True:
+            wave = self._wave(records, triage)
+            waiting = asyncio.run(wave.run())
+            if waiting:
+                return self._left_waiting(wave, waiting)
+            # An earlier worker may have had its answers after all, while this one was at work.
+            doubtful = triage.unknown
+            records.load(doubtful)
+            failed = wave.failed - {item.index for item in doubtful}
+            triage = self._triage(self._plan, records, wave.stored, failed)
+            triage.attach = [item for item in doubtful if item in triage.attach]
+            triage.pay = []
+            if not triage.attach:
+                return self._finished(records)
+
+    def _wave(self, records: Records, triage: Triage) -> Wave:
+        options = self.options
+        self._progress = Progress(
+            len(self._plan.items),
+            stored=len(triage.stored),
+            failed=len(triage.failed) + len(triage.unknown),
+            credits=self._left.credits,
+        )
+        place = Place(self.folder, self._plan, records, self.lease, self._claim, self.client, self._threads)
+        rules = Rules(
+            payer=self._payer,
+            max_in_flight=options.max_in_flight,
+            poll_interval=options.poll_interval,
+            timeout=options.timeout,
+            item_retries=options.item_retries,
+            most_failures=self._most_failures(),
+            on_unknown_submit=options.on_unknown_submit,
+            defers=options.defers,
+        )
+        return Wave(place, triage, rules, self._progress, self.stop, began=self._left.began, log=self.log)
+
+    def _most_failures(self) -> int | None:
+        most = self.options.max_failures
+        if self.options.on_item_failure == "fail":
+            return 0
+        return math.floor(most * len(self._plan.items)) if isinstance(most, float) else most
+
+    def _left_waiting(self, wave: Wave, waiting: Sequence[Record]) -> Waiting:
+        deadline = max(map(wave.deadline, waiting))
+        self._claim.hold(deadline + AT_WORK)
+        self.lease.release(
+            self._left.model_copy(
+                update={
+                    "stored": bits(wave.stored),
+                    "failed": bits(wave.failed),
+                    "stopped": _stopped(self.stop.error),
+                    "credits": self._progress.credits,
+                }
+            )
+        )
+        self.log.info("%s Waiting is all that is left for now.", self._progress.line())
+        # With more to submit, half a window is worth a worker's start; else nearly all of it.
+        share = 0.5 if wave.more else 0.9
+        return Waiting(
+            generation_ids=[record.generation_id or "" for record in waiting],
+            enough=max(1, math.ceil(len(waiting) * share)),
+            deadline=deadline,
+        )
+
+    # --- in the end
+
+    def _finished(self, records: Records) -> dict[str, Any]:
+        plan = self._plan
+        records.load(item for item in plan.items if records.find(item) is None)
+        failures = manifest.write(self.folder, plan, records, by=self._payer.by)
+        result = self._summary(records, failures)
+        self.lease.release()
+        self._claim.release()
+        self.log.info(
+            "%d stored (%d reused), %d failed, %d unknown, %d not submitted. Spent since the last clear: %s "
+            "credits ($%s): %s charged, %s refunded. Manifest: %s",
+            *(result[name] for name in ("stored", "reused", "failed", "unknown", "not_submitted")),
+            *(result[name] for name in ("credits", "usd", "charged", "refunded", "manifest")),
+        )
+        if self.stop.error is not None:
+            raise self._told(self.stop.error, records)
+        return result
+
+    def _told(self, error: GptImageError, records: Records) -> GptImageError:
+        if isinstance(error, ItemsFailedError):
+            found = map(records.find, self._plan.items)
+            passing = any(record and record.error and record.error.retryable for record in found)
+            error.retryable = passing  # type: ignore[misc]  # as that of what failed
+        return error
+
+    def _summary(self, records: Records, failures: str | None) -> dict[str, Any]:
+        found = [records.find(item) for item in self._plan.items]
+        states = Counter(map(manifest.status, found))
+        stored = [record for record in found if record is not None and record.state == "stored"]
+        own = [record for record in found if record is not None and record.by == self._payer.by]
+        charged = sum((record.credits * record.charges for record in own), Decimal(0))
+        refunded = sum((record.credits * record.refunds for record in own), Decimal(0))
+        names = ("stored", "failed", "unknown", "submitted", "not_submitted")
+        return {
+            "rows": len({item.row for item in self._plan.items}),
+            "images": len(found),
+            "invalid": self._left.invalid,
+            **{name: states[name] for name in names},
+            "reused": sum(record.by != self._payer.by for record in stored),
+            **_money(charged - refunded),
+            "charged": str(plain(charged)),
+            "refunded": str(plain(refunded)),
+            "seconds": round(time.time() - self._left.began, 1),
+            "manifest": self.folder.address(manifest.JSONL),
+            "manifest_csv": self.folder.address(manifest.CSV),
+            "failures": failures,
+        }
+
+
+def _money(credits: Decimal) -> dict[str, str]:
+    return {"credits": str(plain(credits)), "usd": str(usd(credits))}
+
+
+_FIELDS: Final = ("status", "code", "type", "retry_after", "generation_id", "request_id")
+
+
+def _stopped(error: GptImageError | None) -> Stopped | None:
+    if error is None:
+        return None
+    fields = {"message": error.message, **{name: getattr(error, name) for name in _FIELDS}}
+    return Stopped(error=type(error).__name__, fields=fields)
+
+
+def _error_of(stopped: Stopped | None) -> GptImageError | None:
+    """The error as it was; what isn't one of the API's is told as what it is by its message alone."""
+    if stopped is None:
+        return None
+    kind: type[GptImageError] = getattr(errors, stopped.error, GptImageError)
+    for ours in (ItemsFailedError, DestinationError):
+        kind = ours if ours.__name__ == stopped.error else kind
+    return kind(**stopped.fields)

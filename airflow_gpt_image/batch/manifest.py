@@ -1,0 +1,204 @@
+"""What became of a data set, at the destination: ``manifest.jsonl``, ``manifest.csv`` and ``failures.jsonl``.
+
+They derive from the records and can be written anew at any time; each appears in one step.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, Final
+
+from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.api.models import GeneratedImage
+from airflow_gpt_image.api.pricing import plain
+from airflow_gpt_image.api.quoting import shown, without_queries
+from airflow_gpt_image.batch.plan import Item, Plan
+from airflow_gpt_image.batch.records import Record, Records
+from airflow_gpt_image.dataset_files import FIELDS
+from airflow_gpt_image.datasets import BadCell
+from airflow_gpt_image.storage.folders import Folder, open_file
+from airflow_gpt_image.storage.landing import told
+
+JSONL: Final = "manifest.jsonl"
+CSV: Final = "manifest.csv"
+FAILURES: Final = "failures.jsonl"
+INVALID: Final = "invalid.jsonl"
+
+COLUMNS: Final = (
+    "row",
+    "variant",
+    "status",
+    "prompt",
+    "image_urls",
+    "aspect_ratio",
+    "resolution",
+    "nsfw_checker",
+    "generation_id",
+    "paths",
+    "error",
+    "error_code",
+    "error_message",
+    "credits",
+    "seconds",
+    "reused",
+    "fingerprint",
+)
+"""The columns of ``manifest.csv``; the data set's own other columns come behind them, with ``data.``."""
+
+# A cell that begins so is a formula to a spreadsheet; the apostrophe makes it text.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+_LONGEST_LINE: Final = 4 * 1024 * 1024
+
+
+def write(folder: Folder, plan: Plan, records: Records, *, by: str) -> str | None:
+    """
+    Write all three; every item's record has to be loaded.
+
+    :param by: who asks; what others paid for is ``reused``.
+    :return: the address of ``failures.jsonl``, None when nothing failed: then there is none.
+    :raises DestinationError: when the destination doesn't take them.
+    """
+    with folder.draft(JSONL) as draft:
+        for item in plan.items:
+            draft.write(_json(line(plan, item, records.find(item), by=by)))
+        folder.publish(draft, JSONL)
+    with folder.draft(CSV) as draft:
+        lines = (line(plan, item, records.find(item), by=by) for item in plan.items)
+        _write_csv(draft, lines, _columns(plan))
+        folder.publish(draft, CSV)
+    failed = _failed_rows(plan, records)
+    if not failed:
+        folder.remove(FAILURES)
+        return None
+    with folder.draft(FAILURES) as draft:
+        for item in failed:
+            draft.write(_json(plan.given(item)))
+        return folder.publish(draft, FAILURES)
+
+
+def write_invalid(folder: Folder, bad: Iterable[BadCell]) -> str:
+    """Write down what is wrong with rows that can't be requests; its address."""
+    lines = b"".join(_json({**cell._asdict(), "message": str(cell)}) for cell in bad)
+    return folder.write(INVALID, lines)
+
+
+def status(record: Record | None) -> str:
+    """``stored``, ``failed``, ``unknown`` (it may be paid for), ``submitted`` or ``not_submitted``."""
+    if record is None:
+        return "not_submitted"
+    if record.state == "intent":
+        return "unknown"
+    return "failed" if record.error is not None and record.state != "stored" else record.state
+
+
+def line(plan: Plan, item: Item, record: Record | None, *, by: str) -> dict[str, Any]:
+    """An item's line of ``manifest.jsonl``."""
+    given = plan.given(item)
+    error = record.error if record and status(record) != "stored" else None
+    paid = record is not None and record.state != "failed"
+    return {
+        "row": item.row,
+        "variant": item.variant,
+        "status": status(record),
+        "request": told(plan.request(item)),
+        "data": {name: value for name, value in given.items() if name not in FIELDS},
+        "generation_id": record.generation_id if record else None,
+        "paths": [image.path for image in record.images] if record else [],
+        "images": [_described(image) for image in record.images] if record else [],
+        "error": error.error if error else None,
+        "error_code": error.code if error else None,
+        "error_message": error.message if error else None,
+        "credits": str(plain(item.credits)) if paid else "0",
+        "seconds": record.seconds if record else None,
+        "reused": record is not None and record.state == "stored" and record.by != by,
+        "fingerprint": item.fingerprint,
+    }
+
+
+def _described(image: GeneratedImage) -> dict[str, Any]:
+    return {**image.model_dump(mode="json"), "url": without_queries(image.url)}
+
+
+def read_manifest(path: object) -> Iterator[dict[str, Any]]:
+    """
+    The lines of a ``manifest.jsonl``, one for each image, in the data set's order.
+
+    :param path: of the file, or of the destination it is in: on this machine or any store Airflow knows; the
+        batch task's result has it under ``manifest``.
+    :return: dicts with ``row``, ``variant``, ``status`` (``stored``, ``failed``, ``unknown``, ``submitted``
+        or ``not_submitted``), ``request``, ``data`` (the row's other columns), ``generation_id``, ``paths``,
+        ``images``, ``error``, ``error_code``, ``error_message``, ``credits``, ``seconds`` from submit to
+        stored image, ``reused`` and ``fingerprint``.
+    :raises InvalidRequestError: when it is no manifest.
+    :raises DestinationError: when it can't be read.
+    """
+    address = str(path)
+    if not address.endswith(".jsonl"):
+        address = f"{address.rstrip('/')}/{JSONL}"
+    with open_file(address) as file:
+        for number, text in enumerate(iter(lambda: file.readline(), b""), 1):
+            yield _entry(text, number, address)
+
+
+def _entry(text: bytes, number: int, address: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(text)
+        if isinstance(entry, dict) and {"row", "status", "paths"} <= entry.keys():
+            return entry
+    except (ValueError, RecursionError):
+        pass
+    raise InvalidRequestError(
+        f"Line {number} of {shown(address)} is none of a manifest's; give the path of a manifest.jsonl that "
+        "a batch wrote."
+    )
+
+
+def _failed_rows(plan: Plan, records: Records) -> list[Item]:
+    """The first failed item of each row that has one."""
+    rows: dict[int, Item] = {}
+    for item in plan.items:
+        if status(records.find(item)) in ("failed", "unknown"):
+            rows.setdefault(item.row, item)
+    return list(rows.values())
+
+
+def _columns(plan: Plan) -> list[str]:
+    names: dict[str, None] = {}
+    for item in plan.items:
+        if item.variant == 1:
+            names.update(dict.fromkeys(name for name in plan.given(item) if name not in FIELDS))
+    return list(names)
+
+
+def _write_csv(draft: BinaryIO, lines: Iterable[Mapping[str, Any]], data: list[str]) -> None:
+    text = io.TextIOWrapper(draft, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text)
+    writer.writerow([*COLUMNS, *(_harmless(f"data.{name}") for name in data)])
+    for entry in lines:
+        request = entry["request"]
+        cells = [entry[name] if name in entry else request[name] for name in COLUMNS]
+        writer.writerow([_cell(value) for value in (*cells, *(entry["data"].get(name) for name in data))])
+    text.detach()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        flat = all(isinstance(item, str) for item in value)
+        value = " ".join(value) if flat else json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, (bool, int, float)):
+        return str(value)  # a number is no formula, whatever its sign
+    return "" if value is None else _harmless(str(value))
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

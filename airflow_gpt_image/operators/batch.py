@@ -1,0 +1,302 @@
+"""The operator for a data set of prompts: one Airflow task, however many images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.definitions._internal.mixins import ResolveMixin
+from airflow.sdk.definitions._internal.types import SetDuringExecution
+
+# The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
+# never run the task.
+if TYPE_CHECKING:
+    from airflow.sdk import Context, ObjectStoragePath
+    from airflow.sdk.exceptions import TaskDeferred
+
+    from airflow_gpt_image.api.client import GptImageClient
+    from airflow_gpt_image.batch.job import Job, OnInvalid, OnItemFailure, Options, Reuse, Waiting
+    from airflow_gpt_image.datasets import BadCell, Row
+    from airflow_gpt_image.paying import OnUnknownSubmit
+
+
+class GptImageBatchOperator(BaseOperator):
+    """
+    Make images of a data set of prompts, and leave them at a destination with a manifest.
+
+    Pays once for each image, whatever happens: retried, cleared, killed, with rows in another order or ten
+    rows more, it finds what is paid for and pays for what is missing. It submits as fast as the API takes it,
+    and gives its worker slot back when waiting is all that is left to do.
+
+    :param requests: a list of prompts, or of mappings with request fields (``prompt``, ``image_urls``,
+        ``aspect_ratio``, ``resolution``, ``nsfw_checker``, ``callback_url``); an XCom of such a list; or the
+        path of a ``.csv``, ``.jsonl`` (``.ndjson``) or ``.parquet`` file on the worker or any store that
+        Airflow knows. Other columns are kept as the row's data. At most 100,000 images. (a path is templated;
+        rows are data, and never are)
+    :param destination: folder for images, records and manifest: on any store Airflow knows, or an absolute
+        path that all workers share. Two tasks can't work at one at the same time. (templated)
+    :param variants: images for each row, 1 to 100.
+    :param defaults: request fields for the rows that don't give them. (templated)
+    :param max_in_flight: generations under way at a time, 1 to 1,000.
+    :param reuse: ``run`` (default): what was paid for is reused within the same run and task;
+        ``destination``: whatever is at the destination, also from other runs; ``never``: within the same run
+        and task until that is cleared.
+    :param on_invalid: rows that can't be requests: ``fail`` (default) before anything is paid for, or
+        ``skip`` them. Either way ``invalid.jsonl`` at the destination has all that is wrong.
+    :param on_item_failure: ``continue`` (default) when an image fails, or ``fail``: submit nothing more,
+        store what is in flight, and fail.
+    :param max_failures: how many images may fail: a count (``10``), or a share of all (``0.05``). More do as
+        ``on_item_failure="fail"`` does. None: any number.
+    :param item_retries: how often an image is tried again where that can help, 0 to 10. Default 2.
+    :param on_unknown_submit: an image whose submit may or may not have been accepted: ``fail`` (default), or
+        ``resubmit``, which can pay twice.
+    :param max_credits: what this try may spend for all that is missing; more is refused before anything is
+        submitted. None: no bound.
+    :param check_balance: refuse when the account's balance doesn't suffice for all that is missing.
+    :param dry_run: log and return what would be paid for, by tier; write nothing and pay nothing.
+    :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
+    :param deferrable: wait in the triggerer when waiting is all there is to do; False: on the worker.
+    :param poll_interval: seconds from one look at a generation to the next; above 0.
+    :param timeout: seconds that one generation may take; above 0. It goes on, and the next try looks again.
+
+    Raises the errors of :mod:`airflow_gpt_image.api.errors`: what concerns the account, the key or a limit
+    stops the submitting at once, lets what is in flight be stored, and fails the task. Returns (XCom)::
+
+        {"rows", "images", "invalid", "stored", "failed", "unknown", "submitted", "not_submitted", "reused",
+         "credits", "usd", "charged", "refunded", "seconds", "manifest", "manifest_csv", "failures"}
+
+    Counts are of images but for ``rows`` and ``invalid``; ``reused`` are those of the stored ones that this
+    task instance didn't pay for since its last clear, and money, in decimal strings, is what it did pay.
+    ``manifest`` is for :func:`~airflow_gpt_image.batch.manifest.read_manifest`; ``failures`` the path of the
+    rows without an image, ready to be mended and run again, or None. Events of :class:`~airflow.sdk.Asset`
+    outlets carry ``manifest``, ``stored``, ``failed``, ``credits`` and ``usd``. Tasks that set no
+    ``retry_policy`` get a :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
+    """
+
+    template_fields: Sequence[str] = ("requests", "defaults", "destination", "gpt_image_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "defaults": "json"}
+    ui_color = "#f3e8ff"
+
+    def __init__(
+        self,
+        *,
+        requests: object,
+        destination: str | ObjectStoragePath,
+        variants: int = 1,
+        defaults: Mapping[str, Any] | None = None,
+        max_in_flight: int = 500,
+        reuse: Reuse = "run",
+        on_invalid: OnInvalid = "fail",
+        on_item_failure: OnItemFailure = "continue",
+        max_failures: float | None = None,
+        item_retries: int = 2,
+        on_unknown_submit: OnUnknownSubmit = "fail",
+        max_credits: float | str | Decimal | None = None,
+        check_balance: bool = False,
+        dry_run: bool = False,
+        gpt_image_conn_id: str = "gpt_image_default",
+        deferrable: bool = True,
+        poll_interval: float = 5.0,
+        timeout: float = 3600.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.requests = _Rows.of(requests)
+        self.destination = destination
+        self.variants = variants
+        self.defaults = defaults
+        self.max_in_flight = max_in_flight
+        self.reuse = reuse
+        self.on_invalid = on_invalid
+        self.on_item_failure = on_item_failure
+        self.max_failures = max_failures
+        self.item_retries = item_retries
+        self.on_unknown_submit = on_unknown_submit
+        self.max_credits = max_credits
+        self.check_balance = check_balance
+        # Not `dry_run`, which is a method of Airflow's.
+        self.only_preview = dry_run
+        self.gpt_image_conn_id = gpt_image_conn_id
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self._job: Job | None = None
+        if self.retry_policy is None:
+            from airflow_gpt_image.retry_policy import GptImageRetryPolicy
+
+            self.retry_policy = GptImageRetryPolicy()
+        self._check_while_parsing()
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read the data set, find out what is paid for, and work on the rest."""
+        rows, bad = self._read()
+        with self._client() as client:
+            self._job = self._made(client, context)
+            if self.only_preview:
+                return self._job.preview(rows, bad)
+            return self._came_to(context, self._job.begin(rows, bad))
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Go on after the trigger's event, which is a hint: the records and the API are the truth."""
+        from airflow_gpt_image.triggers.gpt_image import WaitedEvent
+
+        told = WaitedEvent.read(event)
+        self.log.info("Woken: %s", told.summary if told else "by something that isn't the trigger's event")
+        with self._client() as client:
+            self._job = self._made(client, context)
+            return self._came_to(context, self._job.go_on())
+
+    def on_kill(self) -> None:
+        """Submit nothing more. Nothing can be cancelled remotely; what is paid for stays on record."""
+        from airflow_gpt_image.api.errors import GptImageError
+
+        if self._job is not None:
+            self._job.stop.because(GptImageError("The task was ended from outside; the next try goes on."))
+
+    def _came_to(self, context: Context, outcome: Waiting | dict[str, Any]) -> dict[str, Any]:
+        from airflow.sdk import Asset
+
+        if not isinstance(outcome, dict):
+            raise self._deferred(outcome)
+        told = ("manifest", "stored", "failed", "credits", "usd")
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra.update({name: outcome[name] for name in told})
+        return outcome
+
+    def _read(self) -> tuple[list[Row], list[BadCell]]:
+        from airflow_gpt_image import datasets
+        from airflow_gpt_image.storage.folders import open_file
+
+        return datasets.read(self.requests, defaults=self.defaults, open=open_file)
+
+    def _client(self) -> GptImageClient:
+        from airflow_gpt_image.hooks.gpt_image import GptImageHook
+
+        return GptImageHook(self.gpt_image_conn_id).get_conn()
+
+    def _made(self, client: GptImageClient, context: Context) -> Job:
+        from airflow_gpt_image.batch.claims import Owner
+        from airflow_gpt_image.batch.job import Job
+        from airflow_gpt_image.batch.lease import Lease
+        from airflow_gpt_image.storage.folders import open_folder
+
+        ti = context["ti"]
+        return Job(
+            client=client,
+            folder=open_folder(self.destination),
+            lease=Lease(context["task_state_store"], max_tries=ti.max_tries),
+            owner=Owner(
+                dag_id=ti.dag_id,
+                run_id=ti.run_id,
+                task_id=ti.task_id,
+                map_index=-1 if ti.map_index is None else ti.map_index,
+            ),
+            attempt=ti.try_number,
+            options=self._options(),
+            log=self.log,
+        )
+
+    def _options(self) -> Options:
+        from airflow_gpt_image.batch.job import Options
+        from airflow_gpt_image.operators import checks
+
+        return Options(
+            conn_id=self.gpt_image_conn_id,
+            variants=self.variants,
+            reuse=self.reuse,
+            on_invalid=self.on_invalid,
+            max_in_flight=self.max_in_flight,
+            poll_interval=self.poll_interval,
+            timeout=self.timeout,
+            item_retries=self.item_retries,
+            on_item_failure=self.on_item_failure,
+            max_failures=self.max_failures,
+            on_unknown_submit=self.on_unknown_submit,
+            max_credits=checks.credits(self.max_credits),
+            check_balance=self.check_balance,
+            defers=self.deferrable,
+        )
+
+    def _deferred(self, waiting: Waiting) -> TaskDeferred:
+        from airflow.sdk.exceptions import TaskDeferred
+
+        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, fitting
+
+        generation_ids = fitting(waiting.generation_ids)
+        return TaskDeferred(
+            **GptImageTrigger.deferral(
+                generation_ids,
+                enough=min(waiting.enough, len(generation_ids)),
+                gpt_image_conn_id=self.gpt_image_conn_id,
+                poll_interval=self.poll_interval,
+                deadline=waiting.deadline,
+                now=time.time(),
+            )
+        )
+
+    def _check_while_parsing(self) -> None:
+        """Refuse what is wrong whatever the templates render to."""
+        from airflow_gpt_image.batch import MOST_IN_FLIGHT, MOST_VARIANTS
+        from airflow_gpt_image.operators import checks
+        from airflow_gpt_image.storage.folders import check_destination
+
+        checks.seconds(self, "poll_interval", "timeout")
+        checks.whole(self, "variants", 1, MOST_VARIANTS)
+        checks.whole(self, "max_in_flight", 1, MOST_IN_FLIGHT)
+        checks.whole(self, "item_retries", 0, 10)
+        checks.words(self, "reuse", "run", "destination", "never")
+        checks.words(self, "on_invalid", "fail", "skip")
+        checks.words(self, "on_item_failure", "continue", "fail")
+        checks.words(self, "on_unknown_submit", "fail", "resubmit")
+        checks.credits(self.max_credits)
+        most = self.max_failures
+        count = isinstance(most, int) and not isinstance(most, bool) and most >= 0
+        share = isinstance(most, float) and 0 <= most < 1
+        if most is not None and not (count or share):
+            raise checks.refused("max_failures", most, "must be a count (10), or a share below 1 (0.05)")
+        if not checks.templated(self.destination):
+            check_destination(self.destination)
+
+
+class _Rows(ResolveMixin):
+    """
+    Rows that the author wrote down: other tasks' results among them are put in, and Jinja is not asked.
+
+    :param given: a sequence of prompts, mappings, and references to other tasks' results.
+    """
+
+    def __init__(self, given: Sequence[Any]) -> None:
+        self._given = given
+
+    @classmethod
+    def of(cls, requests: object) -> Any:
+        """A list as such rows; a path, another task's result, and what will be refused, as they are."""
+        if isinstance(requests, (str, bytes, ResolveMixin, SetDuringExecution)):
+            return requests
+        return cls(requests) if isinstance(requests, Sequence) else requests
+
+    def iter_references(self) -> Iterable[tuple[Any, str]]:
+        """What Airflow asks for, to know which tasks come before."""
+        from airflow.sdk import XComArg
+
+        yield from XComArg.iter_xcom_references(self._given)
+
+    def resolve(self, context: Context) -> list[Any]:
+        """What Airflow asks for when the task runs."""
+        return [_resolved(value, context) for value in self._given]
+
+    def __str__(self) -> str:
+        # What the DAG's page shows: not ten thousand prompts.
+        return f"{len(self._given):,} rows"
+
+
+def _resolved(value: Any, context: Context) -> Any:
+    if isinstance(value, ResolveMixin):
+        return value.resolve(context)
+    if isinstance(value, Mapping):
+        return {name: _resolved(cell, context) for name, cell in value.items()}
+    return value
