@@ -79,6 +79,10 @@ class Pacer:
         self._under_way += 1
         return 0.0
 
+    def held(self, now: float) -> float:
+        """Seconds from ``now`` that all senders are held, also one that has its place already; 0.0: none."""
+        return max(self._held_until - _finite("now", now), 0.0)
+
     def accepted(self, now: float) -> None:
         """A submit was accepted. The rate grows if at least half of it is used.
 

@@ -181,6 +181,8 @@ class Submitter:
                 self.log.warning("%s", error.message)
                 return self._taken(error.generation_id)
             except GptImageError as error:
+                if error.status is not None:
+                    self._pacer.accepted(time.monotonic())  # it has passed the rate limit
                 self._trouble += error.retryable
                 if self._trouble >= _MOST_TROUBLE:
                     self.stop.because(error)

@@ -500,3 +500,14 @@ def test_whatever_comes_in_whatever_order_pauses_are_numbers_and_the_rate_stays_
             assert pacer.pause(now) >= 0
 
         assert 0.1 <= pacer.rate <= 200
+
+
+def test_a_sender_that_has_its_place_already_learns_that_all_are_held():
+    pacer = Pacer()
+
+    assert pacer.pause(0.0) == 0.0
+    assert pacer.held(0.0) == 0.0
+    pacer.refused(0.5, 3.0)
+
+    assert pacer.held(1.0) == pytest.approx(2.5)
+    assert pacer.held(3.5) == 0.0
