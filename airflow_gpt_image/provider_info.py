@@ -27,11 +27,15 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Images from the gpt-image-2 API: paid for once, awaited without a worker slot.",
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
         "hooks": _modules("airflow_gpt_image.hooks.gpt_image"),
-        "operators": _modules("airflow_gpt_image.operators.gpt_image"),
+        "operators": _modules("airflow_gpt_image.operators.gpt_image", "airflow_gpt_image.operators.batch"),
         "sensors": _modules("airflow_gpt_image.sensors.gpt_image"),
         "triggers": _modules("airflow_gpt_image.triggers.gpt_image"),
         "task-decorators": [
             {"name": "gpt_image", "class-name": "airflow_gpt_image.decorators.gpt_image.gpt_image_task"},
+            {
+                "name": "gpt_image_batch",
+                "class-name": "airflow_gpt_image.decorators.gpt_image.gpt_image_batch_task",
+            },
         ],
         "connection-types": [
             {

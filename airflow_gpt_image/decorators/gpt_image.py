@@ -1,7 +1,7 @@
-"""``@task.gpt_image``: a function says what to draw, the operator does everything else.
+"""``@task.gpt_image`` and ``@task.gpt_image_batch``: a function says what to draw, an operator does the rest.
 
-Airflow's own decorators render what the function returned. This one doesn't: prompts come out of data sets,
-and one that contains ``{{`` means just that.
+Airflow's own decorators render what the function returned. These don't: prompts come out of data sets, and
+one that contains ``{{`` means just that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 from airflow.sdk.definitions.context import context_merge
 
 from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 
 if TYPE_CHECKING:
@@ -51,6 +52,33 @@ def gpt_image_task(
         python_callable=python_callable,
         multiple_outputs=multiple_outputs,
         decorated_operator_class=_GptImageDecoratedOperator,
+        **kwargs,
+    )
+
+
+def gpt_image_batch_task(
+    python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
+) -> TaskDecorator:
+    """
+    Make images of the data set that the function returns: ``@task.gpt_image_batch``.
+
+    It returns what the operator takes as ``requests``: a list of prompts or of mappings, or the path of a
+    file. Jinja doesn't touch it.
+
+    The function is called once in every try. What it returns the second time may be in another order, longer
+    or shorter: what is paid for is found by what it is.
+
+    :param python_callable: the function; its arguments are as for any ``@task``.
+    :param multiple_outputs: push the entries of the result as XComs of their own, too.
+    :param kwargs: everything of :class:`~airflow_gpt_image.operators.batch.GptImageBatchOperator` but
+        ``requests``.
+    :raises InvalidRequestError: while the DAG is parsed, as the operator does, and for ``requests``.
+    """
+    _refuse_given(_GptImageBatchDecoratedOperator, kwargs)
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=_GptImageBatchDecoratedOperator,
         **kwargs,
     )
 
@@ -126,6 +154,33 @@ class _GptImageDecoratedOperator(_FunctionOperator, GptImageGenerateOperator):
 
         ledger = Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
         self.take(ledger.waiting()[1].request)
+        return super().execute_complete(context, event)
+
+
+class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):
+    """The operator, with a function that returns the data set."""
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *GptImageBatchOperator.template_fields,
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **GptImageBatchOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.gpt_image_batch"
+    returns = "requests"
+
+    def take(self, returned: object) -> None:
+        """Whether it is a data set, the operator says."""
+        self.requests = returned
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Show in the UI what is carried out: the function isn't called again."""
+        from airflow_gpt_image.batch.plan import NAME
+        from airflow_gpt_image.storage.folders import open_folder
+
+        self.take(open_folder(self.destination).address(NAME))
         return super().execute_complete(context, event)
 
 

@@ -104,7 +104,7 @@ class GptImageBatchOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.requests = _Rows.of(requests)
+        self.requests: Any = _Rows.of(requests)
         self.destination = destination
         self.variants = variants
         self.defaults = defaults
@@ -144,7 +144,8 @@ class GptImageBatchOperator(BaseOperator):
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
         told = WaitedEvent.read(event)
-        self.log.info("Woken: %s", told.summary if told else "by something that isn't the trigger's event")
+        counts = {status: len(ids) for status, ids in told.generation_ids.items()} if told else {}
+        self.log.info("Woken: %s %s", told.reason if told else "not by the trigger's event", counts or "")
         with self._client() as client:
             self._job = self._made(client, context)
             return self._came_to(context, self._job.go_on())
