@@ -255,7 +255,7 @@ class GptImageGenerateOperator(BaseOperator):
 
         self.defer(
             **GptImageTrigger.deferral(
-                walk.generation_id,
+                [walk.generation_id],
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
                 deadline=walk.deadline,

@@ -135,7 +135,7 @@ class GptImageSensor(BaseSensorOperator):
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 
         deferral = GptImageTrigger.deferral(
-            self.generation_id,
+            [self.generation_id],
             gpt_image_conn_id=self.gpt_image_conn_id,
             poll_interval=self.poke_interval,
             deadline=deadline,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Any, Final, Literal, Self
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.api.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
 from airflow_gpt_image.triggers.poller import Poller, shared_poller
+from airflow_gpt_image.triggers.tally import Tally
 
 MOST_IDS: Final = 1_000
 
@@ -31,6 +33,23 @@ _SECONDS_TO_BE_HEARD: Final = 5.0
 _DEFERRAL_MARGIN: Final = 120.0
 
 
+def fitting(generation_ids: Iterable[str]) -> list[str]:
+    """As many of the ids, from the first on, as one trigger takes."""
+    taken: list[str] = []
+    left = _MOST_BYTES
+    for generation_id in islice(generation_ids, MOST_IDS):
+        left -= _stored_bytes(generation_id)
+        if left < 0:
+            break
+        taken.append(generation_id)
+    return taken
+
+
+def _stored_bytes(generation_id: str) -> int:
+    # As JSON, and two for what separates it from the next one.
+    return len(json.dumps(generation_id)) + 2
+
+
 def seconds_to_leave() -> float:
     """How long after a defer the first look comes, in seconds: until the worker has surely gone."""
     from airflow.sdk.configuration import conf
@@ -42,9 +61,9 @@ class WaitedEvent(BaseModel):
     """
     What the trigger tells: a hint. Whoever receives it reads the generations again, for the API is the truth.
 
-    :param reason: ``finished``: all of them are; ``deadline``: some weren't in time; ``error``: looking made
-        no sense any more, ``message`` says why.
-    :param generation_ids: those that are finished, by their status.
+    :param reason: ``finished``: enough of them are, which is all unless the trigger was told otherwise;
+        ``deadline``: some weren't in time; ``error``: looking made no sense any more, ``message`` says why.
+    :param generation_ids: those that are known to be finished, by their status.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,8 +81,8 @@ class WaitedEvent(BaseModel):
             return None
 
 
-class _PointlessError(Exception):
-    """What failed is the connection or the account: no other generation can be looked at either."""
+class _OverError(Exception):
+    """The other looks are not needed: enough is settled, or no other generation can be looked at either."""
 
 
 class GptImageTrigger(BaseTrigger):
@@ -78,6 +97,8 @@ class GptImageTrigger(BaseTrigger):
     :param deadline: when to give up, in seconds since 1970: wall-clock, so that a triggerer that takes over
         from another one keeps it.
     :param poll_interval: seconds from one look to the next.
+    :param enough: wake as soon as so many are finished, 1 to all of them; all by default. Those that aren't
+        known any more or weren't in time count too, for there is nothing left to wait for.
     :param first_look_at: seconds since 1970. Some seconds after the defer: a trigger that fires while the
         worker is still leaving makes the scheduler fail the task.
     """
@@ -90,38 +111,54 @@ class GptImageTrigger(BaseTrigger):
         deadline: float,
         poll_interval: float,
         first_look_at: float = 0.0,
+        enough: int | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if not 1 <= len(generation_ids) <= MOST_IDS:
             raise ValueError(f"{len(generation_ids)} generation ids; a trigger takes 1 to {MOST_IDS:,}.")
-        size = len(json.dumps(list(generation_ids)))
+        size = sum(map(_stored_bytes, generation_ids))
         if size > _MOST_BYTES:
             raise ValueError(
                 f"The generation ids take {size:,} bytes; a trigger takes at most {_MOST_BYTES:,}."
+            )
+        if enough is not None and not 1 <= enough <= len(generation_ids):
+            raise ValueError(
+                f"enough={enough!r} must be 1 to {len(generation_ids):,}, the number of generation ids; "
+                "None means all of them."
             )
         self.gpt_image_conn_id = gpt_image_conn_id
         self.generation_ids = list(generation_ids)
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.first_look_at = first_look_at
+        self.enough = enough
 
     @classmethod
     def deferral(
-        cls, generation_id: str, *, gpt_image_conn_id: str, poll_interval: float, deadline: float, now: float
+        cls,
+        generation_ids: Sequence[str],
+        *,
+        gpt_image_conn_id: str,
+        poll_interval: float,
+        deadline: float,
+        now: float,
+        enough: int | None = None,
+        method_name: str = "execute_complete",
     ) -> dict[str, Any]:
-        """The arguments for a ``defer`` that waits for one generation and goes on in ``execute_complete``."""
+        """The arguments for a ``defer`` that waits for generations and goes on in the method named."""
         trigger = cls(
             gpt_image_conn_id=gpt_image_conn_id,
-            generation_ids=[generation_id],
+            generation_ids=generation_ids,
             deadline=deadline,
             poll_interval=poll_interval,
             first_look_at=now + seconds_to_leave(),
+            enough=enough,
         )
         left = max(0.0, deadline - now) + _DEFERRAL_MARGIN
-        return {"trigger": trigger, "method_name": "execute_complete", "timeout": timedelta(seconds=left)}
+        return {"trigger": trigger, "method_name": method_name, "timeout": timedelta(seconds=left)}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What the database keeps, in plain text: ids, times and the connection's id."""
+        """What the database keeps, in plain text: ids, numbers and the connection's id."""
         return (
             "airflow_gpt_image.triggers.gpt_image.GptImageTrigger",
             {
@@ -130,6 +167,7 @@ class GptImageTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "first_look_at": self.first_look_at,
+                "enough": self.enough,
             },
         )
 
@@ -149,43 +187,41 @@ class GptImageTrigger(BaseTrigger):
         )
 
     async def _wait(self) -> WaitedEvent:
-        self.log.info("Waiting for %d generation(s): %s", len(self.generation_ids), self._shown_ids())
+        enough = self.enough or len(self.generation_ids)
+        some = "" if self.enough is None else f"{enough} of "
+        self.log.info("Waiting for %s%d generation(s): %s", some, len(self.generation_ids), self._shown_ids())
         await asyncio.sleep(max(0.0, self.first_look_at - time.time()))
-        finished: dict[str, list[str]] = {}
-        failures: list[GptImageError] = []
+        tally = Tally(self.log, len(self.generation_ids), now=time.monotonic())
         async with shared_poller(self.gpt_image_conn_id) as poller:
             try:
                 async with asyncio.TaskGroup() as looks:
                     for generation_id in self.generation_ids:
-                        looks.create_task(self._look(poller, generation_id, finished, failures))
-            except* _PointlessError:
+                        looks.create_task(self._look(poller, generation_id, tally, enough))
+            except* _OverError:
                 pass
-        if not failures:
-            return WaitedEvent(reason="finished", generation_ids=finished)
-        late = [failure for failure in failures if isinstance(failure, GenerationTimeoutError)]
-        worse = [failure for failure in failures if failure not in late]
+        tally.end()
+        if tally.finished_count >= enough:
+            return WaitedEvent(reason="finished", generation_ids=tally.finished)
+        late = [failure for failure in tally.failures if isinstance(failure, GenerationTimeoutError)]
+        worse = [failure for failure in tally.failures if not isinstance(failure, GenerationTimeoutError)]
         reason: Literal["deadline", "error"] = "error" if worse else "deadline"
-        return WaitedEvent(reason=reason, generation_ids=finished, message=(worse or late)[0].message[:1000])
+        message = (worse or late)[0].message[:1000]
+        return WaitedEvent(reason=reason, generation_ids=tally.finished, message=message)
 
-    async def _look(
-        self,
-        poller: Poller,
-        generation_id: str,
-        finished: dict[str, list[str]],
-        failures: list[GptImageError],
-    ) -> None:
+    async def _look(self, poller: Poller, generation_id: str, tally: Tally, enough: int) -> None:
         try:
             status = await poller.finished(
                 generation_id, poll_interval=self.poll_interval, deadline=self.deadline
             )
         except GptImageError as error:
-            failures.append(error)
-            self.log.warning("No longer waiting for generation %s: %s", generation_id, error)
+            tally.give_up(generation_id, error, time.monotonic())
             if not isinstance(error, (GenerationTimeoutError, GenerationNotFoundError)):
-                raise _PointlessError from None
+                # It is the connection or the account.
+                raise _OverError from None
         else:
-            finished.setdefault(status, []).append(generation_id)
-            self.log.info("Generation %s is %s.", generation_id, status)
+            tally.finish(generation_id, status, time.monotonic())
+        if tally.settled >= enough:
+            raise _OverError
 
     def _shown_ids(self) -> str:
         shown = ", ".join(self.generation_ids[:5])

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
 
-from airflow_gpt_image.triggers.gpt_image import MOST_IDS, GptImageTrigger, WaitedEvent
+from airflow_gpt_image.triggers.gpt_image import MOST_IDS, GptImageTrigger, WaitedEvent, fitting
 
 MOST_BYTES = 48_000
 SECRET_PROMPT = "the unannounced product"
@@ -176,7 +176,7 @@ def test_a_host_that_cannot_be_looked_up_is_told_instead_of_raised(
 
 
 def test_serializing_and_reading_back_gives_the_same_trigger(trigger):
-    original = trigger("11111111-2222", "33333333-4444", first_look_at=12.5)
+    original = trigger("11111111-2222", "33333333-4444", first_look_at=12.5, enough=1)
 
     path, kwargs = original.serialize()
     stored = json.dumps(serialize(kwargs))
@@ -190,6 +190,7 @@ def test_serializing_and_reading_back_gives_the_same_trigger(trigger):
         "deadline",
         "poll_interval",
         "first_look_at",
+        "enough",
     }
 
 
@@ -198,7 +199,7 @@ def test_a_trigger_that_was_stored_without_the_newer_arguments_can_still_be_read
         gpt_image_conn_id="gpt_image_default", generation_ids=["a"], deadline=1.0, poll_interval=5.0
     )
 
-    assert read.first_look_at == 0.0
+    assert (read.first_look_at, read.enough) == (0.0, None)
 
 
 @pytest.mark.parametrize("count", [0, MOST_IDS + 1])
@@ -223,14 +224,37 @@ def test_ids_too_long_for_the_database_together_are_refused(trigger):
         trigger(*ids)
 
 
-def test_the_event_of_a_thousand_ids_stays_small(emulator, submit, trigger, event_of):
-    # One real wait stands for the others: what is measured is how the event grows with its ids.
-    known = submit()
-    one = event_of(trigger(known))
-    two = event_of(trigger(known, submit()))
-    most = len(json.dumps(one)) + (MOST_IDS - 1) * (len(json.dumps(two)) - len(json.dumps(one)))
+def test_those_that_fit_are_as_many_as_a_trigger_takes_from_the_first_on(trigger):
+    short = [str(uuid.uuid4()) for _ in range(MOST_IDS + 1)]
+    long = [uuid.uuid4().hex * 4 for _ in range(MOST_IDS)]
 
-    assert most < MOST_BYTES
+    assert fitting(short) == short[:MOST_IDS]
+    assert fitting(short[:3]) == short[:3]
+    assert fitting([]) == []
+    few = fitting(long)
+    assert few == long[: len(few)]
+    assert trigger(*few).generation_ids == few
+    with pytest.raises(ValueError, match="bytes"):
+        trigger(*long[: len(few) + 1])
+
+
+def test_the_event_of_a_thousand_ids_stays_small(emulator, submit, trigger, event_of):
+    emulator.settings(credits=10_000)
+    generation_ids = [submit() for _ in range(MOST_IDS)]
+
+    event = event_of(trigger(*generation_ids))
+
+    assert set(event["generation_ids"]["completed"]) == set(generation_ids)
+    assert len(json.dumps(event).encode()) < MOST_BYTES
+
+
+def test_the_event_of_as_many_ids_as_fit_stays_small_with_a_long_message_too():
+    ids = fitting(uuid.uuid4().hex[: 30 + number % 20] for number in range(MOST_IDS))
+    told = WaitedEvent(
+        reason="error", generation_ids={"completed": ids[1:], "failed": ids[:1]}, message="x" * 1000
+    )
+
+    assert len(told.model_dump_json().encode()) < MOST_BYTES
 
 
 def test_neither_the_key_nor_the_prompt_is_anywhere(emulator, submit, trigger, event_of):
@@ -246,7 +270,7 @@ def test_neither_the_key_nor_the_prompt_is_anywhere(emulator, submit, trigger, e
 
 def test_a_deferral_leaves_the_worker_time_to_go_and_ends_after_the_triggers_own_deadline():
     arguments = GptImageTrigger.deferral(
-        "11111111-2222",
+        ["11111111-2222"],
         gpt_image_conn_id="studio",
         poll_interval=7.5,
         deadline=1_000_600.0,
@@ -262,12 +286,29 @@ def test_a_deferral_leaves_the_worker_time_to_go_and_ends_after_the_triggers_own
         "generation_ids": ["11111111-2222"],
         "deadline": 1_000_600.0,
         "poll_interval": 7.5,
+        "enough": None,
     }
+
+
+def test_a_deferral_for_some_of_many_goes_on_where_it_is_told_to():
+    arguments = GptImageTrigger.deferral(
+        ("11111111-2222", "33333333-4444"),
+        gpt_image_conn_id="studio",
+        poll_interval=7.5,
+        deadline=1_000_600.0,
+        now=1_000_000.0,
+        enough=1,
+        method_name="go_on",
+    )
+
+    assert arguments["method_name"] == "go_on"
+    stored = arguments["trigger"].serialize()[1]
+    assert (stored["generation_ids"], stored["enough"]) == (["11111111-2222", "33333333-4444"], 1)
 
 
 def test_a_deferral_after_the_deadline_still_gives_the_trigger_time_to_say_so():
     arguments = GptImageTrigger.deferral(
-        "11111111-2222", gpt_image_conn_id="studio", poll_interval=5.0, deadline=1.0, now=1_000_000.0
+        ["11111111-2222"], gpt_image_conn_id="studio", poll_interval=5.0, deadline=1.0, now=1_000_000.0
     )
 
     assert arguments["timeout"].total_seconds() >= 60
