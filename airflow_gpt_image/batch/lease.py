@@ -96,6 +96,7 @@ class Lease:
             update={"max_tries": max_tries, "clears": before.clears + 1} if cleared else {}
         )
         self._written_at = float("-inf")
+        self._lost = False
 
     @property
     def clears(self) -> int:
@@ -126,16 +127,20 @@ class Lease:
         if self.due:
             self._write(open=True)
 
-    def check(self) -> None:
-        """Right before a POST: refuse when the last write is too long ago.
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can be at work: the last write went well, and isn't too long ago."""
+        return not self._lost and time.monotonic() - self._written_at <= HELD
 
-        :raises LedgerError: nothing was submitted.
+    def check(self) -> None:
+        """Right before a POST.
+
+        :raises LedgerError: when another worker may have taken over; nothing was submitted.
         """
-        age = time.monotonic() - self._written_at
-        if age > HELD:
+        if not self.holds:
             raise LedgerError(
-                f"This worker was held up for {age:.0f} s, and another one may have taken over. It submits "
-                "nothing more; the next try goes on."
+                "This worker could not say in time that it is still at work, and another one may have taken "
+                "over. It submits nothing more; the next try goes on."
             )
 
     def release(self, left: Left | None = None) -> None:
@@ -146,7 +151,11 @@ class Lease:
         # Measured from before the write: it may take long.
         now = time.monotonic()
         state = self._state.model_copy(update=changes)
-        self._kept.write(state)
+        try:
+            self._kept.write(state)
+        except LedgerError:
+            self._lost = True
+            raise
         self._state = state
         self._written_at = now
 

@@ -23,7 +23,6 @@ from airflow_gpt_image.batch.lease import Lease
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.records import ItemError, Payer, Record, Records, intended
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.state_store import LedgerError
 from airflow_gpt_image.storage.folders import DestinationError
 from airflow_gpt_image.storage.signing import signed
 
@@ -102,6 +101,9 @@ class Submitter:
         self._pacer = Pacer()
         self._turn = asyncio.Lock()
         self._renewing = asyncio.Lock()
+        self._under_way = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
         self._trouble = 0
         self._taken_at = time.monotonic()
 
@@ -119,6 +121,22 @@ class Submitter:
         self._check_free(item, before)
         await self._place()
         await self._renewed()
+        self._under_way += 1
+        self._drained.clear()
+        try:
+            return await self._paid(item, before, request, ready)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._drained.set()
+
+    async def drained(self) -> None:
+        """Wait until nothing is being submitted any more; comes after the stop."""
+        await self._drained.wait()
+
+    async def _paid(
+        self, item: Item, before: Record | None, request: ImageRequest, ready: ImageRequest
+    ) -> Record:
         mine = intended(item, before, self.payer)
         await self.in_thread(self.records.write, item, mine, request)
         try:
@@ -128,10 +146,10 @@ class Submitter:
             with suppress(DestinationError):  # the intent is there, and says enough
                 await self.in_thread(self.records.write, item, told, request)
             raise
-        except LedgerError:
-            raise  # a worker that is out of date touches nothing any more
         except (GptImageError, StoppedError):
-            await self.in_thread(self.records.withdraw, item, before, request)
+            # A worker that is out of date takes nothing back: by now it may be its successor's.
+            if self.lease.holds:
+                await self.in_thread(self.records.withdraw, item, before, request)
             raise
         return await self._put_on_record(item, mine.submitted(generation_id), request)
 
@@ -191,6 +209,9 @@ class Submitter:
                 return self._taken(generation_id)
 
     def _taken(self, generation_id: str) -> str:
+        self._under_way = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
         self._trouble = 0
         self._taken_at = time.monotonic()
         self._pacer.accepted(self._taken_at)

@@ -33,7 +33,7 @@ from airflow_gpt_image.api.errors import (
 )
 from airflow_gpt_image.api.models import Generation
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.batch.claims import AT_WORK, Claim
+from airflow_gpt_image.batch.claims import AT_WORK, Claim, DestinationTakenError
 from airflow_gpt_image.batch.lease import Lease
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.progress import EVERY, Progress
@@ -176,6 +176,11 @@ class Wave:
             tasks: set[asyncio.Task[None]] = set()
             try:
                 return list(self.in_flight.values()) if await self._work(tasks) else []
+            except GptImageError as error:
+                # What is being submitted at this moment gets its answer, and its id on record.
+                self._stop.because(error)
+                await self._submitter.drained()
+                raise
             finally:
                 for task in tasks:
                     task.cancel()
@@ -234,9 +239,18 @@ class Wave:
         while True:
             await asyncio.sleep(EVERY)
             self._log.info("%s", self._progress.line())
-            if time.monotonic() - claimed > _CLAIM_EVERY:
-                claimed = time.monotonic()
+            age = time.monotonic() - claimed
+            if age < _CLAIM_EVERY:
+                continue
+            try:
                 await self._in_thread(self._place.claim.hold, time.time() + AT_WORK)
+                claimed = time.monotonic()
+            except DestinationTakenError:
+                raise
+            except DestinationError as error:
+                if age > AT_WORK / 2:
+                    raise
+                self._log.warning("The claim on the destination could not be renewed yet: %s", error.message)
 
     # --- one item
 
