@@ -105,7 +105,7 @@ class Submitter:
         self._drained = asyncio.Event()
         self._drained.set()
         self._trouble = 0
-        self._taken_at = time.monotonic()
+        self._refused_since: float | None = None
 
     async def pay(self, item: Item) -> Record:
         """
@@ -213,14 +213,15 @@ class Submitter:
         self._drained = asyncio.Event()
         self._drained.set()
         self._trouble = 0
-        self._taken_at = time.monotonic()
-        self._pacer.accepted(self._taken_at)
+        self._refused_since = None
+        self._pacer.accepted(time.monotonic())
         return generation_id
 
     def _refused(self, error: RateLimitError) -> None:
         now = time.monotonic()
         self._pacer.refused(now, error.retry_after)
-        if self._pacer.held(now) > _LONGEST_HOLD or now - self._taken_at > _LONGEST_REFUSAL:
+        self._refused_since = self._refused_since or now
+        if self._pacer.held(now) > _LONGEST_HOLD or now - self._refused_since > _LONGEST_REFUSAL:
             self.stop.because(error)
 
     async def _slept(self, seconds: float) -> None:
