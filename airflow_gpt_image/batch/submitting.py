@@ -116,10 +116,10 @@ class Submitter:
         :raises LedgerError: when this worker is out of date; it wasn't submitted.
         :raises GptImageError: when it wasn't accepted; what was on record before is there again.
         """
-        request, ready = await self.in_thread(self._ready, item)
         before = self.records.find(item)
         self._check_free(item, before)
         await self._place()
+        request, ready = await self.in_thread(self._ready, item)
         await self._renewed()
         self._under_way += 1
         self._drained.clear()
