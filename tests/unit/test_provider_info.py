@@ -22,7 +22,7 @@ import airflow_gpt_image
 from airflow_gpt_image import __version__
 from airflow_gpt_image.api.errors import InvalidSettingsError
 from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings
-from airflow_gpt_image.decorators.gpt_image import gpt_image_task
+from airflow_gpt_image.decorators.gpt_image import gpt_image_batch_task, gpt_image_task
 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 from airflow_gpt_image.provider_info import get_provider_info
 
@@ -178,12 +178,14 @@ def test_every_module_for_authors_is_listed(info, kind):
     assert sorted(modules_in(info, kind)) == sorted(names - tools)
 
 
-def test_airflow_finds_the_decorator_by_its_name(info):
-    found = ProvidersManagerTaskRuntime().taskflow_decorators
+@pytest.mark.parametrize("function", [gpt_image_task, gpt_image_batch_task])
+def test_airflow_finds_a_decorator_by_its_name(info, function):
+    name = function.__name__.removesuffix("_task")
 
-    (listed,) = info["task-decorators"]
-    assert listed == {"name": "gpt_image", "class-name": f"{gpt_image_task.__module__}.gpt_image_task"}
-    assert found["gpt_image"] is task.gpt_image is gpt_image_task
+    assert {"name": name, "class-name": f"{function.__module__}.{function.__name__}"} in info[
+        "task-decorators"
+    ]
+    assert ProvidersManagerTaskRuntime().taskflow_decorators[name] is getattr(task, name) is function
 
 
 def test_every_listed_integration_is_declared(info):
