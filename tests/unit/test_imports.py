@@ -29,12 +29,13 @@ def loaded_by(statements, after="from airflow.sdk import DAG, BaseOperator"):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_importing_the_operator_loads_the_operator_and_nothing_it_needs_later():
-    modules = loaded_by("import airflow_gpt_image.operators.gpt_image")
+@pytest.mark.parametrize("operator", ["gpt_image", "batch"])
+def test_importing_an_operator_loads_the_operator_and_nothing_it_needs_later(operator):
+    modules = loaded_by(f"import airflow_gpt_image.operators.{operator}")
 
     # Airflow itself may have asked for the provider's metadata before, which loads the package's top.
     ours = {name for name in modules if name.startswith("airflow_gpt_image")} - {"airflow_gpt_image"}
-    assert ours == {"airflow_gpt_image.operators", "airflow_gpt_image.operators.gpt_image"}
+    assert ours == {"airflow_gpt_image.operators", f"airflow_gpt_image.operators.{operator}"}
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
 
 
