@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ class Plan:
         self.items = items
         self.sha256 = sha256
         self._file = file
+        # Not by whoever made it: a thread that reads it may outlast him.
+        weakref.finalize(self, file.close)
 
     @staticmethod
     def drafted(
@@ -122,7 +125,7 @@ class Plan:
     @classmethod
     def read(cls, file: BinaryIO, *, sha256: str | None = None) -> Self:
         """
-        Read a plan, which is kept open.
+        Read a plan, which is kept open; what is none is closed.
 
         :param sha256: what it has to be, in hex; None: whatever it is.
         :raises PlanError: when it is another one, or none.
@@ -142,8 +145,10 @@ class Plan:
                     items += _items_of(line, head, len(items), (offset, len(text)))
                 offset += len(text)
         except (ValidationError, GptImageError, RecursionError) as error:
+            file.close()
             raise PlanError(f"{NAME} is no plan of this release ({type(error).__name__}).") from None
         if not items or sha256 not in (None, digest.hexdigest()):
+            file.close()
             raise PlanError(f"{NAME} isn't the plan that this task wrote. Does something else write there?")
         return cls(items, file, digest.hexdigest())
 
@@ -154,7 +159,11 @@ class Plan:
         :raises PlanError: when it isn't the one that was written.
         """
         file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
-        folder.copy(NAME, file)
+        try:
+            folder.copy(NAME, file)
+        except DestinationError:
+            file.close()
+            raise
         return cls.read(file, sha256=sha256)
 
     def publish(self, folder: Folder) -> None:
