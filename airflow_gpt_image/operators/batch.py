@@ -300,4 +300,6 @@ def _resolved(value: Any, context: Context) -> Any:
         return value.resolve(context)
     if isinstance(value, Mapping):
         return {name: _resolved(cell, context) for name, cell in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_resolved(item, context) for item in value]
     return value
