@@ -139,6 +139,9 @@ class Job:
         :raises ItemsFailedError: when more items failed than may.
         :raises GptImageError: what stopped the whole; what is paid for is on record.
         """
+        if bad:
+            with contextlib.suppress(DestinationError):
+                self.log.warning("All that is wrong with rows: %s", manifest.write_invalid(self.folder, bad))
         invalid = self._judged(bad)
         self._plan = self._planned(rows)
         self._left = Left(plan=self._plan.sha256, began=time.time(), invalid=invalid)
@@ -147,6 +150,8 @@ class Job:
             triage = self._triage(self._plan, records)
             self.log.info("The plan:\n%s", triage.table(rows=len(rows)))
             self._guard(triage)
+            if not bad:
+                self.folder.remove(manifest.INVALID)  # an earlier try's, of rows that are mended
             self._plan.publish(self.folder)
             return self._carried_out(records, triage)
 
@@ -164,11 +169,7 @@ class Job:
 
     def _judged(self, bad: Sequence[BadCell]) -> int:
         """How many rows are left out."""
-        if not bad:
-            return 0
-        with contextlib.suppress(DestinationError):
-            self.log.warning("All that is wrong with rows: %s", manifest.write_invalid(self.folder, bad))
-        if self.options.on_invalid == "fail":
+        if bad and self.options.on_invalid == "fail":
             raise InvalidRowsError.of(bad)
         for cell in bad[:_BAD_TOLD]:
             self.log.warning("Left out: %s", cell)
