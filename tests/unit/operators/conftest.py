@@ -8,8 +8,12 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
+from airflow_gpt_image.api.pacing import Pacer
+from airflow_gpt_image.batch.lease import Lease
+from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 
 EVENT = {"reason": "finished", "generation_ids": {}}
@@ -95,6 +99,87 @@ class Task:
         self.max_tries += 1
 
 
+class BatchTask:
+    """A batch's task instance, run try by try; before each part of one the DAG is parsed and rendered anew.
+
+    :param xcoms: what earlier tasks returned, by their ids.
+    """
+
+    def __init__(self, destination, deferrable, task_id="posters"):
+        self.store = Store()
+        self.max_tries, self.tries = 3, 0
+        self.run_id, self.task_id = "manual__2026-01-01T00:00:00+00:00", task_id
+        self.given = {
+            "requests": ["a teapot", "a vase", "a chair"],
+            "destination": str(destination),
+            "deferrable": deferrable,
+            "poll_interval": 0.05,
+            "timeout": 20,
+        }
+        self.xcoms = {}
+        self.deferrals = []
+        self.events = defaultdict(lambda: SimpleNamespace(extra={}))
+
+    @property
+    def context(self):
+        ti = SimpleNamespace(
+            max_tries=self.max_tries,
+            try_number=self.tries,
+            dag_id="shop",
+            run_id=self.run_id,
+            task_id=self.task_id,
+            map_index=-1,
+            xcom_pull=lambda task_ids, **_: self.xcoms[task_ids],
+        )
+        return {"task_state_store": self.store, "ti": ti, "outlet_events": self.events, "ds": "2026-11-24"}
+
+    def operator(self, **options):
+        """The operator as Airflow has it when it begins: parsed and rendered.
+
+        Requests that are a function are what it returns inside the DAG.
+        """
+        with DAG("shop", schedule=None):
+            given = self.given | options
+            if callable(given["requests"]):
+                given["requests"] = given["requests"]()
+            operator = GptImageBatchOperator(task_id=self.task_id, **given)
+        operator.render_template_fields(self.context)
+        return operator
+
+    def begin(self, **options):
+        """The first part of a try: what it returns, raises or defers with."""
+        self.tries += 1
+        self.store.writes = 0
+        return self.operator(**options).execute(self.context)
+
+    def run(self, **options):
+        """One try: what it returns, or what it raises."""
+        try:
+            return self.begin(**options)
+        except TaskDeferred as deferral:
+            return self.wake(deferral, **options)
+
+    def wake(self, deferral, event=EVENT, **options):
+        give_up = time.monotonic() + 20
+        while time.monotonic() < give_up:
+            self.deferrals.append(deferral)
+            try:
+                return getattr(self.operator(**options), deferral.method_name)(self.context, event)
+            except TaskDeferred as again:
+                deferral = again
+        raise AssertionError("it never came to an end")
+
+    def new_run(self):
+        """The same task in another run, which knows nothing of this one."""
+        self.run_id += "+1"
+        self.store = Store()
+        self.tries = 0
+
+    def clear(self):
+        """As Airflow does it: the tries that are left begin anew."""
+        self.max_tries += 1
+
+
 @pytest.fixture
 def connect(monkeypatch):
     """Puts the default connection into the environment."""
@@ -122,3 +207,23 @@ def task(request, api):
 @pytest.fixture
 def deferrable_task(api):
     return Task(deferrable=True)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A batch begins at a rate it would otherwise feel its way to, and doesn't wait long for the dead."""
+    monkeypatch.setitem(Pacer.__init__.__kwdefaults__, "first_rate", 100.0)
+    monkeypatch.setattr(Lease.take, "__defaults__", (0.1,))
+
+
+@pytest.fixture
+def batch(api, quick, tmp_path):
+    """A batch that waits on its worker: most of what it promises has nothing to do with who waits."""
+    return BatchTask(tmp_path / "posters", deferrable=False)
+
+
+@pytest.fixture
+def deferring(api, quick, tmp_path):
+    """A batch whose generations take so long that it defers."""
+    api.settings(duration=1.6)
+    return BatchTask(tmp_path / "posters", deferrable=True)
