@@ -218,7 +218,9 @@ class Records:
             record = Record.model_validate_json(data)
             if record.fingerprint != item.fingerprint:
                 raise ValueError("it is about another request")
-            if (record.generation_id is None) == (record.state in ("submitted", "stored")):
+            # One that failed has an id if it was accepted, and none if it wasn't.
+            known = record.generation_id is not None
+            if record.state != "failed" and known == (record.state == "intent"):
                 raise ValueError("its state and its generation id contradict each other")
         except (ValidationError, ValueError, RecursionError) as error:
             # Not taken for "nothing there", which would pay again.
