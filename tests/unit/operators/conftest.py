@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -107,6 +108,7 @@ class BatchTask:
 
     def __init__(self, destination, deferrable, task_id="posters"):
         self.store = Store()
+        self.folder = Path(destination)
         self.max_tries, self.tries = 3, 0
         self.run_id, self.task_id = "manual__2026-01-01T00:00:00+00:00", task_id
         self.given = {
