@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import csv
 from datetime import timedelta
-from pathlib import Path
 
 import pendulum
-from airflow.sdk import dag, task
+from airflow.sdk import ObjectStoragePath, dag, task
 
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 
@@ -38,7 +37,7 @@ def catalogue_backfill() -> None:
     @task
     def export(path: str, ds: str) -> None:
         """Your shop's export; here three articles for each date."""
-        file = Path(path)
+        file = ObjectStoragePath(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w", newline="") as handle:
             writer = csv.writer(handle)

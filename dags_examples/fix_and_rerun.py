@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import ObjectStoragePath, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
@@ -41,7 +40,8 @@ def fix_and_rerun() -> None:
         """A person, a rule or a language model; what it returns is a data set again."""
         if result["failures"] is None:
             raise AirflowSkipException("Nothing failed.")
-        failed = [json.loads(line) for line in Path(result["failures"]).read_text().splitlines()]
+        with ObjectStoragePath(result["failures"]).open(encoding="utf-8") as file:
+            failed = [json.loads(line) for line in file]
         return [row | {"prompt": row["prompt"].replace("A famous film character", "A cat")} for row in failed]
 
     first = GptImageBatchOperator(task_id="first", requests=rows(), **BATCH)
