@@ -1,4 +1,4 @@
-"""What an image's record says is believed as far as it can be seen; what makes no sense is never "nothing"."""
+"""An image's record is believed as far as it can be seen; what makes no sense is never "nothing"."""
 
 from __future__ import annotations
 

@@ -711,7 +711,7 @@ def test_a_worker_that_is_replaced_while_it_submits_stops_and_its_successor_pays
 def test_a_worker_that_was_held_up_too_long_submits_nothing_more(batch, api, monkeypatch):
     monkeypatch.setattr(lease, "HELD", -1.0)
 
-    with pytest.raises(LedgerError, match="was held up"):
+    with pytest.raises(LedgerError, match="could not say in time"):
         batch.run()
 
     assert api.books()["requests"]["submit"] == 0
