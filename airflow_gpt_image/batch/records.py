@@ -37,6 +37,10 @@ from airflow_gpt_image.storage.pictures import KINDS
 
 State = Literal["intent", "submitted", "stored", "failed"]
 
+# Anybody may have written a record, and sums over numbers without end take time without end.
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Credits = Annotated[Decimal, Field(ge=0, max_digits=9, decimal_places=3)]
+
 # A prompt and sixteen addresses, as long as they may be, are a third of it.
 _LARGEST: Final = 1_000_000
 _LONGEST_MESSAGE: Final = 1_000
@@ -79,12 +83,12 @@ class Record(BaseModel):
     version: Literal[1] = 1
     state: State
     by: str
-    attempt: int = Field(ge=0)
-    retries: int = Field(default=0, ge=0)
+    attempt: Count
+    retries: Count = 0
     fingerprint: str
-    charges: int = Field(default=1, ge=0)
-    refunds: int = Field(default=0, ge=0)
-    credits: Decimal
+    charges: Count = 1
+    refunds: Count = 0
+    credits: Credits
     intended_at: AwareDatetime
     submitted_at: AwareDatetime | None = None
     settled_at: AwareDatetime | None = None
@@ -101,8 +105,8 @@ class Record(BaseModel):
 
     @property
     def age(self) -> float:
-        """Seconds since it was submitted, by this machine's clock."""
-        return (_now() - self.submitted_at).total_seconds() if self.submitted_at else 0.0
+        """Seconds since it was submitted, by this machine's clock; 0 when another clock is ahead of it."""
+        return max(0.0, (_now() - self.submitted_at).total_seconds()) if self.submitted_at else 0.0
 
     def submitted(self, generation_id: str) -> Record:
         """Accepted, with this id."""

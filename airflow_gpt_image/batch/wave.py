@@ -193,8 +193,8 @@ class Wave:
 
     def deadline(self, record: Record) -> float:
         """When the wait for a generation ends, in seconds since 1970."""
-        submitted = record.submitted_at.timestamp() if record.submitted_at else 0.0
-        return max(submitted, self._began) + self._rules.timeout
+        # By its age, which another machine's clock can't move into the future.
+        return max(time.time() - record.age, self._began) + self._rules.timeout
 
     async def _work(self, tasks: set[asyncio.Task[None]]) -> bool:
         """Begin and end items until none is left; whether that is because the rest is waiting."""

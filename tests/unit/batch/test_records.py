@@ -188,8 +188,13 @@ def test_a_broken_record_is_an_error_that_names_the_file_and_what_mending_costs(
         {"by": 5},
         {"attempt": -1},
         {"charges": -1},
+        {"charges": 10**20},
         {"retries": 0.5},
+        {"refunds": 10**400},
+        {"credits": "-4.7"},
         {"credits": "NaN"},
+        {"credits": "1E+999999999"},
+        {"credits": "1E-999999999"},
         {"fingerprint": OTHER.fingerprint},
         {"fingerprint": ITEM.fingerprint.upper()},
         {"intended_at": "yesterday"},
@@ -417,3 +422,12 @@ def test_the_seconds_are_those_from_the_submit_to_the_image():
     )
 
     assert record.seconds == 61.3
+
+
+def test_a_submit_that_another_clock_dates_in_the_future_was_just_now():
+    ahead = submitted(ITEM).model_copy(update={"submitted_at": datetime(9999, 1, 1, tzinfo=UTC)})
+    hour = submitted(ITEM).model_copy(update={"submitted_at": datetime.now(UTC) - timedelta(hours=1)})
+
+    assert ahead.age == 0.0
+    assert 3_600 <= hour.age < 3_660
+    assert intended(ITEM, None, ME).age == 0.0
