@@ -5,6 +5,9 @@ the same time at least one sees the other, and gives way; at worst both do. That
 which not every store has, only that a listing shows what was just written: whoever doesn't find his own claim
 in it gives way, too.
 
+Whoever holds it looks for others' no more as long as his claim stands: who comes later sees that, and goes.
+So somebody who only tries can't drive away the one at work.
+
 A claim ends by itself, so that a killed worker doesn't keep a destination for ever. The same task instance
 takes its own claim again: its tries are kept apart by the lease in the task state store.
 """
@@ -17,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.log import Log
@@ -31,6 +34,9 @@ AT_WORK: Final = 600.0
 # A claim that ended is let be for so long, for clocks differ.
 _CLOCKS_DIFFER: Final = 60.0
 _LARGEST: Final = 10_000
+
+# The year 9999, which is as far as dates go.
+_END_OF_TIME: Final = 253_000_000_000.0
 
 
 class DestinationTakenError(DestinationError):
@@ -63,8 +69,13 @@ class _Written(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     owner: Owner
-    until: float
+    until: float = Field(ge=0, le=_END_OF_TIME)
     mark: str
+
+    @property
+    def data(self) -> bytes:
+        """As it stands in the file."""
+        return self.model_dump_json().encode()
 
 
 class Claim:
@@ -75,6 +86,7 @@ class Claim:
         self._owner = owner
         self._log = log
         self._name = f"{CLAIMS}/{owner.digest[:32]}.json"
+        self._held: _Written | None = None
 
     def hold(self, until: float) -> None:
         """
@@ -84,21 +96,27 @@ class Claim:
         :raises DestinationTakenError: when another task's claim stands, or the store doesn't show ours.
         :raises DestinationError: when the destination doesn't answer.
         """
-        ours = _Written(owner=self._owner, until=until, mark=uuid4().hex)
-        self._folder.write(self._name, ours.model_dump_json().encode())
+        held = self._held is not None and self._held.until > time.time() and self._shows(self._held)
+        ours = _Written(owner=self._owner, until=min(until, _END_OF_TIME), mark=uuid4().hex)
+        self._folder.write(self._name, ours.data)
         there = self._folder.sizes(CLAIMS)
-        if self._name not in there or self._folder.read(self._name) != ours.model_dump_json().encode():
+        if self._name not in there or not self._shows(ours):
             raise DestinationTakenError(
                 f"{self._folder.address(self._name)} was written and can't be seen there. Either another try "
                 "of this task is at work, or the store shows old listings, and can't keep two runs apart."
             )
         for name, size in there.items():
-            if name != self._name:
+            if name != self._name and not held:
                 self._give_way_to(name, size)
+        self._held = ours
 
     def release(self) -> None:
         """Give the destination free."""
+        self._held = None
         self._folder.remove(self._name)
+
+    def _shows(self, claim: _Written) -> bool:
+        return self._folder.read(self._name) == claim.data
 
     def _give_way_to(self, name: str, size: int) -> None:
         data = self._folder.read(name) if size <= _LARGEST else b""
