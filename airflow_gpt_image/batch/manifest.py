@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
-from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.api.errors import GptImageError, InvalidRequestError
 from airflow_gpt_image.api.models import GeneratedImage
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.quoting import shown, without_queries
@@ -19,7 +19,7 @@ from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.records import Record, Records
 from airflow_gpt_image.dataset_files import FIELDS
 from airflow_gpt_image.datasets import BadCell
-from airflow_gpt_image.storage.folders import Folder, open_file
+from airflow_gpt_image.storage.folders import DestinationError, Folder, open_file
 from airflow_gpt_image.storage.landing import told
 
 JSONL: Final = "manifest.jsonl"
@@ -51,7 +51,10 @@ COLUMNS: Final = (
 # A cell that begins so is a formula to a spreadsheet; the apostrophe makes it text.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
-_LONGEST_LINE: Final = 4 * 1024 * 1024
+# No line of ours is as long, and a file without line ends shall not fill the memory.
+_LONGEST_LINE: Final = 64 * 1024 * 1024
+_LONGEST_PATH: Final = 500
+_CHUNK: Final = 1024 * 1024
 
 
 def write(folder: Folder, plan: Plan, records: Records, *, by: str) -> str | None:
@@ -133,15 +136,42 @@ def read_manifest(path: object) -> Iterator[dict[str, Any]]:
         or ``not_submitted``), ``request``, ``data`` (the row's other columns), ``generation_id``, ``paths``,
         ``images``, ``error``, ``error_code``, ``error_message``, ``credits``, ``seconds`` from submit to
         stored image, ``reused`` and ``fingerprint``.
-    :raises InvalidRequestError: when it is no manifest.
-    :raises DestinationError: when it can't be read.
+    :raises InvalidRequestError: when there is none, or it is no manifest.
+    :raises DestinationError: when it can't be read, which may pass.
     """
     address = str(path)
     if not address.endswith(".jsonl"):
         address = f"{address.rstrip('/')}/{JSONL}"
-    with open_file(address) as file:
-        for number, text in enumerate(iter(lambda: file.readline(), b""), 1):
-            yield _entry(text, number, address)
+    number = 0
+    for number, text in enumerate(_lines_of(address), 1):
+        yield _entry(text, number, address)
+    if not number:
+        raise InvalidRequestError(
+            f"{shown(address, _LONGEST_PATH)} is empty, and a manifest never is. {_REMEDY}"
+        )
+
+
+def _lines_of(address: str) -> Iterator[bytes]:
+    """The lines of a file; of one above the limit no more than shows it, and then no others."""
+    rest = b""
+    try:
+        with open_file(address) as file:
+            # Not readline(limit): fsspec's files take no limit there.
+            while len(rest) <= _LONGEST_LINE and (chunk := file.read(_CHUNK)):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+    except GptImageError:
+        raise
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise InvalidRequestError(
+            f"There is no manifest at {shown(address, _LONGEST_PATH)}. {_REMEDY}"
+        ) from error
+    except Exception as error:  # each store has errors of its own kind
+        raise DestinationError(
+            f"{shown(address, _LONGEST_PATH)} could not be read: {type(error).__name__}."
+        ) from error
+    if rest:
+        yield rest[:_LONGEST_LINE]
 
 
 def _entry(text: bytes, number: int, address: str) -> dict[str, Any]:
@@ -152,9 +182,14 @@ def _entry(text: bytes, number: int, address: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         pass
     raise InvalidRequestError(
-        f"Line {number} of {shown(address)} is none of a manifest's; give the path of a manifest.jsonl that "
-        "a batch wrote."
+        f"Line {number} of {shown(address, _LONGEST_PATH)} is none of a manifest's. {_REMEDY}"
     )
+
+
+_REMEDY: Final = (
+    "Give the path of a manifest.jsonl that a batch wrote, or of its folder: the task's result has it under "
+    "'manifest'."
+)
 
 
 def _failed_rows(plan: Plan, records: Records) -> list[Item]:

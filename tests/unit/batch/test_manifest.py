@@ -1,0 +1,487 @@
+"""Manifests tell what became of each row, to people, spreadsheets and the next task."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+
+from airflow_gpt_image import datasets
+from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.batch import manifest
+from airflow_gpt_image.batch.manifest import COLUMNS, read_manifest
+from airflow_gpt_image.batch.records import image_stem, intended
+from airflow_gpt_image.storage.folders import DestinationError, open_file
+from tests.batches import ANOTHER, ME, failed, late, plan_of, stored, submitted
+
+ROWS = [
+    {"prompt": "stored", "sku": "T-1"},
+    {"prompt": "by another", "shelf": {"row": [1, 2]}},
+    {"prompt": "failed", "aspect_ratio": "16:9", "resolution": "2k", "sku": "T-3"},
+    {"prompt": "late", "image_urls": ["https://example.com/a.png?Signature=secret"]},
+    {"prompt": "unknown", "weight": -2.5},
+    {"prompt": "in flight"},
+    "never begun",
+]
+
+
+def recorded(plan, records):
+    """Each state once, in the order of the rows."""
+    mine, others, refused, waiting, lost, going, _ = plan.items
+    began = datetime(2026, 4, 5, tzinfo=UTC)
+    times = {"submitted_at": began, "settled_at": began + timedelta(seconds=12.5)}
+    for item, record in {
+        mine: stored(mine).model_copy(update=times),
+        others: stored(others, ANOTHER, count=2),
+        refused: failed(refused),
+        waiting: late(waiting),
+        lost: intended(lost, None, ME),
+        going: submitted(going),
+    }.items():
+        records.write(item, record, plan.request(item))
+    return records
+
+
+@pytest.fixture
+def batch():
+    return plan_of(ROWS)
+
+
+@pytest.fixture
+def written(batch, on_disk, records_on_disk):
+    """The address of the rows to run again, once all three are written on this disk."""
+    return manifest.write(on_disk, batch, recorded(batch, records_on_disk()), by=ME.by)
+
+
+def table(place):
+    """``manifest.csv`` as a spreadsheet reads it."""
+    return list(csv.DictReader(io.StringIO(place.read(manifest.CSV).decode(), newline="")))
+
+
+def rows_in(place, name):
+    return [json.loads(line) for line in place.read(name).splitlines()]
+
+
+# manifest.jsonl
+
+
+def test_each_image_has_a_line_in_the_data_sets_order(written, disk):
+    lines = list(read_manifest(disk.destination))
+
+    assert [line["row"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
+    assert [line["status"] for line in lines] == [
+        "stored",
+        "stored",
+        "failed",
+        "failed",
+        "unknown",
+        "submitted",
+        "not_submitted",
+    ]
+
+
+def test_a_stored_image_is_told_in_full(written, disk, batch):
+    line = next(read_manifest(disk.destination))
+
+    assert line == {
+        "row": 1,
+        "variant": 1,
+        "status": "stored",
+        "request": {
+            "prompt": "stored",
+            "image_urls": [],
+            "aspect_ratio": "auto",
+            "resolution": "1k",
+            "nsfw_checker": True,
+        },
+        "data": {"sku": "T-1"},
+        "generation_id": "g0",
+        "paths": [f"/images/{batch.items[0].name}.png"],
+        "images": [
+            {
+                "url": "https://files.example.com/0-0.png?***",
+                "path": f"/images/{batch.items[0].name}.png",
+                "width": 1024,
+                "height": 1024,
+                "sha256": "0" * 64,
+                "bytes": line["images"][0]["bytes"],
+            }
+        ],
+        "error": None,
+        "error_code": None,
+        "error_message": None,
+        "credits": "4.7",
+        "seconds": 12.5,
+        "reused": False,
+        "fingerprint": batch.items[0].fingerprint,
+    }
+
+
+def test_a_line_says_why_there_is_no_image_and_what_it_cost_nevertheless(written, disk):
+    _, _, refused, waiting, lost, going, never = read_manifest(disk.destination)
+
+    assert (refused["error"], refused["error_code"]) == ("GenerationFailedError", "invalid_request")
+    assert refused["error_message"] == "The prompt was refused."
+    assert (waiting["error"], waiting["error_code"]) == ("UpstreamError", "upstream_error")
+    # Refunded; paid for; nobody knows, so it counts; paid for; never asked for.
+    assert [line["credits"] for line in (refused, waiting, lost, going, never)] == [
+        "0",
+        "4.7",
+        "4.7",
+        "4.7",
+        "0",
+    ]
+    assert [line["generation_id"] for line in (refused, waiting, lost, going, never)] == [
+        "g2",
+        "g3",
+        None,
+        "g5",
+        None,
+    ]
+
+
+def test_what_another_task_paid_for_is_reused(written, disk, batch):
+    lines = list(read_manifest(disk.destination))
+
+    assert [line["reused"] for line in lines] == [False, True, False, False, False, False, False]
+    assert lines[1]["paths"] == [f"/images/{image_stem(batch.items[1], index)}.png" for index in range(2)]
+
+
+def test_no_signature_of_an_address_is_in_any_of_them(written, disk):
+    # The rows to run again need it; they are as the author gave them.
+    for name in (manifest.JSONL, manifest.CSV):
+        assert b"secret" not in disk.read(name)
+
+
+def test_an_image_that_arrived_after_all_has_no_error(batch, on_disk, records_on_disk, disk):
+    records = records_on_disk()
+    for item in batch.items:
+        record = stored(item).model_copy(update={"error": late(item).error})
+        records.write(item, record, batch.request(item))
+
+    assert manifest.write(on_disk, batch, records, by=ME.by) is None
+    assert {(line["status"], line["error"]) for line in read_manifest(disk.destination)} == {("stored", None)}
+
+
+def test_variants_are_told_apart(on_disk, records_on_disk, disk):
+    plan = plan_of(["a", "b"], variants=2)
+
+    manifest.write(on_disk, plan, records_on_disk(), by=ME.by)
+
+    lines = list(read_manifest(disk.destination))
+    assert [(line["row"], line["variant"]) for line in lines] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
+# manifest.csv
+
+
+def test_the_table_has_its_columns_and_behind_them_those_of_the_data(written, disk):
+    first = table(disk)[0]
+
+    assert list(first) == [*COLUMNS, "data.sku", "data.shelf", "data.weight"]
+
+
+def test_the_table_says_the_same_as_the_lines(written, disk):
+    for row, line in zip(table(disk), read_manifest(disk.destination), strict=True):
+        assert row["status"] == line["status"]
+        assert row["prompt"] == line["request"]["prompt"]
+        assert row["resolution"] == line["request"]["resolution"]
+        assert row["image_urls"] == " ".join(line["request"]["image_urls"])
+        assert row["paths"] == " ".join(line["paths"])
+        assert row["generation_id"] == (line["generation_id"] or "")
+        assert row["error_message"] == (line["error_message"] or "")
+        assert row["credits"] == line["credits"]
+        assert row["reused"] == str(line["reused"])
+        assert row["data.sku"] == line["data"].get("sku", "")
+
+
+def test_data_of_other_kinds_is_written_as_json_and_numbers_as_numbers(written, disk):
+    rows = table(disk)
+
+    assert rows[1]["data.shelf"] == '{"row": [1, 2]}'
+    assert rows[4]["data.weight"] == "-2.5"
+
+
+def test_a_prompt_with_line_ends_commas_and_quotes_comes_back_whole(on_disk, records_on_disk, disk):
+    prompt = 'a "red" teapot,\r\nwith a lid;\n青い壺\t\U0001f3fa'
+    plan = plan_of([prompt])
+
+    manifest.write(on_disk, plan, records_on_disk(), by=ME.by)
+
+    assert [row["prompt"] for row in table(disk)] == [prompt]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '=HYPERLINK("http://example.com","x")',
+        "+1+1",
+        "-1+1",
+        "@SUM(1)",
+        "   =1+1",
+        "\t=1+1",
+        "\r=1+1",
+        "＝1+1",
+        "＋1",
+        "－1",
+        "＠a",
+    ],
+)
+def test_no_text_of_a_data_set_is_a_formula_to_a_spreadsheet(on_disk, records_on_disk, disk, text):
+    plan = plan_of([{"prompt": text, "data": text, text.strip() + "x": "a column"}])
+
+    manifest.write(on_disk, plan, records_on_disk(), by=ME.by)
+
+    [row] = table(disk)
+    assert (row["prompt"], row["data.data"]) == (f"'{text}", f"'{text}")
+    assert not [name for name in row if name[0] in "=+-@\t\r＝＋－＠"]
+
+
+# failures.jsonl
+
+
+def test_the_rows_to_run_again_are_the_rows_as_given(written, disk):
+    assert written == f"{disk.destination}/{manifest.FAILURES}"
+    assert rows_in(disk, manifest.FAILURES) == [ROWS[2], ROWS[3], ROWS[4]]
+
+
+def test_the_rows_to_run_again_are_a_data_set_again(written, disk):
+    rows, bad = datasets.read(written, open=open_file)
+
+    assert bad == []
+    assert [row.request.prompt for row in rows] == ["failed", "late", "unknown"]
+    assert rows[1].request.image_urls == tuple(ROWS[3]["image_urls"])
+
+
+def test_defaults_are_not_written_into_the_rows_to_run_again(on_disk, records_on_disk, disk):
+    plan = plan_of([{"prompt": "a"}])
+    [item] = plan.items
+    records = records_on_disk()
+    records.write(item, failed(item), plan.request(item))
+
+    manifest.write(on_disk, plan, records, by=ME.by)
+
+    assert rows_in(disk, manifest.FAILURES) == [{"prompt": "a"}]
+
+
+def test_a_row_of_which_several_variants_failed_is_run_again_once(on_disk, records_on_disk, disk):
+    plan = plan_of(["a", "b"], variants=3)
+    records = records_on_disk()
+    for item in plan.items:
+        record = stored(item) if item.row == 1 and item.variant != 3 else failed(item)
+        records.write(item, record, plan.request(item))
+
+    manifest.write(on_disk, plan, records, by=ME.by)
+
+    assert rows_in(disk, manifest.FAILURES) == [{"prompt": "a"}, {"prompt": "b"}]
+
+
+def test_rows_that_are_the_same_are_run_again_as_often_as_they_failed(on_disk, records_on_disk, disk):
+    plan = plan_of(["a", "a", "a"])
+    records = records_on_disk()
+    for item in plan.items[1:]:
+        records.write(item, failed(item), plan.request(item))
+
+    manifest.write(on_disk, plan, records, by=ME.by)
+
+    assert rows_in(disk, manifest.FAILURES) == [{"prompt": "a"}, {"prompt": "a"}]
+
+
+def test_when_nothing_failed_any_more_the_old_rows_are_gone(place, folder, records):
+    plan = plan_of(["a"])
+    [item] = plan.items
+    mine = records()
+    mine.write(item, failed(item), plan.request(item))
+    first = manifest.write(folder, plan, mine, by=ME.by)
+    mine.write(item, stored(item), plan.request(item))
+
+    second = manifest.write(folder, plan, mine, by=ME.by)
+
+    assert first == f"{place.destination}/{manifest.FAILURES}"
+    assert second is None
+    assert manifest.FAILURES not in place.names()
+
+
+# How they are written
+
+
+def test_they_can_be_written_anew_at_any_time_and_nothing_else_is_left(place, folder, records, batch):
+    mine = recorded(batch, records())
+    manifest.write(folder, batch, mine, by=ME.by)
+    before = {name: place.read(name) for name in place.names()}
+
+    manifest.write(folder, batch, mine, by=ME.by)
+
+    assert {name: place.read(name) for name in place.names()} == before
+    assert {name for name in before if "/" not in name} == {
+        manifest.JSONL,
+        manifest.CSV,
+        manifest.FAILURES,
+    }
+
+
+@pytest.mark.parametrize("name", [manifest.JSONL, manifest.CSV, manifest.FAILURES])
+def test_a_reader_at_work_keeps_the_whole_old_one(written, disk, on_disk, batch, records_on_disk, name):
+    old = disk.read(name)
+    with Path(disk.destination, name).open("rb") as reader:
+        begun = reader.read(10)
+
+        records = records_on_disk()
+        for item in batch.items:
+            records.write(item, failed(item, ANOTHER), batch.request(item))
+        manifest.write(on_disk, batch, records, by=ME.by)
+
+        assert begun + reader.read() == old
+    assert disk.read(name) != old
+
+
+def test_a_destination_that_takes_nothing_keeps_the_old_ones_and_is_an_error(
+    written, disk, on_disk, batch, records_on_disk
+):
+    before = disk.read(manifest.JSONL)
+    Path(disk.destination, manifest.CSV).unlink()
+    Path(disk.destination, manifest.CSV).mkdir()
+
+    with pytest.raises(DestinationError, match=r"manifest\.csv could not be read or written"):
+        manifest.write(on_disk, batch, recorded(batch, records_on_disk()), by=ME.by)
+
+    assert disk.read(manifest.JSONL) == before
+    assert not [name for name in disk.names() if name.endswith(".part")]
+
+
+def test_what_is_wrong_with_rows_is_written_down(place, folder):
+    rows, bad = datasets.read(["a", {"aspect_ratio": "17:9"}, 5, "\ud800"], open=open)
+
+    address = manifest.write_invalid(folder, bad)
+
+    assert len(rows) == 1
+    assert address == f"{place.destination}/{manifest.INVALID}"
+    told = rows_in(place, manifest.INVALID)
+    assert {line["row"] for line in told} == {2, 3, 4}
+    assert [line["message"] for line in told] == [str(cell) for cell in bad]
+    assert {"row", "column", "value", "rule", "line"} <= told[0].keys()
+
+
+# Reading it
+
+
+def test_a_manifest_is_read_by_its_own_path_or_by_its_folders(place, folder, records):
+    plan = plan_of(["a", "b"])
+    manifest.write(folder, plan, records(), by=ME.by)
+
+    read = [
+        list(read_manifest(path))
+        for path in (
+            folder.address(manifest.JSONL),
+            place.destination,
+            f"{place.destination}/",
+            ObjectStoragePath(place.destination),
+            ObjectStoragePath(place.destination) / manifest.JSONL,
+        )
+    ]
+
+    assert [line["row"] for line in read[0]] == [1, 2]
+    assert read[1:] == [read[0]] * 4
+
+
+def test_a_path_of_pythons_will_do(written, disk):
+    assert list(read_manifest(Path(disk.destination))) == list(read_manifest(disk.destination))
+
+
+def test_lines_are_read_one_by_one(disk):
+    disk.write(manifest.JSONL, b'{"row":1,"status":"stored","paths":[]}\nno line\n')
+    lines = read_manifest(disk.destination)
+
+    assert next(lines)["row"] == 1
+    with pytest.raises(InvalidRequestError, match="Line 2 of"):
+        next(lines)
+
+
+def test_a_manifest_that_is_not_there_is_an_error_that_says_where_and_what_to_give(place):
+    with pytest.raises(InvalidRequestError, match="There is no manifest at") as caught:
+        list(read_manifest(place.destination))
+
+    assert f"{place.destination}/{manifest.JSONL}" in caught.value.message
+    assert "the task's result has it under 'manifest'" in caught.value.message
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("path", ["nowhere/at/all", "nowhere.jsonl", "", None])
+def test_a_path_that_leads_nowhere_is_an_error_of_ours(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InvalidRequestError, match="There is no manifest at"):
+        list(read_manifest(path))
+
+
+def test_a_folder_by_a_manifests_name_is_none(tmp_path):
+    (tmp_path / manifest.JSONL).mkdir()
+
+    with pytest.raises(InvalidRequestError, match="There is no manifest at"):
+        list(read_manifest(tmp_path))
+
+
+def test_a_bucket_that_is_not_there_has_no_manifest(bucket):
+    with pytest.raises(InvalidRequestError, match="There is no manifest at"):
+        list(read_manifest(bucket.destination.replace("images-", "nobodys-")))
+
+
+def test_a_store_that_refuses_is_an_error_that_may_pass(bucket):
+    # No bucket may be called that.
+    with pytest.raises(DestinationError, match="could not be read") as caught:
+        list(read_manifest("s3://image_store@images$/a"))
+
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\n",
+        b"{}\n",
+        b"[]\n",
+        b"null\n",
+        b'"row status paths"\n',
+        b'{"row":1,"status":"sto',
+        b'{"prompt":"a row to run again"}\n',
+        b"\xff\xfe\n",
+        b"row,variant,status,prompt\r\n1,1,stored,a\r\n",
+        b"[" * 100_000,
+        b'{"row":' + b"9" * 5_000 + b',"status":"stored","paths":[]}',
+    ],
+    ids=["blank", "object", "list", "null", "text", "cut", "failures", "no UTF-8", "CSV", "deep", "number"],
+)
+def test_what_is_no_manifest_is_an_error_with_the_line_and_the_remedy(place, junk):
+    place.write(manifest.JSONL, junk)
+
+    with pytest.raises(InvalidRequestError, match=r"Line 1 of .* is none of a manifest's\. Give the path of"):
+        list(read_manifest(place.destination))
+
+
+def test_an_empty_file_is_no_manifest_for_a_batch_has_at_least_one_image(place):
+    place.write(manifest.JSONL, b"")
+
+    with pytest.raises(InvalidRequestError, match="is empty, and a manifest never is"):
+        list(read_manifest(place.destination))
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory(disk, monkeypatch):
+    monkeypatch.setattr(manifest, "_LONGEST_LINE", 1_000)
+    disk.write(manifest.JSONL, b'{"row":1,"status":"stored","paths":[],"more":"' + b"x" * 2_000 + b'"}')
+
+    with pytest.raises(InvalidRequestError, match="Line 1 of"):
+        list(read_manifest(disk.destination))
+
+
+def test_a_row_with_megabytes_of_data_can_be_read_again(on_disk, records_on_disk, disk):
+    plan = plan_of([{"prompt": "a", "data": "x" * 8 * 1024 * 1024}])
+    manifest.write(on_disk, plan, records_on_disk(), by=ME.by)
+
+    [line] = read_manifest(disk.destination)
+
+    assert len(line["data"]["data"]) == 8 * 1024 * 1024
