@@ -209,9 +209,6 @@ class Submitter:
                 return self._taken(generation_id)
 
     def _taken(self, generation_id: str) -> str:
-        self._under_way = 0
-        self._drained = asyncio.Event()
-        self._drained.set()
         self._trouble = 0
         self._refused_since = None
         self._pacer.accepted(time.monotonic())

@@ -708,6 +708,24 @@ def test_a_worker_that_is_replaced_while_it_submits_stops_and_its_successor_pays
     assert result["unknown"] <= 2
 
 
+def test_what_is_being_submitted_when_a_worker_is_replaced_still_gets_its_id_on_record(
+    batch, api, monkeypatch
+):
+    monkeypatch.setattr(lease, "RENEWED", -1.0)
+    api.fault("submit:late=0.5")
+    batch.store.at = "fail 12"
+    with pytest.raises(LedgerError, match="out of date"):
+        batch.run(requests=TEN)
+    accepted = paid(api)
+    batch.store.at = ""
+
+    result = batch.run(requests=TEN)
+
+    assert 0 < len(accepted) < 10
+    assert {statuses(result)[prompt] for prompt in accepted} == {"stored"}
+    assert set(paid(api).values()) == {1}
+
+
 def test_a_worker_that_was_held_up_too_long_submits_nothing_more(batch, api, monkeypatch):
     monkeypatch.setattr(lease, "HELD", -1.0)
 
