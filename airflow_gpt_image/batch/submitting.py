@@ -120,7 +120,7 @@ class Submitter:
         self._check_free(item, before)
         await self._place()
         request, ready = await self.in_thread(self._ready, item)
-        await self._renewed()
+        await self.renewed()
         self._under_way += 1
         self._drained.clear()
         try:
@@ -174,7 +174,11 @@ class Submitter:
                 await self._slept(pause)
             self.stop.check()
 
-    async def _renewed(self) -> None:
+    async def renewed(self) -> None:
+        """Make sure that this worker isn't out of date.
+
+        :raises LedgerError: when it is.
+        """
         if self.lease.due:
             async with self._renewing:
                 await self.in_thread(self.lease.renew)
@@ -186,7 +190,7 @@ class Submitter:
             while held := self._pacer.held(time.monotonic()):
                 await self._slept(held)
             self.stop.check()
-            await self._renewed()
+            await self.renewed()
             self.lease.check()
             try:
                 generation_id = await self.client.submit(request)

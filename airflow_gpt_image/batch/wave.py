@@ -348,6 +348,8 @@ class Wave:
         try:
             async with self._working():
                 request = await self._in_thread(self._place.plan.request, item)
+                # A successor may have paid for it again by now, and stored it; "failed" would pay once more.
+                await self._submitter.renewed()
                 await self._in_thread(self._place.records.write, item, record, request)
         except DestinationError as error:
             self._stop.because(error)

@@ -726,6 +726,21 @@ def test_what_is_being_submitted_when_a_worker_is_replaced_still_gets_its_id_on_
     assert set(paid(api).values()) == {1}
 
 
+def test_a_worker_that_is_replaced_while_it_waits_puts_no_failure_on_record(batch, api, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWED", -1.0)
+    api.fault("generation:failed*1")
+    batch.store.at = "fail 4"  # it begins to work, pays, sends; then it finds a failure
+    with pytest.raises(LedgerError, match="out of date"):
+        batch.run(requests=["a vase"], deferrable=False)
+    batch.store.at = ""
+
+    [record] = (batch.folder / "items").glob("*.json")
+
+    assert json.loads(record.read_text())["state"] == "submitted"
+    assert batch.run(requests=["a vase"])["stored"] == 1
+    assert set(paid(api).values()) == {1}
+
+
 def test_a_worker_that_was_held_up_too_long_submits_nothing_more(batch, api, monkeypatch):
     monkeypatch.setattr(lease, "HELD", -1.0)
 
