@@ -212,8 +212,13 @@ def deferrable_task(api):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """A batch begins at a rate it would otherwise feel its way to, and doesn't wait long for the dead."""
+def quick(api, connect, monkeypatch):
+    """What makes a batch slow in a test, and is tested elsewhere.
+
+    It begins at a rate that it would otherwise feel its way to, doesn't wait long for the dead, and reads no
+    certificates, for each client of each try.
+    """
+    connect(api.url, api.key, extra={"verify": False})
     monkeypatch.setitem(Pacer.__init__.__kwdefaults__, "first_rate", 100.0)
     monkeypatch.setattr(Lease.take, "__defaults__", (0.1,))
 
