@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from decimal import Decimal
 from functools import cache
@@ -248,10 +249,26 @@ class AsyncGptImageClient:
             generation_id, poll_interval=poll_interval, deadline=time.time() + timeout
         )
 
-    async def wait_until(self, generation_id: str, *, poll_interval: float, deadline: float) -> Generation:
-        """As :meth:`GptImageClient.wait_until`."""
+    async def wait_until(
+        self,
+        generation_id: str,
+        *,
+        poll_interval: float,
+        deadline: float,
+        on_look: Callable[[], None] = lambda: None,
+    ) -> Generation:
+        """As :meth:`GptImageClient.wait_until`.
+
+        :param on_look: called after each look, whatever came of it.
+        """
         return await self._run(
-            flows.wait(generation_id, poll_interval=poll_interval, deadline=deadline, retrying=self._retrying)
+            flows.wait(
+                generation_id,
+                poll_interval=poll_interval,
+                deadline=deadline,
+                retrying=self._retrying,
+                on_look=on_look,
+            )
         )
 
     async def generate(

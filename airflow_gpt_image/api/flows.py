@@ -142,12 +142,18 @@ def _sent(call: Call, read: Callable[[Reply], T], retrying: Retrying) -> Flow[T]
 
 
 def wait(
-    generation_id: str, *, poll_interval: float, deadline: float, retrying: Retrying
+    generation_id: str,
+    *,
+    poll_interval: float,
+    deadline: float,
+    retrying: Retrying,
+    on_look: Callable[[], None] = lambda: None,
 ) -> Flow[Generation]:
     """Look until the generation is finished; a look that fails for a passing reason doesn't end the wait.
 
     :param poll_interval: seconds from one look to the next.
     :param deadline: seconds since 1970; the last look is at the deadline.
+    :param on_look: called after each look, whatever came of it.
     :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
     :raises GptImageError: at once, when looking again can't help.
     """
@@ -158,6 +164,7 @@ def wait(
     while True:
         reply = yield Send(call)
         now = reply.at
+        on_look()
         try:
             generation = protocol.read_generation(reply, generation_id)
         except GptImageError as error:

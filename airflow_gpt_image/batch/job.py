@@ -25,9 +25,10 @@ from airflow_gpt_image.batch.lease import Lease, Left, Stopped, bits, indexes
 from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.batch.progress import Progress
 from airflow_gpt_image.batch.records import Payer, Record, Records
-from airflow_gpt_image.batch.submitting import Stop
+from airflow_gpt_image.batch.rules import ItemsFailedError, Rules
+from airflow_gpt_image.batch.submitting import Place, Stop
 from airflow_gpt_image.batch.triage import Triage
-from airflow_gpt_image.batch.wave import ItemsFailedError, Place, Rules, Wave
+from airflow_gpt_image.batch.wave import Wave
 from airflow_gpt_image.datasets import BadCell, InvalidRowsError, Row
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.paying import CreditLimitError, OnUnknownSubmit
@@ -70,12 +71,12 @@ class Waiting:
     Waiting is all that is left to do for now.
 
     :param generation_ids: what is waited for, in the order it was submitted.
-    :param enough: how many of them are worth a worker's start.
+    :param share: of those that a trigger takes, how many are worth a worker's start.
     :param deadline: when the last of them has had its time, in seconds since 1970.
     """
 
     generation_ids: list[str]
-    enough: int
+    share: float
     deadline: float
 
 
@@ -145,6 +146,7 @@ class Job:
         invalid = self._judged(bad)
         self._plan = self._planned(rows)
         self._left = Left(plan=self._plan.sha256, began=time.time(), invalid=invalid)
+        self.lease.settle_at(self.folder.address(""))
         with self._at_work() as records:
             records.load(self._plan.items)
             triage = self._triage(self._plan, records)
@@ -162,7 +164,8 @@ class Job:
         with self._at_work() as records:
             self._plan = Plan.fetched(self.folder, sha256=self._left.plan)
             stored, failed = indexes(self._left.stored), indexes(self._left.failed)
-            records.load(item for item in self._plan.items if item.index not in stored | failed)
+            settled = stored | failed
+            records.load(item for item in self._plan.items if item.index not in settled)
             return self._carried_out(records, self._triage(self._plan, records, stored, failed))
 
     # --- before anything is paid
@@ -246,29 +249,43 @@ class Job:
             raise
 
     def _carried_out(self, records: Records, triage: Triage) -> Waiting | dict[str, Any]:
-        while True:
-            wave = self._wave(records, triage)
-            waiting = asyncio.run(wave.run())
-            if waiting:
-                return self._left_waiting(wave, waiting)
-            # An earlier worker may have had its answers after all, while this one was at work.
-            doubtful = triage.unknown
-            records.load(doubtful)
-            failed = wave.failed - {item.index for item in doubtful}
-            triage = self._triage(self._plan, records, wave.stored, failed)
-            triage.attach = [item for item in doubtful if item in triage.attach]
-            triage.pay = []
-            if not triage.attach:
-                return self._finished(records)
-
-    def _wave(self, records: Records, triage: Triage) -> Wave:
-        options = self.options
         self._progress = Progress(
             len(self._plan.items),
             stored=len(triage.stored),
             failed=len(triage.failed) + len(triage.unknown),
             credits=self._left.credits,
         )
+        while True:
+            wave = self._wave(records, triage)
+            waiting = self._run(wave)
+            if waiting:
+                return self._left_waiting(wave, waiting)
+            triage = self._second_look(records, wave)
+            if not triage.attach:
+                return self._finished(records)
+
+    def _run(self, wave: Wave) -> list[Record]:
+        with asyncio.Runner() as runner:
+            try:
+                return runner.run(wave.run())
+            except BaseException as error:
+                # A signal's (execution_timeout) may have ended the loop, but not what runs on it.
+                self.stop.because(GptImageError(f"{type(error).__name__} ended the work."))
+                runner.run(wave.drained())
+                raise
+
+    def _second_look(self, records: Records, wave: Wave) -> Triage:
+        """Only what was unknown: an earlier worker may have had its answers while this one was at work."""
+        doubtful = [item for item in self._plan.items if item.index in wave.unknown]
+        records.load(doubtful)
+        triage = self._triage(self._plan, records, wave.stored, wave.failed)
+        triage.attach = [item for item in doubtful if item in triage.attach]
+        triage.pay = []
+        self._progress.failed -= len(triage.attach)
+        return triage
+
+    def _wave(self, records: Records, triage: Triage) -> Wave:
+        options = self.options
         place = Place(self.folder, self._plan, records, self.lease, self._claim, self.client, self._threads)
         rules = Rules(
             payer=self._payer,
@@ -277,6 +294,7 @@ class Job:
             timeout=options.timeout,
             item_retries=options.item_retries,
             most_failures=self._most_failures(),
+            max_credits=options.max_credits,
             on_unknown_submit=options.on_unknown_submit,
             defers=options.defers,
         )
@@ -303,10 +321,9 @@ class Job:
         )
         self.log.info("%s Waiting is all that is left for now.", self._progress.line())
         # With more to submit, half a window is worth a worker's start; else nearly all of it.
-        share = 0.5 if wave.more else 0.9
         return Waiting(
             generation_ids=[record.generation_id or "" for record in waiting],
-            enough=max(1, math.ceil(len(waiting) * share)),
+            share=0.5 if wave.more else 0.9,
             deadline=deadline,
         )
 
@@ -368,17 +385,20 @@ _FIELDS: Final = ("status", "code", "type", "retry_after", "generation_id", "req
 
 
 def _stopped(error: GptImageError | None) -> Stopped | None:
+    """An error for the next wave; without the API's own words, which may quote a prompt."""
     if error is None:
         return None
-    fields = {"message": error.message, **{name: getattr(error, name) for name in _FIELDS}}
-    return Stopped(error=type(error).__name__, fields=fields)
+    fields = {name: getattr(error, name) for name in _FIELDS}
+    known = f"The API said {error.status} {error.code or error.type or ''} before this task waited."
+    message = error.message if error.status is None else f"{known} {error.remedy}".rstrip()
+    return Stopped(error=type(error).__name__, fields={"message": message, **fields})
 
 
 def _error_of(stopped: Stopped | None) -> GptImageError | None:
-    """The error as it was; what isn't one of the API's is told as what it is by its message alone."""
+    """The error again, of its own class."""
     if stopped is None:
         return None
+    ours = (ItemsFailedError, CreditLimitError, DestinationError)
     kind: type[GptImageError] = getattr(errors, stopped.error, GptImageError)
-    for ours in (ItemsFailedError, DestinationError):
-        kind = ours if ours.__name__ == stopped.error else kind
+    kind = next((known for known in ours if known.__name__ == stopped.error), kind)
     return kind(**stopped.fields)

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.state_store import VERSION, Document, LedgerError, TaskStateStore
 
 KEY: Final = "gpt_image/batch"
@@ -68,6 +70,7 @@ class _State(BaseModel):
 
     :param clears: how often the task instance was cleared, as far as that can be told.
     :param open: that a worker is at work, or died.
+    :param destination: where the tries since the last clear put their images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +79,7 @@ class _State(BaseModel):
     max_tries: int
     clears: int = Field(default=0, ge=0)
     open: bool = False
+    destination: str | None = None
     left: Left | None = None
 
 
@@ -93,9 +97,11 @@ class Lease:
         before = found or _State(max_tries=max_tries)
         cleared = max_tries > before.max_tries
         self._state = before.model_copy(
-            update={"max_tries": max_tries, "clears": before.clears + 1} if cleared else {}
+            update={"max_tries": max_tries, "clears": before.clears + 1, "destination": None}
+            if cleared
+            else {}
         )
-        self._written_at = float("-inf")
+        self._written_at = self._renewed_at = float("-inf")
         self._lost = False
 
     @property
@@ -103,11 +109,31 @@ class Lease:
         """How often the task was cleared; tells apart what may be reused."""
         return self._state.clears
 
+    @property
+    def destination(self) -> str | None:
+        """Where the tries since the last clear put their images."""
+        return self._state.destination
+
     def left(self) -> Left:
         """What the wave before left."""
         if self._state.left is None:
             raise LedgerError("The ledger does not say what this task was at.")
         return self._state.left
+
+    def settle_at(self, destination: str) -> None:
+        """
+        All tries go to the same destination: at another one none finds what is paid for.
+
+        :raises InvalidRequestError: when an earlier try went elsewhere.
+        """
+        before = self._state.destination
+        if before not in (None, destination):
+            raise InvalidRequestError(
+                f"destination: {shown(destination)} isn't where an earlier try of this task put its images, "
+                f"{shown(before)}, and they would be paid for again. Give one that is the same in every try "
+                "(none with a clock or the try's number in it), or clear the task, to begin anew."
+            )
+        self._state = self._state.model_copy(update={"destination": destination})
 
     def take(self, sleep: float = SUCCESSION) -> None:
         """Begin to work, after waiting for a predecessor that may still be at it."""
@@ -120,7 +146,7 @@ class Lease:
     @property
     def due(self) -> bool:
         """Whether it has to be renewed before the next submit."""
-        return time.monotonic() - self._written_at > RENEWED
+        return time.monotonic() - self._renewed_at > RENEWED
 
     def renew(self) -> None:
         """Renew it when it is due."""
@@ -148,7 +174,6 @@ class Lease:
         self._write(open=False, left=left)
 
     def _write(self, **changes: Any) -> None:
-        # Measured from before the write: it may take long.
         now = time.monotonic()
         state = self._state.model_copy(update=changes)
         try:
@@ -157,7 +182,9 @@ class Lease:
             self._lost = True
             raise
         self._state = state
-        self._written_at = now
+        # It holds from before the write, which may take long; so long it takes until it is due again, too, or
+        # with a slow store all would do nothing but renew.
+        self._written_at, self._renewed_at = now, time.monotonic()
 
 
 def bits(indexes: Iterable[int]) -> str:

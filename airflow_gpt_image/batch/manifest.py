@@ -90,12 +90,15 @@ def write_invalid(folder: Folder, bad: Iterable[BadCell]) -> str:
 
 
 def status(record: Record | None) -> str:
-    """``stored``, ``failed``, ``unknown`` (it may be paid for), ``submitted`` or ``not_submitted``."""
+    """
+    ``stored``; ``failed``: nothing is paid for; ``unknown``: it may be; ``submitted``: it is, and there is no
+    image (yet), for the reason its error tells; ``not_submitted``.
+    """
     if record is None:
         return "not_submitted"
     if record.state == "intent":
         return "unknown"
-    return "failed" if record.error is not None and record.state != "stored" else record.state
+    return record.state
 
 
 def line(plan: Plan, item: Item, record: Record | None, *, by: str) -> dict[str, Any]:
@@ -193,10 +196,10 @@ _REMEDY: Final = (
 
 
 def _failed_rows(plan: Plan, records: Records) -> list[Item]:
-    """The first failed item of each row that has one."""
+    """The first failed item of each row that has one; not what is or may be paid for."""
     rows: dict[int, Item] = {}
     for item in plan.items:
-        if status(records.find(item)) in ("failed", "unknown"):
+        if status(records.find(item)) == "failed":
             rows.setdefault(item.row, item)
     return list(rows.values())
 
@@ -211,7 +214,8 @@ def _columns(plan: Plan) -> list[str]:
 
 def _write_csv(draft: BinaryIO, lines: Iterable[Mapping[str, Any]], data: list[str]) -> None:
     text = io.TextIOWrapper(draft, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
+    # All quoted: where a spreadsheet separates by semicolons, one within a cell would begin another.
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow([*COLUMNS, *(_harmless(f"data.{name}") for name in data)])
     for entry in lines:
         request = entry["request"]

@@ -52,7 +52,7 @@ class Item:
     :param variant: which of the row's images it is, from 1 on; ``copy``: the how many-th row with the same
         request it comes from, from 1 on.
     :param name: where its record is at the destination, without the ending.
-    :param place: where its row's line begins in the plan, and how long that is, in bytes.
+    :param span: where its row's line begins in the plan, and how long that is, in bytes.
     """
 
     index: int
@@ -62,7 +62,7 @@ class Item:
     fingerprint: str
     name: str
     resolution: Resolution
-    place: tuple[int, int]
+    span: tuple[int, int]
 
     @property
     def credits(self) -> Decimal:
@@ -184,12 +184,12 @@ class Plan:
         return given
 
     def _line(self, item: Item) -> dict[str, Any]:
-        offset, length = item.place
+        offset, length = item.span
         line: dict[str, Any] = json.loads(os.pread(self._file.fileno(), length, offset))
         return line
 
 
-def _items_of(line: _Line, head: _Head, index: int, place: tuple[int, int]) -> list[Item]:
+def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int]) -> list[Item]:
     return [
         Item(
             index=index + variant - 1,
@@ -199,7 +199,7 @@ def _items_of(line: _Line, head: _Head, index: int, place: tuple[int, int]) -> l
             fingerprint=line.fingerprint,
             name=f"{ITEMS}/{head.scope}{line.fingerprint}-{variant}-{line.copy_}",
             resolution=line.request.resolution,
-            place=place,
+            span=span,
         )
         for variant in range(1, head.variants + 1)
     ]

@@ -97,6 +97,11 @@ class Record(BaseModel):
     error: ItemError | None = None
 
     @property
+    def payer(self) -> Payer:
+        """Whose doing it is."""
+        return Payer(self.by, self.attempt)
+
+    @property
     def seconds(self) -> float | None:
         """From the submit to the stored image."""
         if self.submitted_at is None or self.settled_at is None:

@@ -11,13 +11,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from airflow_gpt_image.api import flows
-from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
+from airflow_gpt_image.api.client import AsyncGptImageClient
 from airflow_gpt_image.api.errors import (
     GenerationFailedError,
     GenerationNotFoundError,
@@ -32,18 +31,19 @@ from airflow_gpt_image.api.errors import (
     SubmissionUnknownError,
 )
 from airflow_gpt_image.api.models import Generation
+from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.batch.claims import AT_WORK, Claim, DestinationTakenError
-from airflow_gpt_image.batch.lease import Lease
-from airflow_gpt_image.batch.plan import Item, Plan
+from airflow_gpt_image.batch.claims import AT_WORK, DestinationTakenError
+from airflow_gpt_image.batch.plan import Item
 from airflow_gpt_image.batch.progress import EVERY, Progress
-from airflow_gpt_image.batch.records import Payer, Record, Records, image_stem, refused
-from airflow_gpt_image.batch.submitting import SUBMITS_AT_ONCE, Stop, StoppedError, Submitter
+from airflow_gpt_image.batch.records import Record, image_stem, refused
+from airflow_gpt_image.batch.rules import ItemsFailedError, Rules
+from airflow_gpt_image.batch.submitting import SUBMITS_AT_ONCE, Place, Stop, StoppedError, Submitter
 from airflow_gpt_image.batch.triage import Triage
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.paying import OnUnknownSubmit
+from airflow_gpt_image.paying import CreditLimitError
 from airflow_gpt_image.state_store import LedgerError
-from airflow_gpt_image.storage.folders import DestinationError, Folder
+from airflow_gpt_image.storage.folders import DestinationError
 from airflow_gpt_image.storage.landing import Landing
 
 T = TypeVar("T")
@@ -56,6 +56,7 @@ _ACCOUNT: Final = (
     ModelNotFoundError,
     SpendLimitError,
     InvalidSettingsError,
+    CreditLimitError,
 )
 
 # Looking once more in this try changes nothing about them.
@@ -69,48 +70,6 @@ _BACKOFF: Final = Retrying(first_pause=1.0)
 _CLAIM_EVERY: Final = 60.0
 _MOMENT: Final = 0.25
 _MOST_TOLD: Final = 100
-
-
-class ItemsFailedError(GptImageError):
-    """More items failed than the author allows. The others are stored, or on record."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """
-    What the author decided.
-
-    :param payer: whose doing what is paid for is.
-    :param max_in_flight: generations at a time.
-    :param poll_interval: seconds from one look to the next.
-    :param timeout: seconds that a generation may take.
-    :param item_retries: how often an item is tried again when that can help.
-    :param most_failures: more stop the submitting, and fail the task; None: as many as there are.
-    :param on_unknown_submit: ``resubmit`` pays again where an earlier submit may have been accepted.
-    :param defers: stop working when all that could be done is wait.
-    """
-
-    payer: Payer
-    max_in_flight: int
-    poll_interval: float
-    timeout: float
-    item_retries: int
-    most_failures: int | None
-    on_unknown_submit: OnUnknownSubmit
-    defers: bool
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a wave works, and with what: the destination, and who may write there."""
-
-    folder: Folder
-    plan: Plan
-    records: Records
-    lease: Lease
-    claim: Claim
-    client: GptImageClient
-    threads: Executor
 
 
 class Wave:
@@ -132,7 +91,8 @@ class Wave:
         log: Log,
     ) -> None:
         self.stored = {item.index for item in triage.stored}
-        self.failed = {item.index for item in (*triage.failed, *triage.unknown)}
+        self.failed = {item.index for item in triage.failed}
+        self.unknown = {item.index for item in triage.unknown}
         self.in_flight: dict[int, Record] = {}
         self._place = place
         self._landing = Landing(place.folder)
@@ -142,49 +102,58 @@ class Wave:
         self._began = began
         self._log = log
         self._todo = deque([*triage.attach, *triage.pay])
-        self._paid = {item.index for item in triage.attach}
+        self._attached = {item.index for item in triage.attach}
+        self._owed = {item.index: item.credits for item in triage.pay}
+        self._storing = asyncio.Semaphore(_STORED_AT_ONCE)
         self._busy = 0
         self._busy_until = time.monotonic()
+        self._looked: dict[int, float] = {}
+        self._claiming: asyncio.Future[None] | None = None
+        settings = place.client.settings
+        # Two of them, so that no submit queues up behind looks; neither sends anything twice by itself.
+        self._payer = AsyncGptImageClient(settings, retrying=_ONCE, at_once=SUBMITS_AT_ONCE)
+        self._looker = AsyncGptImageClient(settings, retrying=_ONCE)
+        self._submitter = Submitter(
+            place,
+            self._payer,
+            stop=stop,
+            in_thread=self._in_thread,
+            payer=rules.payer,
+            resubmit=rules.on_unknown_submit == "resubmit",
+            valid=rules.timeout,
+            charge=self._charge,
+            log=log,
+        )
         self._check_failures()
 
     async def run(self) -> list[Record]:
         """
         Work. What is still in flight when waiting is all that is left; nothing, when it is done.
 
-        :raises LedgerError: when this worker is out of date; nothing more was submitted.
-        :raises DestinationTakenError: likewise, when another task has taken the destination.
+        However it ends, what was being submitted has its id on record, and no thread is at work any more.
+
+        :raises LedgerError: when this worker is out of date.
+        :raises DestinationTakenError: when another task has taken the destination.
         """
-        place, settings = self._place, self._place.client.settings
-        self._storing = asyncio.Semaphore(_STORED_AT_ONCE)
-        # Two of them, so that no submit queues up behind looks; neither sends anything twice by itself.
-        async with (
-            AsyncGptImageClient(settings, retrying=_ONCE, at_once=SUBMITS_AT_ONCE) as payer,
-            AsyncGptImageClient(settings, retrying=_ONCE) as self._looker,
-        ):
-            self._submitter = Submitter(
-                plan=place.plan,
-                records=place.records,
-                lease=place.lease,
-                client=payer,
-                stop=self._stop,
-                in_thread=self._in_thread,
-                payer=self._rules.payer,
-                resubmit=self._rules.on_unknown_submit == "resubmit",
-                valid=self._rules.timeout,
-                log=self._log,
-            )
+        async with self._payer, self._looker:
             tasks: set[asyncio.Task[None]] = set()
             try:
                 return list(self.in_flight.values()) if await self._work(tasks) else []
-            except GptImageError as error:
-                # What is being submitted at this moment gets its answer, and its id on record.
-                self._stop.because(error)
-                await self._submitter.drained()
+            except BaseException as error:
+                foreign = GptImageError(f"{type(error).__name__} ended the work.")
+                self._stop.because(error if isinstance(error, GptImageError) else foreign)
                 raise
             finally:
                 for task in tasks:
                     task.cancel()
+                await self.drained()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drained(self) -> None:
+        """Wait for what mustn't be cut off: submits that are under way, and a claim that is being renewed."""
+        await self._submitter.drained()
+        if self._claiming is not None:
+            await asyncio.wait([self._claiming])
 
     @property
     def more(self) -> bool:
@@ -213,25 +182,34 @@ class Wave:
             try:
                 over = await asyncio.wait_for(ended.get(), _MOMENT)
             except TimeoutError:
-                if self._only_waits(full=len(tasks) > self._rules.max_in_flight):
+                full = len(tasks) > self._rules.max_in_flight
+                if self._only_waits(full=full) and await self._all_on_record():
                     return True
             else:
                 tasks.discard(over)
                 over.result()
 
     def _may_begin(self) -> bool:
-        return self._stop.error is None or self._todo[0].index in self._paid
+        return self._stop.error is None or self._todo[0].index in self._attached
 
     def _only_waits(self, *, full: bool) -> bool:
         """Whether every generation in flight has been looked at since anything else happened."""
-        quiet = time.monotonic() - self._busy_until > self._rules.poll_interval + 1.0
-        return (
-            self._rules.defers
-            and self._busy == 0
-            and quiet
-            and (full or not self.more)
-            and bool(self.in_flight)
-        )
+        if not self._rules.defers or self._busy or not self.in_flight or (self.more and not full):
+            return False
+        return all(self._looked.get(index, 0.0) > self._busy_until for index in self.in_flight)
+
+    async def _all_on_record(self) -> bool:
+        """Put ids on record that the destination didn't take before: a deferral forgets them."""
+        for index, record in self.in_flight.items():
+            item = self._place.plan.items[index]
+            if self._place.records.find(item) is not record:
+                try:
+                    async with self._working():
+                        await self._in_thread(self._write, item, record)
+                except DestinationError as error:
+                    self._log.warning("Row %d could not be put on record yet: %s", item.row, error.message)
+                return False  # meanwhile others may have ended
+        return True
 
     async def _tick(self) -> None:
         """Tell how far it is, and keep the claim on the destination."""
@@ -243,7 +221,9 @@ class Wave:
             if age < _CLAIM_EVERY:
                 continue
             try:
-                await self._in_thread(self._place.claim.hold, time.time() + AT_WORK)
+                hold = self._in_thread(self._place.claim.hold, time.time() + AT_WORK)
+                self._claiming = asyncio.ensure_future(hold)
+                await asyncio.shield(self._claiming)
                 claimed = time.monotonic()
             except DestinationTakenError:
                 raise
@@ -256,7 +236,7 @@ class Wave:
 
     async def _walk(self, item: Item) -> None:
         """Pay for it if it isn't paid for, wait for it, store it; again, where that can help."""
-        record = self._place.records.find(item) if item.index in self._paid else None
+        record = self._place.records.find(item) if item.index in self._attached else None
         for failures in range(1, self._rules.item_retries + 2):
             again = failures <= self._rules.item_retries
             try:
@@ -269,12 +249,14 @@ class Wave:
                 raise
             except _ACCOUNT as error:
                 # What is in flight stays on record as it is: the next try picks it up.
+                self._left_flight(item)
                 self._stop.because(error)
                 return
             except GenerationFailedError as error:
                 assert record is not None  # it is what was waited for
                 self._left_flight(item)
-                self._progress.credits -= item.credits
+                if record.payer == self._rules.payer:
+                    self._progress.credits -= item.credits
                 await self._noted(item, record.failed(error))
                 again = again and error.retryable and record.retries < self._rules.item_retries
                 record = None
@@ -284,6 +266,7 @@ class Wave:
                 failure = error
             except DestinationError as error:
                 if not again:
+                    self._left_flight(item)
                     self._stop.because(error)
                     return
                 failure = error
@@ -305,14 +288,14 @@ class Wave:
                 await asyncio.sleep(_BACKOFF.backoff(failures))
 
     async def _submitted(self, item: Item) -> Record:
-        async with self._working():
-            try:
-                record = await self._submitter.pay(item)
-            except SubmissionUnknownError:
-                self._progress.credits += item.credits
-                raise
-        self._progress.credits += item.credits
-        return record
+        if item.index not in self._owed:
+            self._check_budget(item)
+            self._owed[item.index] = item.credits
+        try:
+            async with self._working():
+                return await self._submitter.pay(item)
+        finally:
+            self._owed.pop(item.index, None)
 
     async def _finished(self, item: Item, record: Record) -> Generation:
         self.in_flight[item.index] = record
@@ -323,6 +306,7 @@ class Wave:
             record.generation_id or "",
             poll_interval=self._rules.poll_interval,
             deadline=self.deadline(record),
+            on_look=lambda: self._looked.update({item.index: time.monotonic()}),
         )
         return flows.succeeded(generation)
 
@@ -347,14 +331,29 @@ class Wave:
             return
         try:
             async with self._working():
-                request = await self._in_thread(self._place.plan.request, item)
                 # A successor may have paid for it again by now, and stored it; "failed" would pay once more.
                 await self._submitter.renewed()
-                await self._in_thread(self._place.records.write, item, record, request)
+                await self._in_thread(self._write, item, record)
         except DestinationError as error:
             self._stop.because(error)
 
+    def _write(self, item: Item, record: Record) -> None:
+        self._place.records.write(item, record, self._place.plan.request(item))
+
     # --- what has become of them
+
+    def _charge(self, item: Item) -> None:
+        self._owed.pop(item.index, None)
+        self._progress.credits += item.credits
+
+    def _check_budget(self, item: Item) -> None:
+        """Refuse what wasn't reckoned with: an image that was paid for, failed, and would be paid anew."""
+        most, owed = self._rules.max_credits, sum(self._owed.values(), Decimal(0))
+        if most is not None and self._progress.credits + owed + item.credits > most:
+            raise CreditLimitError(
+                f"Paying for row {item.row} again would bring this try to more than max_credits, "
+                f"{plain(most)} credits. Raise it, and what is paid for is found again."
+            )
 
     def _stored(self, item: Item) -> None:
         self._left_flight(item)
@@ -363,7 +362,9 @@ class Wave:
 
     def _failed(self, item: Item, error: GptImageError) -> None:
         self._left_flight(item)
-        self.failed.add(item.index)
+        # What nobody knows may yet turn out: the next look at its record decides.
+        unknown = isinstance(error, SubmissionUnknownError) and self._rules.on_unknown_submit == "fail"
+        (self.unknown if unknown else self.failed).add(item.index)
         self._progress.failed += 1
         if self._progress.failed <= _MOST_TOLD:
             self._log.warning("Row %d has no image: %s: %s", item.row, type(error).__name__, error.message)
@@ -376,13 +377,12 @@ class Wave:
         self._progress.in_flight = len(self.in_flight)
 
     def _check_failures(self) -> None:
-        most = self._rules.most_failures
-        if most is not None and len(self.failed) > most:
+        most, failed = self._rules.most_failures, len(self.failed) + len(self.unknown)
+        if most is not None and failed > most:
             self._stop.because(
                 ItemsFailedError(
-                    f"{len(self.failed):,} of {len(self._place.plan.items):,} images failed; at most "
-                    f"{most:,} may (on_item_failure, max_failures). failures.jsonl at the destination has "
-                    "their rows."
+                    f"{failed:,} of {len(self._place.plan.items):,} images failed; at most {most:,} may "
+                    "(on_item_failure, max_failures). The manifest at the destination tells which."
                 )
             )
 

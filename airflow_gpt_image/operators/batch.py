@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -147,7 +148,7 @@ class GptImageBatchOperator(BaseOperator):
         counts = {status: len(ids) for status, ids in told.generation_ids.items()} if told else {}
         self.log.info("Woken: %s %s", told.reason if told else "not by the trigger's event", counts or "")
         with self._client() as client:
-            self._job = self._made(client, context)
+            self._job = self._made(client, context, resumed=True)
             return self._came_to(context, self._job.go_on())
 
     def on_kill(self) -> None:
@@ -179,17 +180,20 @@ class GptImageBatchOperator(BaseOperator):
 
         return GptImageHook(self.gpt_image_conn_id).get_conn()
 
-    def _made(self, client: GptImageClient, context: Context) -> Job:
+    def _made(self, client: GptImageClient, context: Context, *, resumed: bool = False) -> Job:
         from airflow_gpt_image.batch.claims import Owner
         from airflow_gpt_image.batch.job import Job
         from airflow_gpt_image.batch.lease import Lease
         from airflow_gpt_image.storage.folders import open_folder
 
         ti = context["ti"]
+        lease = Lease(context["task_state_store"], max_tries=ti.max_tries)
+        # After a deferral the template has rendered again, to something else perhaps.
+        destination = lease.destination if resumed else self.destination
         return Job(
             client=client,
-            folder=open_folder(self.destination),
-            lease=Lease(context["task_state_store"], max_tries=ti.max_tries),
+            folder=open_folder(destination),
+            lease=lease,
             owner=Owner(
                 dag_id=ti.dag_id,
                 run_id=ti.run_id,
@@ -228,10 +232,11 @@ class GptImageBatchOperator(BaseOperator):
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, fitting
 
         generation_ids = fitting(waiting.generation_ids)
+        enough = max(1, math.ceil(len(generation_ids) * waiting.share))
         return TaskDeferred(
             **GptImageTrigger.deferral(
                 generation_ids,
-                enough=min(waiting.enough, len(generation_ids)),
+                enough=enough,
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
                 deadline=waiting.deadline,
