@@ -332,8 +332,8 @@ class Job:
     def _finished(self, records: Records) -> dict[str, Any]:
         plan = self._plan
         records.load(item for item in plan.items if records.find(item) is None)
-        failures = manifest.write(self.folder, plan, records, by=self._payer.by)
-        result = self._summary(records, failures)
+        files = manifest.write(self.folder, plan, records, by=self._payer.by)
+        result = {**self._summary(records), **files}
         self.lease.release()
         self._claim.release()
         self.log.info(
@@ -353,7 +353,7 @@ class Job:
             error.retryable = passing  # type: ignore[misc]  # as that of what failed
         return error
 
-    def _summary(self, records: Records, failures: str | None) -> dict[str, Any]:
+    def _summary(self, records: Records) -> dict[str, Any]:
         found = [records.find(item) for item in self._plan.items]
         states = Counter(map(manifest.status, found))
         stored = [record for record in found if record is not None and record.state == "stored"]
@@ -371,9 +371,6 @@ class Job:
             "charged": str(plain(charged)),
             "refunded": str(plain(refunded)),
             "seconds": round(time.time() - self._left.began, 1),
-            "manifest": self.folder.address(manifest.JSONL),
-            "manifest_csv": self.folder.address(manifest.CSV),
-            "failures": failures,
         }
 
 

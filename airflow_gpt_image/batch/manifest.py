@@ -25,6 +25,7 @@ from airflow_gpt_image.storage.landing import told
 JSONL: Final = "manifest.jsonl"
 CSV: Final = "manifest.csv"
 FAILURES: Final = "failures.jsonl"
+UNSETTLED: Final = "unsettled.jsonl"
 INVALID: Final = "invalid.jsonl"
 
 COLUMNS: Final = (
@@ -57,12 +58,12 @@ _LONGEST_PATH: Final = 500
 _CHUNK: Final = 1024 * 1024
 
 
-def write(folder: Folder, plan: Plan, records: Records, *, by: str) -> str | None:
+def write(folder: Folder, plan: Plan, records: Records, *, by: str) -> dict[str, str | None]:
     """
-    Write all three; every item's record has to be loaded.
+    Write all of them; every item's record has to be loaded.
 
     :param by: who asks; what others paid for is ``reused``.
-    :return: the address of ``failures.jsonl``, None when nothing failed: then there is none.
+    :return: their addresses, as the task's result has them; None for one without rows, which isn't there.
     :raises DestinationError: when the destination doesn't take them.
     """
     with folder.draft(JSONL) as draft:
@@ -73,14 +74,12 @@ def write(folder: Folder, plan: Plan, records: Records, *, by: str) -> str | Non
         lines = (line(plan, item, records.find(item), by=by) for item in plan.items)
         _write_csv(draft, lines, _columns(plan))
         folder.publish(draft, CSV)
-    failed = _failed_rows(plan, records)
-    if not failed:
-        folder.remove(FAILURES)
-        return None
-    with folder.draft(FAILURES) as draft:
-        for item in failed:
-            draft.write(_json(plan.given(item)))
-        return folder.publish(draft, FAILURES)
+    return {
+        "manifest": folder.address(JSONL),
+        "manifest_csv": folder.address(CSV),
+        "failures": _write_rows(folder, FAILURES, plan, records, "failed"),
+        "unsettled": _write_rows(folder, UNSETTLED, plan, records, "unknown", "submitted"),
+    }
 
 
 def write_invalid(folder: Folder, bad: Iterable[BadCell]) -> str:
@@ -195,13 +194,19 @@ _REMEDY: Final = (
 )
 
 
-def _failed_rows(plan: Plan, records: Records) -> list[Item]:
-    """The first failed item of each row that has one; not what is or may be paid for."""
+def _write_rows(folder: Folder, name: str, plan: Plan, records: Records, *statuses: str) -> str | None:
+    """The rows that have an image of these statuses, each once and as it was given."""
     rows: dict[int, Item] = {}
     for item in plan.items:
-        if status(records.find(item)) == "failed":
+        if status(records.find(item)) in statuses:
             rows.setdefault(item.row, item)
-    return list(rows.values())
+    if not rows:
+        folder.remove(name)
+        return None
+    with folder.draft(name) as draft:
+        for item in rows.values():
+            draft.write(_json(plan.given(item)))
+        return folder.publish(draft, name)
 
 
 def _columns(plan: Plan) -> list[str]:

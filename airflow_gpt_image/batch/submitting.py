@@ -223,10 +223,12 @@ class Submitter:
     async def _sent(self, item: Item, request: ImageRequest) -> str:
         """Send it until the API takes it, or refuses it for another reason than the rate."""
         while True:
-            # Writing the intent took its time; others may have been told to wait meanwhile.
+            # Writing the intent took its time; others may have been told to wait meanwhile, or are while the
+            # lease is renewed. A hold can outlast the lease, so that is looked at in every round.
+            await self.renewed()
             while held := self._pacer.held(time.monotonic()):
                 await self._slept(held)
-            await self.renewed()
+                await self.renewed()
             self.stop.check()
             self.place.lease.check()
             try:

@@ -67,12 +67,16 @@ class GptImageBatchOperator(BaseOperator):
     stops the submitting at once, lets what is in flight be stored, and fails the task. Returns (XCom)::
 
         {"rows", "images", "invalid", "stored", "failed", "unknown", "submitted", "not_submitted", "reused",
-         "credits", "usd", "charged", "refunded", "seconds", "manifest", "manifest_csv", "failures"}
+         "credits", "usd", "charged", "refunded", "seconds", "manifest", "manifest_csv", "failures",
+         "unsettled"}
 
     Counts are of images but for ``rows`` and ``invalid``; ``reused`` are those of the stored ones that this
-    task instance didn't pay for since its last clear, and money, in decimal strings, is what it did pay.
-    ``manifest`` is for :func:`~airflow_gpt_image.batch.manifest.read_manifest`; ``failures`` the path of the
-    rows without an image, ready to be mended and run again, or None. Events of :class:`~airflow.sdk.Asset`
+    task instance didn't pay for since its last clear, and money, in decimal strings, is what it did pay for
+    this data set's images. ``failed`` were refused or refunded, ``unknown`` may be paid for, ``submitted``
+    are, and have no image (yet). ``manifest`` is for
+    :func:`~airflow_gpt_image.batch.manifest.read_manifest`; ``failures`` is the path of the rows that failed,
+    ready to be mended and run again, and ``unsettled`` of those that are or may be paid for and have no
+    image, each None when there are none. Events of :class:`~airflow.sdk.Asset`
     outlets carry ``manifest``, ``stored``, ``failed``, ``credits`` and ``usd``. Tasks that set no
     ``retry_policy`` get a :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
     """
