@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_gpt_image.batch.lease import bits, indexes
@@ -76,7 +76,6 @@ def test_rows_that_repeat_are_counted_from_one_on_without_a_gap(given_rows):
         assert item.copy == copies[item.fingerprint]
 
 
-@settings(max_examples=300)
 @given(st.sets(st.integers(0, 200) | st.integers(0, 100_000)))
 def test_a_set_of_indexes_comes_back_out_of_its_bits(given_indexes):
     assert indexes(bits(given_indexes)) == given_indexes
