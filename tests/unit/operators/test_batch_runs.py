@@ -34,6 +34,7 @@ from airflow_gpt_image.batch.plan import PlanError
 from airflow_gpt_image.batch.wave import ItemsFailedError
 from airflow_gpt_image.paying import CreditLimitError
 from airflow_gpt_image.state_store import LedgerError
+from airflow_gpt_image.storage.folders import DestinationError
 from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 from tests.unit.operators.conftest import BatchTask, Store
 
@@ -51,6 +52,12 @@ def statuses(result):
 
 def images(task):
     return len(list((task.folder / "items").glob("*.png")))
+
+
+def files(task):
+    """What is at the destination, but for the claim: that of a task instance is all its workers'."""
+    found = {path.relative_to(task.folder).as_posix(): path for path in task.folder.rglob("*.*")}
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith("claims/")}
 
 
 def assert_books_agree(result, *books):
@@ -213,29 +220,75 @@ def test_an_unknown_submit_is_sent_again_by_the_next_try_where_the_author_chose_
 # The rate
 
 
-def test_a_retry_after_holds_all_senders(batch, api):
+def test_a_retry_after_holds_all_senders(batch, api, monkeypatch):
+    monkeypatch.setitem(Pacer.__init__.__kwdefaults__, "first_rate", 10.0)
     api.fault("submit:429*1;retry_after=1;after=2")
 
-    result = batch.run(requests=TEN)
+    result = batch.run(requests=TEN[:6])
 
     books = api.books()
     moments = sorted(charge["submitted_at"] for charge in books["charges"])
     gaps = [later - earlier for earlier, later in pairwise(moments)]
-    assert result["stored"] == 10
+    assert result["stored"] == 6
     assert set(paid(api).values()) == {1}
-    assert books["requests"]["submit"] == 11
+    assert books["requests"]["submit"] == 7
     assert max(gaps) >= 0.98  # what was under way when the refusal came aside, nobody sent anything
-    assert gaps.index(max(gaps)) < 6
     assert_books_agree(result, books)
 
 
+class SlowStore(Store):
+    """The second sender's write takes until the first one was refused, and is known to be."""
+
+    def __init__(self, api, slow):
+        super().__init__()
+        self.api, self.slow, self.refused_at = api, slow, None
+
+    def set(self, key, value, *, retention=None):
+        super().set(key, value)
+        if self.writes == self.slow:
+            while not self.api.books()["requests"]["rejected"]:
+                time.sleep(0.01)
+            self.refused_at = time.time()
+            time.sleep(0.1)
+
+
+@pytest.fixture(params=[4, 5], ids=["before its intent", "right before its submit"])
+def second_sender(request, batch, api, monkeypatch):
+    """A batch whose second sender has its place already when the first one is refused."""
+    monkeypatch.setitem(Pacer.__init__.__kwdefaults__, "first_rate", 10.0)
+    monkeypatch.setattr(lease, "RENEWED", -1.0)  # a write of the lease before each intent and each submit
+    batch.store = SlowStore(api, request.param)
+    batch.given["requests"] = ["a", "b"]
+    return batch
+
+
+def test_a_retry_after_holds_also_a_sender_that_has_its_place_already(second_sender, api):
+    api.fault("submit:429*1;retry_after=1;delay=0.3")
+
+    second_sender.run()
+
+    assert api.books()["requests"]["submit"] == 3
+    first = min(charge["submitted_at"] for charge in api.books()["charges"])
+    assert first > second_sender.store.refused_at + 0.95
+
+
+def test_what_concerns_the_account_stops_also_a_sender_that_has_its_place_already(second_sender, api):
+    api.fault("submit:401*1;delay=0.3")
+
+    with pytest.raises(InvalidApiKeyError):
+        second_sender.run()
+
+    assert api.books()["requests"]["submit"] == 1
+    assert set(statuses({"manifest": second_sender.folder}).values()) == {"not_submitted"}
+
+
 def test_a_limit_nobody_has_written_down_costs_refusals_and_no_image(batch, api):
-    api.settings(rate_limit=8)
+    api.settings(rate_limit=4)
 
-    result = batch.run(requests=[*TEN, *(f"vase {number}" for number in range(8))])
+    result = batch.run(requests=TEN)
 
-    assert (result["stored"], set(paid(api).values())) == (18, {1})
-    assert 0 < api.books()["requests"]["rejected"]["rate_limit_exceeded"] < 18
+    assert (result["stored"], set(paid(api).values())) == (10, {1})
+    assert 0 < api.books()["requests"]["rejected"]["rate_limit_exceeded"] < 20
     assert_books_agree(result, api.books())
 
 
@@ -296,6 +349,19 @@ def test_an_item_is_not_tried_again_more_often_than_it_may_be(batch, api):
         "9.4",
     )
     assert_books_agree(result, api.books())
+
+
+def test_submits_that_never_left_are_not_paid_for_and_sent_by_the_next_try(batch, api, connect, closed_port):
+    connect(f"http://127.0.0.1:{closed_port}", api.key)
+    first = batch.run(item_retries=0)
+    connect(api.url, api.key)
+
+    second = batch.run()
+
+    assert (first["failed"], first["unknown"], first["charged"]) == (3, 0, "0")
+    assert {row["error"] for row in read_manifest(second["manifest"])} == {None}
+    assert (second["stored"], api.books()["submits"]) == (3, 3)
+    assert_books_agree(second, api.books())
 
 
 def test_an_item_that_failed_for_a_passing_reason_is_paid_for_by_the_next_try(batch, api):
@@ -374,6 +440,18 @@ def test_one_failure_stops_the_submitting_where_the_author_chose_so(batch, api, 
     assert images(batch) == books["submits"] - 1
 
 
+def test_a_submit_that_nobody_knows_about_is_a_failure_to_count(batch, api):
+    api.fault("submit:lost*1;match=vase")
+
+    with pytest.raises(ItemsFailedError, match="1 of 3 images failed"):
+        batch.run(on_item_failure="fail")
+    submits = api.books()["submits"]
+    with pytest.raises(ItemsFailedError, match="1 of 4 images failed"):
+        batch.run(requests=["a teapot", "a vase", "a chair", "a lamp"], on_item_failure="fail")
+
+    assert api.books()["submits"] == submits
+
+
 @pytest.mark.parametrize("most", [1, 0.25], ids=["count", "share"])
 @pytest.mark.parametrize("failing", [1, 2])
 def test_so_many_may_fail_and_no_more(batch, api, most, failing):
@@ -437,13 +515,19 @@ def test_what_concerns_the_account_stops_the_submitting_and_nothing_is_lost(batc
 
 def test_a_balance_that_runs_out_is_topped_up_and_the_rest_is_paid_for(batch, api):
     api.settings(credits="10")
-    with pytest.raises(InsufficientCreditsError, match="top up"):
+    with (
+        structlog.testing.capture_logs() as lines,
+        pytest.raises(InsufficientCreditsError, match="top up"),
+    ):
         batch.run()
     submits = api.books()["submits"]
     api.settings(credits="100")
 
     result = batch.run()
 
+    [last] = [line for line in map(str, lines) if "Spent since" in line]
+    assert "2 stored (0 reused), 0 failed, 0 unknown, 1 not submitted" in last
+    assert "9.4 credits ($0.047): 9.4 charged, 0 refunded" in last
     assert (submits, api.books()["submits"], result["stored"]) == (2, 3, 3)
     assert_books_agree(result, api.books())
 
@@ -488,6 +572,19 @@ def test_what_stopped_the_submitting_before_a_deferral_still_does_after_it(defer
     result = deferring.run(requests=TEN[:4])
     assert (result["stored"], set(paid(api).values())) == (4, {1})
     assert_books_agree(result, api.books())
+
+
+def test_failures_that_stopped_the_submitting_before_a_deferral_still_do_after_it(deferring, api):
+    api.fault("submit:500*1;after=2")
+    options = {"item_retries": 0, "on_item_failure": "fail"}
+    with pytest.raises(TaskDeferred) as deferred:
+        deferring.begin(**options)
+
+    with pytest.raises(ItemsFailedError, match="1 of 3 images failed") as caught:
+        deferring.wake(deferred.value, **options)
+
+    assert caught.value.retryable
+    assert images(deferring) == 2
 
 
 # Guards
@@ -609,18 +706,66 @@ def test_failures_before_and_after_a_deferral_are_all_told(deferring, api):
     api.fault("generation:failed=invalid_request;match=vase")
     api.fault("submit:400;match=chair")
     api.fault("submit:lost;match=lamp")
-    rows = ["a teapot", "a vase", "a chair", "a lamp"]
+    rows = ["a teapot", "a vase", "a chair", "a lamp", " "]
 
-    result = deferring.run(requests=rows)
+    result = deferring.run(requests=rows, on_invalid="skip")
 
     assert len(deferring.deferrals) > 0
-    assert (result["stored"], result["failed"], result["unknown"]) == (1, 2, 1)
+    assert (result["stored"], result["failed"], result["unknown"], result["invalid"]) == (1, 2, 1, 1)
     assert statuses(result) == {
         "a teapot": "stored",
         "a vase": "failed",
         "a chair": "failed",
         "a lamp": "unknown",
     }
+    assert_books_agree(result, api.books())
+
+
+# What is at the destination
+
+
+def test_a_destination_that_takes_nothing_is_paid_nothing_for(batch, api):
+    batch.folder.mkdir()
+    (batch.folder / "items").write_text("a file in the folder's place")
+
+    with pytest.raises(DestinationError) as caught:
+        batch.run(item_retries=0)
+
+    assert caught.value.retryable
+    assert api.books()["requests"]["submit"] == 0
+
+
+def test_a_record_that_makes_no_sense_is_not_taken_for_none(batch, api):
+    batch.run()
+    next((batch.folder / "items").glob("*.json")).write_text("{}")
+
+    with pytest.raises(DestinationError, match="is no record of this release"):
+        batch.run(requests=TEN + batch.given["requests"])
+
+    assert api.books()["requests"]["submit"] == 3
+
+
+def test_an_id_that_an_earlier_worker_puts_on_record_after_all_is_taken(batch, api):
+    api.fault("submit:lost*1;match=vase")
+    batch.run()
+    [lost] = [c["task_id"] for c in api.books()["charges"] if "vase" in c["request"]["prompt"]]
+    [record] = [path for path in (batch.folder / "items").glob("*.json") if '"intent"' in path.read_text()]
+    told = json.loads(record.read_text())
+    told |= {"state": "submitted", "generation_id": lost, "submitted_at": told["intended_at"], "error": None}
+    api.settings(duration=0.5)
+
+    def late():
+        while api.books()["submits"] < 4:
+            time.sleep(0.01)
+        record.write_text(json.dumps(told))
+
+    worker = threading.Thread(target=late)
+    worker.start()
+    result = batch.run(requests=["a teapot", "a vase", "a chair", "a lamp"])
+    worker.join()
+
+    assert (result["stored"], result["unknown"]) == (4, 0)
+    assert paid(api)["a vase"] == 1
     assert_books_agree(result, api.books())
 
 
@@ -683,12 +828,14 @@ def test_a_worker_that_ends_at_any_write_of_the_lease_pays_nothing_twice(batch, 
 def test_a_worker_whose_task_instance_was_replaced_pays_nothing(batch, api):
     batch.run()
     batch.store.replaced = True
+    before = files(batch)
 
     with pytest.raises(LedgerError, match="out of date") as caught:
         batch.run(requests=TEN)
 
     assert caught.value.retryable
     assert api.books()["submits"] == 3
+    assert files(batch) == before
 
 
 def test_a_worker_that_is_replaced_while_it_submits_stops_and_its_successor_pays_for_the_rest(
