@@ -801,6 +801,15 @@ def test_a_task_that_failed_gives_the_destination_free(batch, api):
     assert other.run()["stored"] == 3
 
 
+def test_a_task_that_was_refused_by_its_guards_gives_the_destination_free_too(batch):
+    with pytest.raises(CreditLimitError):
+        batch.run(max_credits=0)
+
+    other = BatchTask(batch.folder, deferrable=False, task_id="others")
+
+    assert other.run()["stored"] == 3
+
+
 def test_a_claim_that_has_ended_keeps_nobody_away(batch):
     owner = {"dag_id": "shop", "run_id": "r0", "task_id": "gone", "map_index": -1}
     claims = batch.folder / "claims"
