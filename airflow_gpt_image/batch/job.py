@@ -25,7 +25,7 @@ from airflow_gpt_image.batch.lease import Lease, Left, Stopped, bits, indexes
 from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.batch.progress import Progress
 from airflow_gpt_image.batch.records import Payer, Record, Records
-from airflow_gpt_image.batch.rules import ItemsFailedError, Rules
+from airflow_gpt_image.batch.rules import EndedError, ItemsFailedError, Rules
 from airflow_gpt_image.batch.submitting import Place, Stop
 from airflow_gpt_image.batch.triage import Triage
 from airflow_gpt_image.batch.wave import Wave
@@ -50,6 +50,7 @@ class Options:
     """What the author chose; explained at the operator."""
 
     conn_id: str
+    source: str
     variants: int
     reuse: Reuse
     on_invalid: OnInvalid
@@ -270,7 +271,7 @@ class Job:
                 return runner.run(wave.run())
             except BaseException as error:
                 # A signal's (execution_timeout) may have ended the loop, but not what runs on it.
-                self.stop.because(GptImageError(f"{type(error).__name__} ended the work."))
+                self.stop.because(EndedError(f"{type(error).__name__} ended the work."))
                 runner.run(wave.drained())
                 raise
 
@@ -332,7 +333,7 @@ class Job:
     def _finished(self, records: Records) -> dict[str, Any]:
         plan = self._plan
         records.load(item for item in plan.items if records.find(item) is None)
-        files = manifest.write(self.folder, plan, records, by=self._payer.by)
+        files = manifest.write(self.folder, plan, records, by=self._payer.by, source=self.options.source)
         result = {**self._summary(records), **files}
         self.lease.release()
         self._claim.release()
@@ -395,7 +396,7 @@ def _error_of(stopped: Stopped | None) -> GptImageError | None:
     """The error again, of its own class."""
     if stopped is None:
         return None
-    ours = (ItemsFailedError, CreditLimitError, DestinationError)
+    ours = (ItemsFailedError, EndedError, CreditLimitError, DestinationError)
     kind: type[GptImageError] = getattr(errors, stopped.error, GptImageError)
     kind = next((known for known in ours if known.__name__ == stopped.error), kind)
     return kind(**stopped.fields)

@@ -1,4 +1,4 @@
-"""What became of a data set, at the destination: ``manifest.jsonl``, ``manifest.csv`` and ``failures.jsonl``.
+"""What became of a data set, at the destination: the manifest, and the rows that have no image.
 
 They derive from the records and can be written anew at any time; each appears in one step.
 """
@@ -58,11 +58,14 @@ _LONGEST_PATH: Final = 500
 _CHUNK: Final = 1024 * 1024
 
 
-def write(folder: Folder, plan: Plan, records: Records, *, by: str) -> dict[str, str | None]:
+def write(
+    folder: Folder, plan: Plan, records: Records, *, by: str, source: str = ""
+) -> dict[str, str | None]:
     """
     Write all of them; every item's record has to be loaded.
 
     :param by: who asks; what others paid for is ``reused``.
+    :param source: where the rows came from, which isn't removed: it may be an earlier ``failures.jsonl``.
     :return: their addresses, as the task's result has them; None for one without rows, which isn't there.
     :raises DestinationError: when the destination doesn't take them.
     """
@@ -77,8 +80,8 @@ def write(folder: Folder, plan: Plan, records: Records, *, by: str) -> dict[str,
     return {
         "manifest": folder.address(JSONL),
         "manifest_csv": folder.address(CSV),
-        "failures": _write_rows(folder, FAILURES, plan, records, "failed"),
-        "unsettled": _write_rows(folder, UNSETTLED, plan, records, "unknown", "submitted"),
+        "failures": _write_rows(folder, FAILURES, plan, records, source, "failed"),
+        "unsettled": _write_rows(folder, UNSETTLED, plan, records, source, "unknown", "submitted"),
     }
 
 
@@ -194,14 +197,17 @@ _REMEDY: Final = (
 )
 
 
-def _write_rows(folder: Folder, name: str, plan: Plan, records: Records, *statuses: str) -> str | None:
+def _write_rows(
+    folder: Folder, name: str, plan: Plan, records: Records, source: str, *statuses: str
+) -> str | None:
     """The rows that have an image of these statuses, each once and as it was given."""
     rows: dict[int, Item] = {}
     for item in plan.items:
         if status(records.find(item)) in statuses:
             rows.setdefault(item.row, item)
     if not rows:
-        folder.remove(name)
+        if folder.address(name) != source:
+            folder.remove(name)
         return None
     with folder.draft(name) as draft:
         for item in rows.values():

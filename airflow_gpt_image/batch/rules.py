@@ -14,6 +14,12 @@ class ItemsFailedError(GptImageError):
     """More images failed than the author allows. The others are stored, or on record."""
 
 
+class EndedError(GptImageError):
+    """The task was ended from outside. What is paid for is on record, and the next try goes on."""
+
+    retryable = True
+
+
 @dataclass(frozen=True)
 class Rules:
     """

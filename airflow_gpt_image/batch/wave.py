@@ -37,7 +37,7 @@ from airflow_gpt_image.batch.claims import AT_WORK, DestinationTakenError
 from airflow_gpt_image.batch.plan import Item
 from airflow_gpt_image.batch.progress import EVERY, Progress
 from airflow_gpt_image.batch.records import Record, image_stem, refused
-from airflow_gpt_image.batch.rules import ItemsFailedError, Rules
+from airflow_gpt_image.batch.rules import EndedError, ItemsFailedError, Rules
 from airflow_gpt_image.batch.submitting import SUBMITS_AT_ONCE, Place, Stop, StoppedError, Submitter
 from airflow_gpt_image.batch.triage import Triage
 from airflow_gpt_image.log import Log
@@ -140,7 +140,7 @@ class Wave:
             try:
                 return list(self.in_flight.values()) if await self._work(tasks) else []
             except BaseException as error:
-                foreign = GptImageError(f"{type(error).__name__} ended the work.")
+                foreign = EndedError(f"{type(error).__name__} ended the work.")
                 self._stop.because(error if isinstance(error, GptImageError) else foreign)
                 raise
             finally:

@@ -157,10 +157,10 @@ class GptImageBatchOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Submit nothing more. Nothing can be cancelled remotely; what is paid for stays on record."""
-        from airflow_gpt_image.api.errors import GptImageError
+        from airflow_gpt_image.batch.rules import EndedError
 
         if self._job is not None:
-            self._job.stop.because(GptImageError("The task was ended from outside; the next try goes on."))
+            self._job.stop.because(EndedError("The task was ended from outside; the next try goes on."))
 
     def _came_to(self, context: Context, outcome: Waiting | dict[str, Any]) -> dict[str, Any]:
         from airflow.sdk import Asset
@@ -215,6 +215,7 @@ class GptImageBatchOperator(BaseOperator):
 
         return Options(
             conn_id=self.gpt_image_conn_id,
+            source="" if isinstance(self.requests, (list, tuple)) else str(self.requests),
             variants=self.variants,
             reuse=self.reuse,
             on_invalid=self.on_invalid,

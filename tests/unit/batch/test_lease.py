@@ -109,7 +109,7 @@ def test_a_worker_that_is_replaced_at_work_cannot_renew_nor_submit_on_what_it_ha
 
     with pytest.raises(LedgerError, match="out of date"):
         mine.renew()
-    with pytest.raises(LedgerError, match="was held up for"):
+    with pytest.raises(LedgerError, match="could not say in time"):
         mine.check()
 
 
@@ -281,7 +281,7 @@ def test_a_slow_write_is_as_old_as_its_beginning(lease, store, monkeypatch):
 
     mine.take()
 
-    with pytest.raises(LedgerError, match="was held up"):
+    with pytest.raises(LedgerError, match="could not say in time"):
         mine.check()
 
 

@@ -54,7 +54,7 @@ def batch():
 
 @pytest.fixture
 def written(batch, on_disk, records_on_disk):
-    """The address of the rows to run again, once all three are written on this disk."""
+    """The addresses of what is written on this disk."""
     return manifest.write(on_disk, batch, recorded(batch, records_on_disk()), by=ME.by)
 
 
@@ -78,7 +78,7 @@ def test_each_image_has_a_line_in_the_data_sets_order(written, disk):
         "stored",
         "stored",
         "failed",
-        "failed",
+        "submitted",
         "unknown",
         "submitted",
         "not_submitted",
@@ -164,7 +164,7 @@ def test_an_image_that_arrived_after_all_has_no_error(batch, on_disk, records_on
         record = stored(item).model_copy(update={"error": late(item).error})
         records.write(item, record, batch.request(item))
 
-    assert manifest.write(on_disk, batch, records, by=ME.by) is None
+    assert manifest.write(on_disk, batch, records, by=ME.by)["failures"] is None
     assert {(line["status"], line["error"]) for line in read_manifest(disk.destination)} == {("stored", None)}
 
 
@@ -246,16 +246,22 @@ def test_no_text_of_a_data_set_is_a_formula_to_a_spreadsheet(on_disk, records_on
 
 
 def test_the_rows_to_run_again_are_the_rows_as_given(written, disk):
-    assert written == f"{disk.destination}/{manifest.FAILURES}"
-    assert rows_in(disk, manifest.FAILURES) == [ROWS[2], ROWS[3], ROWS[4]]
+    assert written["failures"] == f"{disk.destination}/{manifest.FAILURES}"
+    assert rows_in(disk, manifest.FAILURES) == [ROWS[2]]
 
 
-def test_the_rows_to_run_again_are_a_data_set_again(written, disk):
-    rows, bad = datasets.read(written, open=open_file)
+def test_what_is_or_may_be_paid_for_is_not_among_the_rows_to_run_again(written, disk):
+    assert written["unsettled"] == f"{disk.destination}/{manifest.UNSETTLED}"
+    assert rows_in(disk, manifest.UNSETTLED) == [ROWS[3], ROWS[4], ROWS[5]]
 
-    assert bad == []
-    assert [row.request.prompt for row in rows] == ["failed", "late", "unknown"]
-    assert rows[1].request.image_urls == tuple(ROWS[3]["image_urls"])
+
+def test_the_rows_are_a_data_set_again(written, disk):
+    failed, bad = datasets.read(written["failures"], open=open_file)
+    unsettled, worse = datasets.read(written["unsettled"], open=open_file)
+
+    assert bad == worse == []
+    assert [row.request.prompt for row in failed + unsettled] == ["failed", "late", "unknown", "in flight"]
+    assert unsettled[0].request.image_urls == tuple(ROWS[3]["image_urls"])
 
 
 def test_defaults_are_not_written_into_the_rows_to_run_again(on_disk, records_on_disk, disk):
@@ -302,8 +308,8 @@ def test_when_nothing_failed_any_more_the_old_rows_are_gone(place, folder, recor
 
     second = manifest.write(folder, plan, mine, by=ME.by)
 
-    assert first == f"{place.destination}/{manifest.FAILURES}"
-    assert second is None
+    assert first["failures"] == f"{place.destination}/{manifest.FAILURES}"
+    assert second["failures"] is None
     assert manifest.FAILURES not in place.names()
 
 
@@ -322,6 +328,7 @@ def test_they_can_be_written_anew_at_any_time_and_nothing_else_is_left(place, fo
         manifest.JSONL,
         manifest.CSV,
         manifest.FAILURES,
+        manifest.UNSETTLED,
     }
 
 

@@ -475,6 +475,7 @@ def test_the_result_counts_and_names_what_is_there(batch, tmp_path):
         "manifest": f"{tmp_path}/posters/manifest.jsonl",
         "manifest_csv": f"{tmp_path}/posters/manifest.csv",
         "failures": None,
+        "unsettled": None,
     }
 
 

@@ -191,7 +191,8 @@ def test_an_unknown_submit_is_a_failed_item_and_never_sent_again(batch, api, kin
     for result in (first, second, third):
         assert (result["stored"], result["unknown"], result["failed"]) == (2, 1, 0)
         assert statuses(result)["a vase"] == "unknown"
-    assert (batch.folder / "failures.jsonl").read_text() == '{"prompt":"a vase"}\n'
+    assert (batch.folder / "unsettled.jsonl").read_text() == '{"prompt":"a vase"}\n'
+    assert not (batch.folder / "failures.jsonl").exists()
     # Counted as charged: nobody can know that it wasn't.
     assert (first["charged"], second["charged"], third["charged"]) == ("14.1", "14.1", "0")
 
@@ -397,7 +398,7 @@ def test_an_image_that_can_not_be_fetched_stays_paid_for_and_is_fetched_by_the_n
 
     second = batch.run()
 
-    assert (first["stored"], first["failed"], second["stored"]) == (2, 1, 3)
+    assert (first["stored"], first["submitted"], second["stored"]) == (2, 1, 3)
     assert api.books()["submits"] == 3
     assert_books_agree(first, api.books())
     assert_books_agree(second, api.books())
@@ -409,7 +410,7 @@ def test_a_generation_that_is_late_stays_paid_for_and_is_awaited_by_the_next_try
 
     second = batch.run()
 
-    assert (first["stored"], first["failed"], second["stored"]) == (2, 1, 3)
+    assert (first["stored"], first["submitted"], second["stored"]) == (2, 1, 3)
     assert [row["error"] for row in read_manifest(second["manifest"])] == [None] * 3
     assert api.books()["submits"] == 3
 
@@ -995,7 +996,7 @@ def test_a_worker_that_is_killed_at_any_moment_pays_nothing_twice(batch, api, pr
     assert {status for prompt, status in told.items() if prompt not in unknown} <= {"stored"}
     assert len(told) == result["stored"] + result["unknown"] == 12
     assert len(unknown) <= 6
-    assert {json.loads(line)["prompt"] for line in failures_of(batch)} == unknown
+    assert {json.loads(line)["prompt"] for line in unsettled_of(batch)} == unknown
     not_charged = len(unknown - set(paid(api)))
     assert Decimal(result["charged"]) - Decimal(api.books()["charged"]) == Decimal("4.7") * not_charged
     again = batch.run(requests=rows)
@@ -1003,6 +1004,6 @@ def test_a_worker_that_is_killed_at_any_moment_pays_nothing_twice(batch, api, pr
     assert set(paid(api).values()) == {1}
 
 
-def failures_of(task):
-    failures = task.folder / "failures.jsonl"
-    return failures.read_text().splitlines() if failures.exists() else []
+def unsettled_of(task):
+    unsettled = task.folder / "unsettled.jsonl"
+    return unsettled.read_text().splitlines() if unsettled.exists() else []
