@@ -328,10 +328,10 @@ def test_a_backfill_of_dates_side_by_side_pays_once_for_each_and_another_one_for
 
 @pytest.fixture
 def limited(house: House) -> Iterator[None]:
-    """A rate at which a hundred submits take some seconds."""
+    """The API takes a hundred submits in some seconds; however a test changes it, it is as before then."""
     house.emulator.settings(rate_limit=30)
     yield
-    house.emulator.settings(rate_limit=None)
+    house.emulator.settings(rate_limit=None, duration="1-2")
 
 
 def until(happened: Callable[[], Any], timeout: float = 120) -> Any:
@@ -455,29 +455,41 @@ def test_nothing_is_paid_twice_and_nothing_lost_whatever_is_killed(
 
 
 @pytest.mark.soak
-def test_a_worker_that_was_frozen_while_another_took_over_pays_for_nothing_when_it_wakes(
-    house: House, places: Places, limited: None
+@pytest.mark.one_database
+@pytest.mark.parametrize("wakes", ["while its successor pays", "when its successor is done"])
+def test_a_worker_that_was_frozen_pays_for_nothing_and_changes_nothing_when_it_wakes(
+    house: House, places: Places, limited: None, wakes: str
 ) -> None:
+    house.emulator.settings(duration=9)
     prompts = places.prompts("frozen", 100)
-    batch = places.start("batch", prompts, places.disk(), "submit:late=1")
-    frozen = until(lambda: len(batch.charges()) > 30 and batch.process())
+    batch = places.start("batch", prompts, places.disk(), "submit:late=1", "generation:failed*5;after=5")
+    frozen = until(lambda: len(batch.charges()) > 70 and batch.process())
     for pid in frozen[1:]:
         os.kill(pid, SIGSTOP)
     doubtful, charges = batch.intents(), len(batch.charges())
 
     def successor_pays() -> bool:
-        return batch.task["id"] != frozen.task_instance_id and len(batch.charges()) > charges + 10
+        return batch.task["id"] != frozen.task_instance_id and len(batch.charges()) > charges + 5
 
     try:
-        until(successor_pays)
+        if wakes == "while its successor pays":
+            until(successor_pays)
+        else:
+            assert batch.finish() == "success"
     finally:
         for pid in frozen[1:]:
             os.kill(pid, SIGCONT)
+    until(lambda: is_gone(frozen.process))
 
     assert batch.finish() == "success"
+    assert batch.task["try_number"] == 2
+    charges = len(batch.charges())
+    batch.clear()
+    assert batch.finish() == "success"
+    assert len(batch.charges()) == charges
     unknown = {line["request"]["prompt"] for line in batch.manifest() if line["status"] == "unknown"}
-    print(f"{len(unknown)} unknown, {len(doubtful)} were being submitted.")
+    print(f"{len(unknown)} unknown, {len(doubtful)} were being submitted, {charges} charges.")
     assert unknown <= doubtful
+    assert batch.result["stored"] == 100 - len(unknown)
     assert batch.paid().keys() | unknown == set(prompts)
     assert max(batch.paid().values()) == 1
-    assert batch.task["try_number"] == 2
