@@ -28,7 +28,6 @@ def one(dag_id: str, **options: Any) -> None:
 
 one("batch")
 one("batch_in_waves", max_in_flight=40)
-one("batch_waiting", deferrable=False)
 one("batch_shared", reuse="destination")
 one("batch_spending", retry_policy=GptImageRetryPolicy(spend_limit_delay=timedelta(seconds=1)))
 
