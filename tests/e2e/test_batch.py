@@ -151,12 +151,13 @@ def ended(house: House, places: Places, examples: dict[str, str]) -> dict[str, B
     """Batches of every kind, at once, and ended."""
     shared, one_place = places.prompts("shared", 30), places.disk()
     spend_limit, no_credits = "submit:spend_limit_exceeded*3;after=20", "submit:402*40;after=20"
-    slow = "generation:takes=12;after=45"  # when the others are stored, waiting is all that is left
+    # The last ones are slow: when the others are stored, waiting is all that is left.
+    slow = "generation:takes=10;after={}".format
     kinds: dict[str, tuple[Any, ...]] = {
-        "first at the place": ("batch_shared", shared, one_place),
+        "first at the place": ("batch_shared", shared, one_place, slow(28)),
         "second at the place": ("batch_shared", shared, one_place),
-        "on a disk": ("batch", places.prompts("disk", 60), places.disk(), slow),
-        "on S3": ("batch_mapped_over", places.prompts("S3", 60), places.bucket(), slow),
+        "on a disk": ("batch", places.prompts("disk", 60), places.disk(), slow(45)),
+        "on S3": ("batch_mapped_over", places.prompts("S3", 60), places.bucket(), slow(45)),
         "decorated": ("batch_decorated", places.prompts("decorated", 10), places.disk()),
         "limited": ("batch_spending", places.prompts("limited", 40), places.disk(), spend_limit),
         "broke": ("batch", places.prompts("broke", 40), places.disk(), no_credits),
