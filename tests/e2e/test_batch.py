@@ -23,6 +23,9 @@ from tests.e2e.cases import print_table
 from tests.e2e.conftest import House
 from tests.object_store import Bucket, Disk
 
+# So many runs at once are more than sqlite's one writer stands.
+pytestmark = pytest.mark.one_database
+
 PRICE = Decimal("4.7")
 
 
@@ -417,7 +420,6 @@ TABLE = (
 SEEDS = [pytest.param(seed, marks=() if seed == 2 else pytest.mark.soak) for seed in range(20)]
 
 
-@pytest.mark.one_database
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_paid_twice_and_nothing_lost_whatever_is_killed(
     house: House, places: Places, limited: None, seed: int
@@ -457,7 +459,6 @@ def test_nothing_is_paid_twice_and_nothing_lost_whatever_is_killed(
 
 
 @pytest.mark.soak
-@pytest.mark.one_database
 @pytest.mark.parametrize("wakes", ["while its successor pays", "when its successor is done"])
 def test_a_worker_that_was_frozen_pays_for_nothing_and_changes_nothing_when_it_wakes(
     house: House, places: Places, limited: None, wakes: str
