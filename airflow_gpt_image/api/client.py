@@ -105,10 +105,26 @@ class GptImageClient:
         """
         return self.wait_until(generation_id, poll_interval=poll_interval, deadline=time.time() + timeout)
 
-    def wait_until(self, generation_id: str, *, poll_interval: float, deadline: float) -> Generation:
-        """As :meth:`wait`, with a deadline in seconds since 1970."""
+    def wait_until(
+        self,
+        generation_id: str,
+        *,
+        poll_interval: float,
+        deadline: float,
+        on_look: Callable[[], None] = flows.unheard,
+    ) -> Generation:
+        """As :meth:`wait`, with a deadline in seconds since 1970.
+
+        :param on_look: called after each look, whatever came of it.
+        """
         return self._run(
-            flows.wait(generation_id, poll_interval=poll_interval, deadline=deadline, retrying=self._retrying)
+            flows.wait(
+                generation_id,
+                poll_interval=poll_interval,
+                deadline=deadline,
+                retrying=self._retrying,
+                on_look=on_look,
+            )
         )
 
     def generate(
@@ -255,12 +271,9 @@ class AsyncGptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_look: Callable[[], None] = lambda: None,
+        on_look: Callable[[], None] = flows.unheard,
     ) -> Generation:
-        """As :meth:`GptImageClient.wait_until`.
-
-        :param on_look: called after each look, whatever came of it.
-        """
+        """As :meth:`GptImageClient.wait_until`."""
         return await self._run(
             flows.wait(
                 generation_id,

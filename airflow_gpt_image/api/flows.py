@@ -141,13 +141,17 @@ def _sent(call: Call, read: Callable[[Reply], T], retrying: Retrying) -> Flow[T]
         yield Sleep(pause)
 
 
+def unheard() -> None:
+    """What is called after a look when nobody wants to know."""
+
+
 def wait(
     generation_id: str,
     *,
     poll_interval: float,
     deadline: float,
     retrying: Retrying,
-    on_look: Callable[[], None] = lambda: None,
+    on_look: Callable[[], None] = unheard,
 ) -> Flow[Generation]:
     """Look until the generation is finished; a look that fails for a passing reason doesn't end the wait.
 

@@ -64,6 +64,24 @@ def test_a_completed_generation_without_images_is_the_end_too(world):
     assert _wait(here).urls == ()
 
 
+def test_each_look_is_told_once_also_one_that_fails_and_before_what_came_of_it(world):
+    here = world(PENDING, LOST, NOT_FOUND, _failing("internal_error", 500), _failing("invalid_api_key", 401))
+    told = []
+
+    with pytest.raises(errors.InvalidApiKeyError):
+        here.run(
+            flows.wait(
+                ID,
+                poll_interval=5,
+                deadline=here.start + 3600,
+                retrying=RETRYING,
+                on_look=lambda: told.append(len(here.sent)),
+            )
+        )
+
+    assert told == [1, 2, 3, 4, 5]
+
+
 def test_a_status_the_document_does_not_know_counts_as_not_finished(world):
     here = world(_in_status("queued"), _in_status("COMPLETED"), DONE)
 

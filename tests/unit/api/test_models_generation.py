@@ -201,6 +201,17 @@ def test_metadata_that_cannot_be_told_is_an_empty_one():
     assert generation.output.metadata == {}
 
 
+def test_metadata_has_no_signature_of_an_address_wherever_it_stands():
+    found = {"sources": ["https://h/a.png?Signature=secret", 1], "https://h/?key=secret": None}
+
+    generation = Generation.model_validate(
+        {**COMPLETED, "output": {"urls": ["https://h/"], "metadata": found}}
+    )
+
+    assert "sources" in generation.output.metadata
+    assert "secret" not in repr(generation.output.metadata)
+
+
 def test_metadata_that_is_too_large_for_xcom_says_how_large_it_was():
     generation = Generation.model_validate(
         {**COMPLETED, "output": {"urls": ["https://h/"], "metadata": {"log": "x" * 3_000}}}
