@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -266,13 +266,21 @@ class Job:
                 return self._finished(records)
 
     def _run(self, wave: Wave) -> list[Record]:
-        with asyncio.Runner() as runner:
+        # In a thread of its own: a signal's exception (execution_timeout) is raised wherever the main thread
+        # is. In the loop that could be right where the answer to a submit is read, or where it is swallowed.
+        with asyncio.Runner() as runner, ThreadPoolExecutor(1) as thread:
+            loop = runner.get_loop()
+            work = loop.create_task(wave.run())
             try:
-                return runner.run(wave.run())
+                ended = thread.submit(loop.run_until_complete, work)
+                while not ended.done():
+                    wait([ended], 1.0)  # not for ever: a signal right before a wait doesn't interrupt it
+                return ended.result()
             except BaseException as error:
-                # A signal's (execution_timeout) may have ended the loop, but not what runs on it.
                 self.stop.because(EndedError(f"{type(error).__name__} ended the work."))
-                runner.run(wave.drained())
+                loop.call_soon_threadsafe(work.cancel)
+                # The loop itself may have been ended, but not what runs on it; leaving waits for it.
+                thread.submit(loop.run_until_complete, work)
                 raise
 
     def _second_look(self, records: Records, wave: Wave) -> Triage:

@@ -146,14 +146,8 @@ class Wave:
             finally:
                 for task in tasks:
                     task.cancel()
-                await self.drained()
+                await self._drained()
                 await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def drained(self) -> None:
-        """Wait for what mustn't be cut off: submits that are under way, and a claim that is being renewed."""
-        await self._submitter.drained()
-        if self._claiming is not None:
-            await asyncio.wait([self._claiming])
 
     @property
     def more(self) -> bool:
@@ -231,6 +225,12 @@ class Wave:
                 if age > AT_WORK / 2:
                     raise
                 self._log.warning("The claim on the destination could not be renewed yet: %s", error.message)
+
+    async def _drained(self) -> None:
+        """Wait for what mustn't be cut off: submits that are under way, and a claim that is being renewed."""
+        await self._submitter.drained()
+        if self._claiming is not None:
+            await asyncio.wait([self._claiming])
 
     # --- one item
 
