@@ -154,9 +154,14 @@ class Lease:
             self._write(open=True)
 
     @property
+    def alone(self) -> bool:
+        """Whether nobody else is at work yet: a successor that came since the last write still waits."""
+        return time.monotonic() - self._written_at <= HELD
+
+    @property
     def holds(self) -> bool:
-        """Whether nobody else can be at work: the last write went well, and isn't too long ago."""
-        return not self._lost and time.monotonic() - self._written_at <= HELD
+        """Whether it may submit: nobody else is at work, and as far as it knows nobody has come."""
+        return not self._lost and self.alone
 
     def check(self) -> None:
         """Right before a POST.

@@ -189,15 +189,18 @@ class Submitter:
                 await self.in_thread(self.place.records.write, item, told, request)
             raise
         except (GptImageError, StoppedError):
-            # A worker that is out of date takes nothing back: by now it may be its successor's.
-            if self.place.lease.holds:
-                await self._insisted("taken back", self.place.records.withdraw, item, before, request)
+            await self._insisted("taken back", self._withdrawn, item, before, request)
             raise
         self.charge(item)
         record = mine.submitted(generation_id)
         what = f"put on record as {generation_id}, which is paid for"
         await self._insisted(what, self.place.records.write, item, record, request)
         return record
+
+    def _withdrawn(self, item: Item, before: Record | None, request: ImageRequest) -> None:
+        # Not when a successor may be at work: by now it may be his.
+        if self.place.lease.alone:
+            self.place.records.withdraw(item, before, request)
 
     def _check_free(self, before: Record | None) -> None:
         """Refuse to pay for what may be paid for; also when an intent could not be taken back."""
