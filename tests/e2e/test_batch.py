@@ -163,6 +163,7 @@ def ended(house: House, places: Places, examples: dict[str, str]) -> dict[str, B
         "on S3": ("batch_mapped_over", places.prompts("S3", 60), places.bucket(), slow(45)),
         "decorated": ("batch_decorated", places.prompts("decorated", 10), places.disk()),
         "limited": ("batch_spending", places.prompts("limited", 40), places.disk(), spend_limit),
+        "timed out": ("batch_timed", places.prompts("timed", 30), places.disk()),
         "broke": ("batch", places.prompts("broke", 40), places.disk(), no_credits),
     }
     ended = {}
@@ -230,6 +231,16 @@ def test_a_spend_limit_in_mid_run_costs_a_retry_and_only_what_is_missing(ended: 
     assert is_whole(batch)
     assert batch.task["try_number"] > 1
     assert (batch.result["stored"], batch.result["charged"]) == (40, "188")
+
+
+def test_an_execution_timeout_costs_a_retry_and_no_image(ended: dict[str, Batch]) -> None:
+    batch = ended["timed out"]
+
+    assert state(batch) == "success"
+    assert is_whole(batch)
+    assert batch.task["try_number"] > 1
+    assert "AirflowTaskTimeout" in batch.log()
+    assert batch.result["unknown"] == 0
 
 
 def test_a_clear_pays_only_for_what_is_missing(ended: dict[str, Batch]) -> None:
