@@ -295,7 +295,7 @@ def table(figures: dict[str, Figures]) -> None:
         for place, value in enumerate(values[1:], start=1):
             # A second of CPU, more or less, is noise.
             if compared and min(first, value) >= 1:
-                cells[place] += f" ({value / first:.2g} ×)"
+                cells[place] += f" ({_rounded(value / first)} ×)"
         print(f"| {name} | {' | '.join(cells)} |")
 
     def above_idle(way: Figures, *names: str) -> float:
@@ -321,3 +321,7 @@ def table(figures: dict[str, Figures]) -> None:
     row("images stored", [way.images for way in ways], compared=False)
     rates = [sum(way.idle.get(name, 0) for name in airflow) for way in ways]
     print(f"\nIdle, this Airflow takes {min(rates):.2f} – {max(rates):.2f} CPU seconds a second.")
+
+
+def _rounded(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
