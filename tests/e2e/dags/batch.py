@@ -30,7 +30,7 @@ one("batch")
 one("batch_in_waves", max_in_flight=40)
 often = GptImageRetryPolicy(longest_delay=timedelta(seconds=2))
 one("batch_shared", reuse="destination", retries=30, retry_policy=often)
-one("batch_timed", max_in_flight=8, execution_timeout=timedelta(seconds=5))
+one("batch_timed", deferrable=False, max_in_flight=8, execution_timeout=timedelta(seconds=5))
 one("batch_spending", retry_policy=GptImageRetryPolicy(spend_limit_delay=timedelta(seconds=1)))
 
 with DAG("batch_mapped_over", schedule=None):
