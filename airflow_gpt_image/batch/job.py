@@ -5,65 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import math
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from airflow_gpt_image.api import errors
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.errors import GptImageError, InsufficientCreditsError, InvalidRequestError
 from airflow_gpt_image.api.pricing import plain, usd
-from airflow_gpt_image.batch import MOST_ITEMS, manifest
+from airflow_gpt_image.batch import MOST_ITEMS, manifest, summary
+from airflow_gpt_image.batch.budget import Budget
 from airflow_gpt_image.batch.claims import AT_WORK, Claim, Owner
-from airflow_gpt_image.batch.lease import Lease, Left, Stopped, bits, indexes
-from airflow_gpt_image.batch.plan import Plan
+from airflow_gpt_image.batch.lease import Lease, Left, bits, indexes
+from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.progress import Progress
 from airflow_gpt_image.batch.records import Payer, Record, Records
-from airflow_gpt_image.batch.rules import EndedError, ItemsFailedError, Rules
-from airflow_gpt_image.batch.submitting import Place, Stop
+from airflow_gpt_image.batch.rules import Rules
+from airflow_gpt_image.batch.stopping import EndedError, ItemsFailedError, Stop, Stopped
+from airflow_gpt_image.batch.submitting import Place
 from airflow_gpt_image.batch.triage import Triage
 from airflow_gpt_image.batch.wave import Wave
 from airflow_gpt_image.datasets import BadCell, InvalidRowsError, Row
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.paying import CreditLimitError, OnUnknownSubmit
+from airflow_gpt_image.paying import CreditLimitError
 from airflow_gpt_image.state_store import LedgerError
 from airflow_gpt_image.storage.folders import DestinationError, Folder
-
-Reuse = Literal["run", "destination", "never"]
-OnInvalid = Literal["fail", "skip"]
-OnItemFailure = Literal["continue", "fail"]
 
 # Small files, most of them, on stores that answer slowly.
 _THREADS: Final = 32
 
 _BAD_TOLD: Final = 20
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the author chose; explained at the operator."""
-
-    conn_id: str
-    source: str
-    variants: int
-    reuse: Reuse
-    on_invalid: OnInvalid
-    max_in_flight: int
-    poll_interval: float
-    timeout: float
-    item_retries: int
-    on_item_failure: OnItemFailure
-    max_failures: float | None
-    on_unknown_submit: OnUnknownSubmit
-    max_credits: Decimal | None
-    check_balance: bool
-    defers: bool
 
 
 @dataclass(frozen=True)
@@ -96,7 +69,7 @@ class Job:
     lease: Lease
     owner: Owner
     attempt: int
-    options: Options
+    rules: Rules
     log: Log
     stop: Stop = field(init=False)
     _plan: Plan = field(init=False)
@@ -116,18 +89,7 @@ class Job:
             records.load(plan.items)
         triage = self._triage(plan, records)
         self.log.info("This would be done (dry_run):\n%s", triage.table(rows=len(rows)))
-        return {
-            "dry_run": True,
-            "rows": len(rows),
-            "images": len(plan.items),
-            "invalid": invalid,
-            "reused": len(triage.stored) + len(triage.attach),
-            "to_pay": len(triage.pay),
-            "failed": len(triage.failed),
-            "unknown": len(triage.unknown),
-            "tiers": triage.tiers(),
-            **_money(triage.credits),
-        }
+        return {**summary.of_triage(plan.items, triage), "invalid": invalid}
 
     def begin(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> Waiting | dict[str, Any]:
         """
@@ -161,7 +123,7 @@ class Job:
     def go_on(self) -> Waiting | dict[str, Any]:
         """As :meth:`begin`, after a deferral: by the plan as it is written, and nothing else."""
         self._left = self.lease.left()
-        self.stop.error = _error_of(self._left.stopped)
+        self.stop.error = None if self._left.stopped is None else self._left.stopped.again()
         with self._at_work() as records:
             self._plan = Plan.fetched(self.folder, sha256=self._left.plan)
             stored, failed = indexes(self._left.stored), indexes(self._left.failed)
@@ -173,28 +135,28 @@ class Job:
 
     def _judged(self, bad: Sequence[BadCell]) -> int:
         """How many rows are left out."""
-        if bad and self.options.on_invalid == "fail":
+        if bad and self.rules.on_invalid == "fail":
             raise InvalidRowsError.of(bad)
         for cell in bad[:_BAD_TOLD]:
             self.log.warning("Left out: %s", cell)
         return len({cell.row for cell in bad})
 
     def _planned(self, rows: Sequence[Row]) -> Plan:
-        options = self.options
-        images = len(rows) * options.variants
+        rules = self.rules
+        images = len(rows) * rules.variants
         if not 1 <= images <= MOST_ITEMS:
             raise InvalidRequestError(
-                f"requests: {len(rows):,} valid rows with {options.variants} variants are {images:,} images; "
+                f"requests: {len(rows):,} valid rows with {rules.variants} variants are {images:,} images; "
                 f"a batch takes 1 to {MOST_ITEMS:,}."
             )
         file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
-        scope = {"destination": "", "run": "", "never": f"/{self.lease.clears}"}[options.reuse]
+        scope = {"destination": "", "run": "", "never": f"/{self.lease.clears}"}[rules.reuse]
         digest = hashlib.sha256(f"{self.owner.digest}{scope}".encode()).hexdigest()[:12]
         Plan.drafted(
             rows,
-            variants=options.variants,
-            scope="" if options.reuse == "destination" else f"{digest}-",
-            conn_id=options.conn_id,
+            variants=rules.variants,
+            scope="" if rules.reuse == "destination" else f"{digest}-",
+            conn_id=rules.conn_id,
             host=self.client.settings.host,
             into=file,
         )
@@ -207,21 +169,21 @@ class Job:
             plan.items,
             records.find,
             by=self._payer.by,
-            resubmit=self.options.on_unknown_submit == "resubmit",
+            resubmit=self.rules.resubmit,
             stored=stored or (),
             failed=failed or (),
         )
 
     def _guard(self, triage: Triage) -> None:
         """Refuse what costs too much as a whole; exactly, and before the first POST."""
-        options, cost = self.options, triage.credits
-        if options.max_credits is not None and cost > options.max_credits:
+        rules, cost = self.rules, triage.credits
+        if rules.max_credits is not None and cost > rules.max_credits:
             raise CreditLimitError(
                 f"{len(triage.pay):,} images are to be paid for, {plain(cost):,} credits "
-                f"(${usd(cost):,}); max_credits is {plain(options.max_credits):,}. Nothing was submitted. "
+                f"(${usd(cost):,}); max_credits is {plain(rules.max_credits):,}. Nothing was submitted. "
                 "Raise max_credits, or give fewer rows; dry_run=True shows the plan."
             )
-        if options.check_balance and triage.pay:
+        if rules.check_balance and triage.pay:
             balance = self.client.credits()
             if balance < cost:
                 raise InsufficientCreditsError(
@@ -252,16 +214,17 @@ class Job:
     def _carried_out(self, records: Records, triage: Triage) -> Waiting | dict[str, Any]:
         self._progress = Progress(
             len(self._plan.items),
-            stored=len(triage.stored),
-            failed=len(triage.failed) + len(triage.unknown),
-            credits=self._left.credits,
+            stored=_indexes(triage.stored),
+            failed=_indexes(triage.failed),
+            unknown=_indexes(triage.unknown),
         )
+        self._budget = Budget(self.rules.max_credits, spent=self._left.credits, owed=triage.pay)
         while True:
             wave = self._wave(records, triage)
             waiting = self._run(wave)
             if waiting:
                 return self._left_waiting(wave, waiting)
-            triage = self._second_look(records, wave)
+            triage = self._second_look(records)
             if not triage.attach:
                 return self._finished(records)
 
@@ -283,37 +246,30 @@ class Job:
                 thread.submit(loop.run_until_complete, work)
                 raise
 
-    def _second_look(self, records: Records, wave: Wave) -> Triage:
+    def _second_look(self, records: Records) -> Triage:
         """Only what was unknown: an earlier worker may have had its answers while this one was at work."""
-        doubtful = [item for item in self._plan.items if item.index in wave.unknown]
+        progress = self._progress
+        doubtful = [item for item in self._plan.items if item.index in progress.unknown]
         records.load(doubtful)
-        triage = self._triage(self._plan, records, wave.stored, wave.failed)
+        triage = self._triage(self._plan, records, progress.stored, progress.failed)
         triage.attach = [item for item in doubtful if item in triage.attach]
         triage.pay = []
-        self._progress.failed -= len(triage.attach)
+        progress.unknown -= _indexes(triage.attach)
         return triage
 
     def _wave(self, records: Records, triage: Triage) -> Wave:
-        options = self.options
         place = Place(self.folder, self._plan, records, self.lease, self._claim, self.client, self._threads)
-        rules = Rules(
-            payer=self._payer,
-            max_in_flight=options.max_in_flight,
-            poll_interval=options.poll_interval,
-            timeout=options.timeout,
-            item_retries=options.item_retries,
-            most_failures=self._most_failures(),
-            max_credits=options.max_credits,
-            on_unknown_submit=options.on_unknown_submit,
-            defers=options.defers,
+        return Wave(
+            place,
+            triage,
+            self.rules,
+            self._payer,
+            self._progress,
+            self._budget,
+            self.stop,
+            began=self._left.began,
+            log=self.log,
         )
-        return Wave(place, triage, rules, self._progress, self.stop, began=self._left.began, log=self.log)
-
-    def _most_failures(self) -> int | None:
-        most = self.options.max_failures
-        if self.options.on_item_failure == "fail":
-            return 0
-        return math.floor(most * len(self._plan.items)) if isinstance(most, float) else most
 
     def _left_waiting(self, wave: Wave, waiting: Sequence[Record]) -> Waiting:
         deadline = max(map(wave.deadline, waiting))
@@ -321,14 +277,14 @@ class Job:
         self.lease.release(
             self._left.model_copy(
                 update={
-                    "stored": bits(wave.stored),
-                    "failed": bits(wave.failed),
-                    "stopped": _stopped(self.stop.error),
-                    "credits": self._progress.credits,
+                    "stored": bits(self._progress.stored),
+                    "failed": bits(self._progress.failed),
+                    "stopped": None if self.stop.error is None else Stopped.of(self.stop.error),
+                    "credits": self._budget.spent,
                 }
             )
         )
-        self.log.info("%s Waiting is all that is left for now.", self._progress.line())
+        self.log.info("%s Waiting is all that is left for now.", self._progress.line(self._budget.spent))
         # With more to submit, half a window is worth a worker's start; else nearly all of it.
         return Waiting(
             generation_ids=[record.generation_id or "" for record in waiting],
@@ -339,10 +295,15 @@ class Job:
     # --- in the end
 
     def _finished(self, records: Records) -> dict[str, Any]:
-        plan = self._plan
+        plan, by = self._plan, self._payer.by
         records.load(item for item in plan.items if records.find(item) is None)
-        files = manifest.write(self.folder, plan, records, by=self._payer.by, source=self.options.source)
-        result = {**self._summary(records), **files}
+        found = [records.find(item) for item in plan.items]
+        result = {
+            **summary.of_records(plan.items, found, by=by),
+            "invalid": self._left.invalid,
+            "seconds": round(time.time() - self._left.began, 1),
+            **manifest.write(self.folder, plan, records, by=by, source=self.rules.source),
+        }
         self.lease.release()
         self._claim.release()
         self.log.info(
@@ -351,60 +312,13 @@ class Job:
             *(result[name] for name in ("stored", "reused", "failed", "unknown", "not_submitted")),
             *(result[name] for name in ("credits", "usd", "charged", "refunded", "manifest")),
         )
+        if isinstance(self.stop.error, ItemsFailedError):
+            passing = any(record and record.error and record.error.retryable for record in found)
+            self.stop.error.retryable = passing  # type: ignore[misc]  # as that of what failed
         if self.stop.error is not None:
-            raise self._told(self.stop.error, records)
+            raise self.stop.error
         return result
 
-    def _told(self, error: GptImageError, records: Records) -> GptImageError:
-        if isinstance(error, ItemsFailedError):
-            found = map(records.find, self._plan.items)
-            passing = any(record and record.error and record.error.retryable for record in found)
-            error.retryable = passing  # type: ignore[misc]  # as that of what failed
-        return error
 
-    def _summary(self, records: Records) -> dict[str, Any]:
-        found = [records.find(item) for item in self._plan.items]
-        states = Counter(map(manifest.status, found))
-        stored = [record for record in found if record is not None and record.state == "stored"]
-        own = [record for record in found if record is not None and record.by == self._payer.by]
-        charged = sum((record.credits * record.charges for record in own), Decimal(0))
-        refunded = sum((record.credits * record.refunds for record in own), Decimal(0))
-        names = ("stored", "failed", "unknown", "submitted", "not_submitted")
-        return {
-            "rows": len({item.row for item in self._plan.items}),
-            "images": len(found),
-            "invalid": self._left.invalid,
-            **{name: states[name] for name in names},
-            "reused": sum(record.by != self._payer.by for record in stored),
-            **_money(charged - refunded),
-            "charged": str(plain(charged)),
-            "refunded": str(plain(refunded)),
-            "seconds": round(time.time() - self._left.began, 1),
-        }
-
-
-def _money(credits: Decimal) -> dict[str, str]:
-    return {"credits": str(plain(credits)), "usd": str(usd(credits))}
-
-
-_FIELDS: Final = ("status", "code", "type", "retry_after", "generation_id", "request_id")
-
-
-def _stopped(error: GptImageError | None) -> Stopped | None:
-    """An error for the next wave; without the API's own words, which may quote a prompt."""
-    if error is None:
-        return None
-    fields = {name: getattr(error, name) for name in _FIELDS}
-    known = f"The API said {error.status} {error.code or error.type or ''} before this task waited."
-    message = error.message if error.status is None else f"{known} {error.remedy}".rstrip()
-    return Stopped(error=type(error).__name__, fields={"message": message, **fields})
-
-
-def _error_of(stopped: Stopped | None) -> GptImageError | None:
-    """The error again, of its own class."""
-    if stopped is None:
-        return None
-    ours = (ItemsFailedError, EndedError, CreditLimitError, DestinationError)
-    kind: type[GptImageError] = getattr(errors, stopped.error, GptImageError)
-    kind = next((known for known in ours if known.__name__ == stopped.error), kind)
-    return kind(**stopped.fields)
+def _indexes(items: Sequence[Item]) -> set[int]:
+    return {item.index for item in items}

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.batch.stopping import Stopped
 from airflow_gpt_image.state_store import VERSION, Document, LedgerError, TaskStateStore
 
 KEY: Final = "gpt_image/batch"
@@ -29,15 +30,6 @@ HELD: Final = 10.0
 
 SUCCESSION: Final = 15.0
 """Seconds that a successor waits when its predecessor didn't say goodbye."""
-
-
-class Stopped(BaseModel):
-    """Why nothing more is submitted: an error of ours by its name, with its fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    error: str
-    fields: dict[str, Any]
 
 
 class Left(BaseModel):

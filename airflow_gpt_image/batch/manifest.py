@@ -227,7 +227,7 @@ def _write_csv(draft: BinaryIO, lines: Iterable[Mapping[str, Any]], data: list[s
     text = io.TextIOWrapper(draft, encoding="utf-8", newline="", write_through=True)
     # All quoted: where a spreadsheet separates by semicolons, one within a cell would begin another.
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-    writer.writerow([*COLUMNS, *(_harmless(f"data.{name}") for name in data)])
+    writer.writerow([*COLUMNS, *(f"data.{name}" for name in data)])
     for entry in lines:
         request = entry["request"]
         cells = [entry[name] if name in entry else request[name] for name in COLUMNS]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
 from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.batch.records import Record
 
 EVERY: Final = 10.0
 """Seconds from one line in the log to the next."""
@@ -17,26 +19,37 @@ _WINDOW: Final = 60.0
 
 class Progress:
     """
-    Counts of a plan's items.
+    What has become of a plan's items; they are named by their indexes.
 
-    :param stored: how many are stored already, ``failed`` how many failed for good.
-    :param credits: what this try spent before, net of refunds.
+    :param items: how many there are.
+    :param stored: those whose images are stored; ``failed`` those that failed for good; ``unknown`` those
+        that may be paid for.
     """
 
-    def __init__(self, items: int, *, stored: int, failed: int, credits: Decimal) -> None:
+    def __init__(
+        self,
+        items: int,
+        *,
+        stored: Iterable[int] = (),
+        failed: Iterable[int] = (),
+        unknown: Iterable[int] = (),
+    ) -> None:
         self.items = items
-        self.stored = stored
-        self.failed = failed
-        self.credits = credits
-        self.in_flight = 0
-        self._recent = deque([(time.monotonic(), stored + failed)])
+        self.stored, self.failed, self.unknown = set(stored), set(failed), set(unknown)
+        self.in_flight: dict[int, Record] = {}
+        self._recent = deque([(time.monotonic(), self.done)])
+
+    @property
+    def lost(self) -> int:
+        """How many have no image, and won't have one in this try."""
+        return len(self.failed) + len(self.unknown)
 
     @property
     def done(self) -> int:
-        return self.stored + self.failed
+        return len(self.stored) + self.lost
 
-    def line(self) -> str:
-        """One line: done, failed, in flight, rate, credits, time left."""
+    def line(self, credits: Decimal) -> str:
+        """One line: done, failed, in flight, rate, what this try spent, time left."""
         now = time.monotonic()
         self._recent.append((now, self.done))
         while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW:
@@ -45,8 +58,9 @@ class Progress:
         rate = (self.done - before) / max(now - since, 0.001)
         left = f"about {_span((self.items - self.done) / rate)} left" if rate > 0 else "time left unknown"
         return (
-            f"{self.done:,} of {self.items:,} done ({self.failed:,} failed), {self.in_flight:,} in flight, "
-            f"{rate:.1f}/s, {plain(self.credits):,} credits (${usd(self.credits):,}), {left}."
+            f"{self.done:,} of {self.items:,} done ({self.lost:,} failed), "
+            f"{len(self.in_flight):,} in flight, {rate:.1f}/s, "
+            f"{plain(credits):,} credits (${usd(credits):,}), {left}."
         )
 
 

@@ -1,47 +1,52 @@
-"""What the author of a batch decided, and what it is to go beyond."""
+"""What the author of a batch decided."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
-from airflow_gpt_image.api.errors import GptImageError
-from airflow_gpt_image.batch.records import Payer
 from airflow_gpt_image.paying import OnUnknownSubmit
 
-
-class ItemsFailedError(GptImageError):
-    """More images failed than the author allows. The others are stored, or on record."""
-
-
-class EndedError(GptImageError):
-    """The task was ended from outside. What is paid for is on record, and the next try goes on."""
-
-    retryable = True
+Reuse = Literal["run", "destination", "never"]
+OnInvalid = Literal["fail", "skip"]
+OnItemFailure = Literal["continue", "fail"]
 
 
 @dataclass(frozen=True)
 class Rules:
     """
-    What the author decided.
+    The operator's arguments, where they are explained.
 
-    :param payer: whose doing what is paid for is.
-    :param max_in_flight: generations at a time.
-    :param poll_interval: seconds from one look to the next.
-    :param timeout: seconds that a generation may take.
-    :param item_retries: how often an item is tried again when that can help.
-    :param most_failures: more stop the submitting, and fail the task; None: as many as there are.
-    :param max_credits: what may be spent in this try, net of refunds; None: no bound.
-    :param on_unknown_submit: ``resubmit`` pays again where an earlier submit may have been accepted.
+    :param source: where the rows came from, if that is an address.
     :param defers: stop working when all that could be done is wait.
     """
 
-    payer: Payer
+    conn_id: str
+    source: str
+    variants: int
+    reuse: Reuse
+    on_invalid: OnInvalid
     max_in_flight: int
     poll_interval: float
     timeout: float
     item_retries: int
-    most_failures: int | None
-    max_credits: Decimal | None
+    on_item_failure: OnItemFailure
+    max_failures: float | None
     on_unknown_submit: OnUnknownSubmit
+    max_credits: Decimal | None
+    check_balance: bool
     defers: bool
+
+    @property
+    def resubmit(self) -> bool:
+        """Whether to pay again where an earlier submit may have been accepted."""
+        return self.on_unknown_submit == "resubmit"
+
+    def most_failures(self, images: int) -> int | None:
+        """How many of so many images may fail; None: any number."""
+        if self.on_item_failure == "fail":
+            return 0
+        most = self.max_failures
+        return math.floor(most * images) if isinstance(most, float) else most

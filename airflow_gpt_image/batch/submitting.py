@@ -29,6 +29,7 @@ from airflow_gpt_image.batch.claims import Claim
 from airflow_gpt_image.batch.lease import Lease
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.records import ItemError, Payer, Record, Records, intended
+from airflow_gpt_image.batch.stopping import Stop, StoppedError
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import DestinationError, Folder
 from airflow_gpt_image.storage.signing import signed
@@ -53,33 +54,6 @@ _LONGEST_REFUSAL: Final = 600.0
 # Of a record that has to be written, with up to 4 s between: a store that is away for a moment costs nothing.
 _WRITES: Final = 6
 _BACKOFF: Final = Retrying(longest_pause=4.0)
-
-
-class StoppedError(Exception):
-    """Nothing more is submitted; this item stays as it was."""
-
-
-class Stop:
-    """Whether anything may still be submitted; the first reason against it counts."""
-
-    def __init__(self, error: GptImageError | None, log: Log) -> None:
-        self.error = error
-        self._log = log
-
-    def because(self, error: GptImageError) -> None:
-        """Submit nothing more; what is in flight still finishes."""
-        if self.error is None:
-            self.error = error
-            self._log.warning(
-                "Nothing more is submitted; what is in flight still finishes and is stored. %s: %s",
-                type(error).__name__,
-                error.message,
-            )
-
-    def check(self) -> None:
-        """Raise :class:`StoppedError` when nothing may be submitted any more."""
-        if self.error is not None:
-            raise StoppedError
 
 
 class InThread(Protocol):

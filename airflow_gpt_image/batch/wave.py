@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from airflow_gpt_image.api import flows
@@ -31,14 +30,15 @@ from airflow_gpt_image.api.errors import (
     SubmissionUnknownError,
 )
 from airflow_gpt_image.api.models import Generation
-from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.batch.budget import Budget
 from airflow_gpt_image.batch.claims import AT_WORK, DestinationTakenError
 from airflow_gpt_image.batch.plan import Item
 from airflow_gpt_image.batch.progress import EVERY, Progress
-from airflow_gpt_image.batch.records import Record, image_stem, refused
-from airflow_gpt_image.batch.rules import EndedError, ItemsFailedError, Rules
-from airflow_gpt_image.batch.submitting import SUBMITS_AT_ONCE, Place, Stop, StoppedError, Submitter
+from airflow_gpt_image.batch.records import Payer, Record, image_stem, refused
+from airflow_gpt_image.batch.rules import Rules
+from airflow_gpt_image.batch.stopping import EndedError, ItemsFailedError, Stop, StoppedError
+from airflow_gpt_image.batch.submitting import SUBMITS_AT_ONCE, Place, Submitter
 from airflow_gpt_image.batch.triage import Triage
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.paying import CreditLimitError
@@ -84,26 +84,25 @@ class Wave:
         place: Place,
         triage: Triage,
         rules: Rules,
+        payer: Payer,
         progress: Progress,
+        budget: Budget,
         stop: Stop,
         *,
         began: float,
         log: Log,
     ) -> None:
-        self.stored = {item.index for item in triage.stored}
-        self.failed = {item.index for item in triage.failed}
-        self.unknown = {item.index for item in triage.unknown}
-        self.in_flight: dict[int, Record] = {}
         self._place = place
         self._landing = Landing(place.folder)
         self._rules = rules
+        self._payer = payer
         self._progress = progress
+        self._budget = budget
         self._stop = stop
         self._began = began
         self._log = log
         self._todo = deque([*triage.attach, *triage.pay])
         self._attached = {item.index for item in triage.attach}
-        self._owed = {item.index: item.credits for item in triage.pay}
         self._storing = asyncio.Semaphore(_STORED_AT_ONCE)
         self._busy = 0
         self._busy_until = time.monotonic()
@@ -111,17 +110,17 @@ class Wave:
         self._claiming: asyncio.Future[None] | None = None
         settings = place.client.settings
         # Two of them, so that no submit queues up behind looks; neither sends anything twice by itself.
-        self._payer = AsyncGptImageClient(settings, retrying=_ONCE, at_once=SUBMITS_AT_ONCE)
+        self._sender = AsyncGptImageClient(settings, retrying=_ONCE, at_once=SUBMITS_AT_ONCE)
         self._looker = AsyncGptImageClient(settings, retrying=_ONCE)
         self._submitter = Submitter(
             place,
-            self._payer,
+            self._sender,
             stop=stop,
             in_thread=self._in_thread,
-            payer=rules.payer,
-            resubmit=rules.on_unknown_submit == "resubmit",
+            payer=payer,
+            resubmit=rules.resubmit,
             valid=rules.timeout,
-            charge=self._charge,
+            charge=budget.charge,
             log=log,
         )
         self._check_failures()
@@ -135,10 +134,10 @@ class Wave:
         :raises LedgerError: when this worker is out of date.
         :raises DestinationTakenError: when another task has taken the destination.
         """
-        async with self._payer, self._looker:
+        async with self._sender, self._looker:
             tasks: set[asyncio.Task[None]] = set()
             try:
-                return list(self.in_flight.values()) if await self._work(tasks) else []
+                return list(self._progress.in_flight.values()) if await self._work(tasks) else []
             except BaseException as error:
                 foreign = EndedError(f"{type(error).__name__} ended the work.")
                 self._stop.because(error if isinstance(error, GptImageError) else foreign)
@@ -188,13 +187,13 @@ class Wave:
 
     def _only_waits(self, *, full: bool) -> bool:
         """Whether every generation in flight has been looked at since anything else happened."""
-        if not self._rules.defers or self._busy or not self.in_flight or (self.more and not full):
+        if not self._rules.defers or self._busy or not self._progress.in_flight or (self.more and not full):
             return False
-        return all(self._looked.get(index, 0.0) > self._busy_until for index in self.in_flight)
+        return all(self._looked.get(index, 0.0) > self._busy_until for index in self._progress.in_flight)
 
     async def _all_on_record(self) -> bool:
         """Put ids on record that the destination didn't take before: a deferral forgets them."""
-        for index, record in self.in_flight.items():
+        for index, record in self._progress.in_flight.items():
             item = self._place.plan.items[index]
             if self._place.records.find(item) is not record:
                 try:
@@ -210,7 +209,7 @@ class Wave:
         claimed = time.monotonic()
         while True:
             await asyncio.sleep(EVERY)
-            self._log.info("%s", self._progress.line())
+            self._log.info("%s", self._progress.line(self._budget.spent))
             age = time.monotonic() - claimed
             if age < _CLAIM_EVERY:
                 continue
@@ -255,14 +254,14 @@ class Wave:
             except GenerationFailedError as error:
                 assert record is not None  # it is what was waited for
                 self._left_flight(item)
-                if record.payer == self._rules.payer:
-                    self._progress.credits -= item.credits
+                if record.payer == self._payer:
+                    self._budget.refund(item)
                 await self._noted(item, record.failed(error))
                 again = again and error.retryable and record.retries < self._rules.item_retries
                 record = None
                 failure: GptImageError = error
             except SubmissionUnknownError as error:
-                again = again and self._rules.on_unknown_submit == "resubmit"
+                again = again and self._rules.resubmit
                 failure = error
             except DestinationError as error:
                 if not again:
@@ -276,7 +275,7 @@ class Wave:
                     await self._noted(item, record.without_image(error))
                 elif not again:
                     before = self._place.records.find(item)
-                    await self._noted(item, refused(item, before, error, self._rules.payer))
+                    await self._noted(item, refused(item, before, error, self._payer))
                 failure = error
             else:
                 self._stored(item)
@@ -288,18 +287,15 @@ class Wave:
                 await asyncio.sleep(_BACKOFF.backoff(failures))
 
     async def _submitted(self, item: Item) -> Record:
-        if item.index not in self._owed:
-            self._check_budget(item)
-            self._owed[item.index] = item.credits
+        self._budget.reserve(item)
         try:
             async with self._working():
                 return await self._submitter.pay(item)
         finally:
-            self._owed.pop(item.index, None)
+            self._budget.release(item)
 
     async def _finished(self, item: Item, record: Record) -> Generation:
-        self.in_flight[item.index] = record
-        self._progress.in_flight = len(self.in_flight)
+        self._progress.in_flight[item.index] = record
         # Nothing is finished right after it was submitted.
         await asyncio.sleep(self._rules.poll_interval - record.age)
         generation = await self._looker.wait_until(
@@ -342,46 +338,31 @@ class Wave:
 
     # --- what has become of them
 
-    def _charge(self, item: Item) -> None:
-        self._owed.pop(item.index, None)
-        self._progress.credits += item.credits
-
-    def _check_budget(self, item: Item) -> None:
-        """Refuse what wasn't reckoned with: an image that was paid for, failed, and would be paid anew."""
-        most, owed = self._rules.max_credits, sum(self._owed.values(), Decimal(0))
-        if most is not None and self._progress.credits + owed + item.credits > most:
-            raise CreditLimitError(
-                f"Paying for row {item.row} again would bring this try to more than max_credits, "
-                f"{plain(most)} credits. Raise it, and what is paid for is found again."
-            )
-
     def _stored(self, item: Item) -> None:
         self._left_flight(item)
-        self.stored.add(item.index)
-        self._progress.stored += 1
+        self._progress.stored.add(item.index)
 
     def _failed(self, item: Item, error: GptImageError) -> None:
         self._left_flight(item)
         # What nobody knows may yet turn out: the next look at its record decides.
-        unknown = isinstance(error, SubmissionUnknownError) and self._rules.on_unknown_submit == "fail"
-        (self.unknown if unknown else self.failed).add(item.index)
-        self._progress.failed += 1
-        if self._progress.failed <= _MOST_TOLD:
+        unknown = isinstance(error, SubmissionUnknownError) and not self._rules.resubmit
+        (self._progress.unknown if unknown else self._progress.failed).add(item.index)
+        if self._progress.lost <= _MOST_TOLD:
             self._log.warning("Row %d has no image: %s: %s", item.row, type(error).__name__, error.message)
-        elif self._progress.failed == _MOST_TOLD + 1:
+        elif self._progress.lost == _MOST_TOLD + 1:
             self._log.warning("More rows have no image; the manifest will tell.")
         self._check_failures()
 
     def _left_flight(self, item: Item) -> None:
-        self.in_flight.pop(item.index, None)
-        self._progress.in_flight = len(self.in_flight)
+        self._progress.in_flight.pop(item.index, None)
 
     def _check_failures(self) -> None:
-        most, failed = self._rules.most_failures, len(self.failed) + len(self.unknown)
+        failed, images = self._progress.lost, len(self._place.plan.items)
+        most = self._rules.most_failures(images)
         if most is not None and failed > most:
             self._stop.because(
                 ItemsFailedError(
-                    f"{failed:,} of {len(self._place.plan.items):,} images failed; at most {most:,} may "
+                    f"{failed:,} of {images:,} images failed; at most {most:,} may "
                     "(on_item_failure, max_failures). The manifest at the destination tells which."
                 )
             )

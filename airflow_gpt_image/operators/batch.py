@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from airflow.sdk.exceptions import TaskDeferred
 
     from airflow_gpt_image.api.client import GptImageClient
-    from airflow_gpt_image.batch.job import Job, OnInvalid, OnItemFailure, Options, Reuse, Waiting
+    from airflow_gpt_image.batch.job import Job, Waiting
+    from airflow_gpt_image.batch.rules import OnInvalid, OnItemFailure, Reuse, Rules
     from airflow_gpt_image.datasets import BadCell, Row
     from airflow_gpt_image.paying import OnUnknownSubmit
 
@@ -157,7 +158,7 @@ class GptImageBatchOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Submit nothing more. Nothing can be cancelled remotely; what is paid for stays on record."""
-        from airflow_gpt_image.batch.rules import EndedError
+        from airflow_gpt_image.batch.stopping import EndedError
 
         if self._job is not None:
             self._job.stop.because(EndedError("The task was ended from outside; the next try goes on."))
@@ -205,15 +206,15 @@ class GptImageBatchOperator(BaseOperator):
                 map_index=-1 if ti.map_index is None else ti.map_index,
             ),
             attempt=ti.try_number,
-            options=self._options(),
+            rules=self._rules(),
             log=self.log,
         )
 
-    def _options(self) -> Options:
-        from airflow_gpt_image.batch.job import Options
+    def _rules(self) -> Rules:
+        from airflow_gpt_image.batch.rules import Rules
         from airflow_gpt_image.operators import checks
 
-        return Options(
+        return Rules(
             conn_id=self.gpt_image_conn_id,
             source="" if isinstance(self.requests, (list, tuple)) else str(self.requests),
             variants=self.variants,

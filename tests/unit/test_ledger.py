@@ -13,6 +13,7 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.ledger import KEY, Ledger, Spent, Waiting, fingerprint
 from airflow_gpt_image.state_store import LedgerError
+from tests.state_store import Store
 
 NOW = datetime(2026, 4, 5, 10, 11, 48, tzinfo=UTC)
 REQUEST = ImageRequest(prompt="a red teapot")
@@ -22,29 +23,15 @@ ME = fingerprint(REQUEST, **ACCOUNT)
 YOU = fingerprint(OTHER, **ACCOUNT)
 
 
-class Store:
-    """Airflow's task state store as a task instance sees it: JSON values, and no None.
-
-    ``replaced``: a retry or a clear gave the task instance a new id. Then reading answers as if nothing were
-    there, and writing fails.
-    """
+class LedgerStore(Store):
+    """One that remembers all that was written."""
 
     def __init__(self):
-        self.texts, self.retentions, self.writes = {}, {}, []
-        self.unreachable = self.replaced = False
-
-    def get(self, key, default=None):
-        if self.unreachable:
-            raise ConnectionError("the API server does not answer")
-        return default if self.replaced or key not in self.texts else json.loads(self.texts[key])
+        super().__init__()
+        self.writes = []
 
     def set(self, key, value, *, retention=None):
-        if value is None:
-            raise ValueError("Cannot set value as None")
-        if self.unreachable or self.replaced:
-            raise RuntimeError("TASK_STORE_NOT_FOUND")
-        self.texts[key] = json.dumps(value)
-        self.retentions[key] = retention
+        super().set(key, value, retention=retention)
         self.writes.append(json.loads(self.texts[key]))
 
     @property
@@ -54,7 +41,7 @@ class Store:
 
 @pytest.fixture
 def store():
-    return Store()
+    return LedgerStore()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,6 +23,7 @@ from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.ledger import Ledger, fingerprint
 from airflow_gpt_image.paying import CreditLimitError, Rules, pay_once
 from airflow_gpt_image.state_store import LedgerError
+from tests import state_store
 from tests.log_lines import Lines
 
 REQUEST = ImageRequest(prompt="a red teapot")
@@ -32,20 +32,18 @@ REGENERATE = Rules(on_clear="regenerate")
 RESUBMIT = Rules(on_unknown_submit="resubmit")
 
 
-class Store:
-    """Airflow's task state store: JSON in, JSON out. ``broken`` says at which write it fails."""
+class Store(state_store.Store):
+    """``broken`` says at which write it fails."""
 
     def __init__(self):
-        self.texts, self.writes, self.broken = {}, 0, None
-
-    def get(self, key, default=None):
-        return json.loads(self.texts[key]) if key in self.texts else default
+        super().__init__()
+        self.writes, self.broken = 0, None
 
     def set(self, key, value, *, retention=None):
         self.writes += 1
         if self.writes == self.broken:
             raise ConnectionError("the API server does not answer")
-        self.texts[key] = json.dumps(value)
+        super().set(key, value, retention=retention)
 
 
 class Api:

@@ -10,8 +10,10 @@ import pytest
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_gpt_image.batch import lease as module
-from airflow_gpt_image.batch.lease import HELD, KEY, RENEWED, SUCCESSION, Lease, Left, Stopped, bits, indexes
+from airflow_gpt_image.batch.lease import HELD, KEY, RENEWED, SUCCESSION, Lease, Left, bits, indexes
+from airflow_gpt_image.batch.stopping import Stopped
 from airflow_gpt_image.state_store import LedgerError
+from tests.state_store import Store
 
 A_MOMENT = 0.05
 LEFT = Left(
@@ -25,28 +27,16 @@ LEFT = Left(
 )
 
 
-class Store:
-    """Airflow's task state store as a task instance sees it.
-
-    ``replaced``: a retry or a clear gave the task instance a new id. Then writing fails, and reading answers
-    as if nothing were there. ``slow``: seconds that a write takes.
-    """
+class LeaseStore(Store):
+    """One whose writes take their time: ``slow`` seconds."""
 
     def __init__(self):
-        self.texts, self.retentions, self.written_at = {}, {}, []
-        self.replaced = self.unreachable = False
-        self.slow = 0.0
-
-    def get(self, key, default=None):
-        if self.unreachable:
-            raise ConnectionError("the API server does not answer")
-        return default if self.replaced or key not in self.texts else json.loads(self.texts[key])
+        super().__init__()
+        self.slow, self.written_at = 0.0, []
 
     def set(self, key, value, *, retention=None):
-        if self.replaced or self.unreachable:
-            raise RuntimeError("TASK_STORE_NOT_FOUND")
         time.sleep(self.slow)
-        self.texts[key], self.retentions[key] = json.dumps(value), retention
+        super().set(key, value, retention=retention)
         self.written_at.append(time.monotonic())
 
     @property
@@ -56,7 +46,7 @@ class Store:
 
 @pytest.fixture
 def store():
-    return Store()
+    return LeaseStore()
 
 
 @pytest.fixture

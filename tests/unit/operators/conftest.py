@@ -16,41 +16,62 @@ from airflow_gpt_image.api.pacing import Pacer
 from airflow_gpt_image.batch.lease import Lease
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from tests import state_store
 
 EVENT = {"reason": "finished", "generation_ids": {}}
 
 
-class Store:
-    """Airflow's task state store: JSON in, JSON out, reading what isn't there gives the default.
+class Store(state_store.Store):
+    """
+    One whose writer can die.
 
     ``at`` is the write at which the worker dies, ``before 2`` or ``after 2``, or fails, ``fail 2``.
     """
 
     def __init__(self):
-        self.texts, self.writes, self.at = {}, 0, ""
-        self.unreachable = self.replaced = False
-
-    def get(self, key, default=None):
-        if self.unreachable:
-            raise ConnectionError("the API server does not answer")
-        return default if self.replaced or key not in self.texts else json.loads(self.texts[key])
+        super().__init__()
+        self.writes, self.at = 0, ""
 
     def set(self, key, value, *, retention=None):
         self.writes += 1
         if self.at == f"before {self.writes}":
             raise SystemExit
-        if self.replaced or self.at == f"fail {self.writes}":
+        if self.at == f"fail {self.writes}":
             raise RuntimeError("TASK_STORE_NOT_FOUND")
-        self.texts[key] = json.dumps(value)
+        super().set(key, value, retention=retention)
         if self.at == f"after {self.writes}":
             raise SystemExit
 
 
-class Task:
+class Tries:
+    """What any task instance that is run try by try can do."""
+
+    pause = 0.0
+
+    def wake(self, deferral, event=EVENT, **options):
+        """Go on after a deferral, and after those that follow; the operator is made anew each time."""
+        give_up = time.monotonic() + 20
+        while time.monotonic() < give_up:
+            self.deferrals.append(deferral)
+            time.sleep(self.pause)
+            try:
+                return getattr(self.operator(**options), deferral.method_name)(self.context, event)
+            except TaskDeferred as again:
+                deferral = again
+        raise AssertionError("it never came to an end")
+
+    def clear(self):
+        """As Airflow does it: the tries that are left begin anew."""
+        self.max_tries += 1
+
+
+class Task(Tries):
     """A task instance that is run try by try, as Airflow does it.
 
     :param deferrable: whether its operator defers; then it is woken as soon as the API has a result.
     """
+
+    pause = 0.03  # the API needs a moment
 
     def __init__(self, deferrable):
         self.store = Store()
@@ -79,28 +100,13 @@ class Task:
         except TaskDeferred as deferral:
             return self.wake(deferral, **options)
 
-    def wake(self, deferral, event=EVENT, **options):
-        give_up = time.monotonic() + 20
-        while time.monotonic() < give_up:
-            self.deferrals.append(deferral)
-            time.sleep(0.03)
-            try:
-                return getattr(self.operator(**options), deferral.method_name)(self.context, event)
-            except TaskDeferred as again:
-                deferral = again
-        raise AssertionError("it never came to an end")
-
     def new_run(self):
         """The same task in another run, which knows nothing of this one."""
         self.run_id += "+1"
         self.store = Store()
 
-    def clear(self):
-        """As Airflow does it: the tries that are left begin anew."""
-        self.max_tries += 1
 
-
-class BatchTask:
+class BatchTask(Tries):
     """A batch's task instance, run try by try; before each part of one the DAG is parsed and rendered anew.
 
     :param xcoms: what earlier tasks returned, by their ids.
@@ -161,25 +167,11 @@ class BatchTask:
         except TaskDeferred as deferral:
             return self.wake(deferral, **options)
 
-    def wake(self, deferral, event=EVENT, **options):
-        give_up = time.monotonic() + 20
-        while time.monotonic() < give_up:
-            self.deferrals.append(deferral)
-            try:
-                return getattr(self.operator(**options), deferral.method_name)(self.context, event)
-            except TaskDeferred as again:
-                deferral = again
-        raise AssertionError("it never came to an end")
-
     def new_run(self):
         """The same task in another run, which knows nothing of this one."""
         self.run_id += "+1"
         self.store = Store()
         self.tries = 0
-
-    def clear(self):
-        """As Airflow does it: the tries that are left begin anew."""
-        self.max_tries += 1
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import inspect
 import io
 import json
 import re
-import time
 from decimal import Decimal
 
 import pyarrow
@@ -20,7 +19,6 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.manifest import read_manifest
-from airflow_gpt_image.batch.progress import Progress
 from airflow_gpt_image.datasets import InvalidRowsError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
@@ -525,23 +523,3 @@ def test_the_log_tells_the_plan_and_the_end_but_neither_prompts_nor_the_key(batc
     kept = repr(lines) + repr(result) + repr(batch.store.texts)
     assert not re.search("teapot|vase|chair", kept)
     assert api.key not in kept
-
-
-def test_progress_is_one_line_with_counts_rate_money_and_the_time_left():
-    progress = Progress(10_000, stored=1_000, failed=5, credits=Decimal("4723.5"))
-    progress.in_flight = 500
-    first = progress.line()
-    time.sleep(0.05)
-    progress.stored += 100
-
-    later = progress.line()
-
-    assert first == (
-        "1,005 of 10,000 done (5 failed), 500 in flight, 0.0/s, 4,723.5 credits ($23.6175), "
-        "time left unknown."
-    )
-    assert re.fullmatch(
-        r"1,105 of 10,000 done \(5 failed\), 500 in flight, [\d,.]+/s, 4,723\.5 credits \(\$23\.6175\), "
-        r"about \d+ s left\.",
-        later,
-    )

@@ -31,7 +31,7 @@ from airflow_gpt_image.batch import lease
 from airflow_gpt_image.batch.claims import DestinationTakenError
 from airflow_gpt_image.batch.manifest import read_manifest
 from airflow_gpt_image.batch.plan import PlanError
-from airflow_gpt_image.batch.wave import ItemsFailedError
+from airflow_gpt_image.batch.stopping import ItemsFailedError
 from airflow_gpt_image.paying import CreditLimitError
 from airflow_gpt_image.state_store import LedgerError
 from airflow_gpt_image.storage.folders import DestinationError

@@ -24,7 +24,7 @@ from airflow_gpt_image.api.errors import (
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.batch import lease, submitting, wave
 from airflow_gpt_image.batch.claims import DestinationTakenError
-from airflow_gpt_image.batch.rules import EndedError
+from airflow_gpt_image.batch.stopping import EndedError
 from airflow_gpt_image.paying import CreditLimitError
 from airflow_gpt_image.state_store import LedgerError
 from airflow_gpt_image.storage import folders
