@@ -694,6 +694,26 @@ def test_what_is_deferred_is_small_and_has_nothing_secret(deferring, api):
     assert_books_agree(result, api.books())
 
 
+@pytest.mark.soak
+def test_a_full_window_of_ten_thousand_items_is_small_too(deferring, api):
+    api.settings(duration=(40, 50), credits=100_000)
+    rows = [f"poster {number}" for number in range(10_000)]
+
+    with pytest.raises(TaskDeferred) as deferred:
+        deferring.begin(requests=rows, max_in_flight=1_000, timeout=600)
+    _, kwargs = deferred.value.trigger.serialize()
+
+    async def wait():
+        return (await anext(GptImageTrigger(**kwargs).run())).payload
+
+    event = asyncio.run(wait())
+    assert (len(kwargs["generation_ids"]), kwargs["enough"], api.books()["submits"]) == (1_000, 500, 1_000)
+    assert sum(map(len, event["generation_ids"].values())) >= 500
+    sizes = [len(json.dumps(part)) for part in (kwargs, event, *deferring.store.texts.values())]
+    print("bytes of the trigger, the event and the state store:", sizes)
+    assert max(sizes) <= 48_000
+
+
 def test_whatever_wakes_the_task_the_api_is_asked(deferring, api):
     with pytest.raises(TaskDeferred) as deferred:
         deferring.begin()
