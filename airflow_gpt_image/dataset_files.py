@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from airflow_gpt_image.api.errors import InvalidRequestError, Problem
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 FIELDS: Final = tuple(ImageRequest.model_fields)
 """The columns that are fields of a request; every other one is metadata."""

@@ -16,12 +16,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
-from typing import Any, BinaryIO, Final, NamedTuple, Self, TypeAlias
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
-from airflow_gpt_image.api.errors import InvalidRequestError, Problem
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.dataset_files import FIELDS, SOURCES, Given, is_text, of_item, refusal, safely_shown
+from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError, Problem
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -29,7 +29,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 _MAX_DEPTH: Final = 32
 # Other readers of JSON turn a number into a float, and the largest one has no more digits.
 _MAX_INTEGER: Final = 10**309
-_MOST_TOLD: Final = 20
+_MOST_LISTED: Final = 20
 
 
 @dataclass(frozen=True)
@@ -73,29 +73,17 @@ class BadCell(NamedTuple):
         return f"row {self.row}{line}{column}: {self.rule}"
 
 
-class InvalidRowsError(InvalidRequestError):
-    """
-    Rows of a data set can't be requests. Nothing was submitted.
-
-    :param bad: all that is wrong; the message tells the first 20.
-    """
-
-    def __init__(self, message: str, *, bad: Sequence[BadCell] = (), **fields: Any) -> None:
-        super().__init__(message, **fields)
-        self.bad = tuple(bad)
-
-    @classmethod
-    def of(cls, bad: Sequence[BadCell]) -> Self:
-        """The error about these cells, of which there is at least one."""
-        told = [str(cell) for cell in bad[:_MOST_TOLD]]
-        if len(bad) > _MOST_TOLD:
-            told.append(f"… and {len(bad) - _MOST_TOLD:,} more")
-        return cls(
-            f"Invalid rows in the data set: {len({cell.row for cell in bad}):,}. Nothing was submitted. "
-            "Correct them, or leave them out with on_invalid='skip'.\n" + "\n".join(told),
-            bad=bad,
-            problems=[Problem(cell.column or "", str(cell)) for cell in bad],
-        )
+def invalid_rows(bad: Sequence[BadCell]) -> InvalidRowsError:
+    """Build the error about these cells, of which there is at least one."""
+    lines = [str(cell) for cell in bad[:_MOST_LISTED]]
+    if len(bad) > _MOST_LISTED:
+        lines.append(f"… and {len(bad) - _MOST_LISTED:,} more")
+    return InvalidRowsError(
+        f"Invalid rows in the data set: {len({cell.row for cell in bad}):,}. Nothing was submitted. "
+        "Correct them, or leave them out with on_invalid='skip'.\n" + "\n".join(lines),
+        bad=bad,
+        problems=[Problem(cell.column or "", str(cell)) for cell in bad],
+    )
 
 
 def read(

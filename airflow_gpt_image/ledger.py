@@ -38,7 +38,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from airflow_gpt_image.api import sizes
 from airflow_gpt_image.api.models import MODEL, ImageRequest
-from airflow_gpt_image.state_store import VERSION, Document, LedgerError, TaskStateStore
+from airflow_gpt_image.errors import LedgerError
+from airflow_gpt_image.state_store import VERSION, Document, TaskStateStore
 
 KEY: Final = "gpt_image/ledger"
 

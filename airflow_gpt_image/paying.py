@@ -22,18 +22,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, Literal
 
-from airflow_gpt_image.api.errors import GptImageError, InsufficientCreditsError, SubmissionUnknownError
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.errors import (
+    CreditLimitError,
+    GptImageError,
+    InsufficientCreditsError,
+    SubmissionUnknownError,
+)
 from airflow_gpt_image.ledger import Ledger, Record
 from airflow_gpt_image.log import Log
 
 OnClear = Literal["reuse", "regenerate"]
 OnUnknownSubmit = Literal["fail", "resubmit"]
-
-
-class CreditLimitError(GptImageError):
-    """Submitting would spend more than ``max_credits``. Nothing was submitted."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_gpt_image.api.errors import GptImageError
+    from airflow_gpt_image.errors import GptImageError
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class GptImageRetryPolicy(RetryPolicy):
         context: Context | None = None,
     ) -> RetryDecision:
         """Called on the worker for whatever the task raised."""
-        from airflow_gpt_image.api.errors import (
+        from airflow_gpt_image.errors import (
             GenerationFailedError,
             GptImageError,
             SpendLimitError,

@@ -12,20 +12,11 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from airflow_gpt_image.api.errors import GptImageError
+from airflow_gpt_image.errors import GptImageError, LedgerError
 
 VERSION: Final = 1
 
 T = TypeVar("T", bound=BaseModel)
-
-
-class LedgerError(GptImageError):
-    """The ledger couldn't be read or written, or makes no sense.
-
-    Trying again is safe; paying would not be.
-    """
-
-    retryable = True
 
 
 class TaskStateStore(Protocol):

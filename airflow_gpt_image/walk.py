@@ -13,13 +13,12 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_gpt_image import results
 from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.client import GptImageClient
-from airflow_gpt_image.api.errors import GenerationFailedError, GenerationNotFoundError
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.errors import GenerationFailedError, GenerationNotFoundError, LedgerError
 from airflow_gpt_image.ledger import Ledger, Record, Waiting, fingerprint
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.paying import Rules, pay_once
-from airflow_gpt_image.state_store import LedgerError
 from airflow_gpt_image.storage.landing import Landing
 from airflow_gpt_image.storage.signing import signed
 

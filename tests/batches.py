@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from airflow_gpt_image import datasets
-from airflow_gpt_image.api.errors import GenerationFailedError, UpstreamError
 from airflow_gpt_image.api.models import GeneratedImage
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.records import Payer, Record, image_stem, intended
 from airflow_gpt_image.datasets import Row
+from airflow_gpt_image.errors import GenerationFailedError, UpstreamError
 
 ME = Payer("me-0", 1)
 ANOTHER = Payer("another-0", 1)

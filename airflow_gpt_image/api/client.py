@@ -19,12 +19,12 @@ from typing import Any, BinaryIO, Self, TypedDict, TypeVar, Unpack
 import httpx
 
 from airflow_gpt_image.api import flows, wire
-from airflow_gpt_image.api.errors import InvalidSettingsError
 from airflow_gpt_image.api.flows import Downloaded, Fetch, FileAnswer, Flow, Resolve, Send, Sleep
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.protocol import Answer, NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.errors import InvalidSettingsError
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class GptImageClient:
     :param retrying: how often calls are sent, and how long apart.
     :param transport: an httpx transport, for tests.
 
-    Every method raises the errors of :mod:`airflow_gpt_image.api.errors`.
+    Every method raises the errors of :mod:`airflow_gpt_image.errors`.
     """
 
     def __init__(

@@ -18,7 +18,12 @@ from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from airflow_gpt_image.api import protocol
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.models import Generation, ImageRequest, check_url
+from airflow_gpt_image.api.protocol import Call, NoAnswer, Reply
+from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
+from airflow_gpt_image.api.settings import ClientSettings, is_loopback
+from airflow_gpt_image.errors import (
     DownloadError,
     GenerationFailedError,
     GenerationNotFoundError,
@@ -29,11 +34,6 @@ from airflow_gpt_image.api.errors import (
     InvalidRequestError,
     UnreadableAnswerError,
 )
-from airflow_gpt_image.api.models import Generation, ImageRequest, check_url
-from airflow_gpt_image.api.protocol import Call, NoAnswer, Reply
-from airflow_gpt_image.api.quoting import shown
-from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
-from airflow_gpt_image.api.settings import ClientSettings, is_loopback
 
 T = TypeVar("T")
 

@@ -30,9 +30,9 @@ from pydantic import (
 )
 
 from airflow_gpt_image.api import pricing, sizes
-from airflow_gpt_image.api.errors import InvalidRequestError, Problem
 from airflow_gpt_image.api.quoting import shown, without_queries
 from airflow_gpt_image.api.sizes import Resolution
+from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 MODEL: Final = "gpt-image-2"
 MAX_PROMPT_CHARACTERS: Final = 20_000

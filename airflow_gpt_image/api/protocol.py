@@ -22,7 +22,10 @@ from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id, is_object
+from airflow_gpt_image.api.quoting import shown, without_queries
+from airflow_gpt_image.api.retrying import parse_retry_after
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GptImageError,
     InvalidRequestError,
@@ -30,9 +33,6 @@ from airflow_gpt_image.api.errors import (
     UnreadableAnswerError,
     error_class,
 )
-from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id, is_object
-from airflow_gpt_image.api.quoting import shown, without_queries
-from airflow_gpt_image.api.retrying import parse_retry_after
 
 # An answer of the API is a few hundred bytes; more than this isn't one, and mustn't fill a triggerer's
 # memory.

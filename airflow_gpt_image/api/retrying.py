@@ -15,7 +15,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from airflow_gpt_image.api.errors import GptImageError, UpstreamError
+from airflow_gpt_image.errors import GptImageError, UpstreamError
 
 # A server's wish beyond a week is junk, and would overflow a timedelta further on.
 _LONGEST_RETRY_AFTER: Final = 7 * 24 * 3600.0

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from airflow_gpt_image.api.errors import InvalidApiKeyError, InvalidSettingsError
 from airflow_gpt_image.api.models import check_url
 from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 
 DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
 DEFAULT_MAX_IMAGE_BYTES: Final = 128 * 1024 * 1024

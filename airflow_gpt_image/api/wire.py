@@ -13,10 +13,10 @@ import httpx
 
 from airflow_gpt_image import __version__
 from airflow_gpt_image.api import flows, protocol
-from airflow_gpt_image.api.errors import ImageRefusedError, InvalidSettingsError
 from airflow_gpt_image.api.flows import Fetch, FileAnswer
 from airflow_gpt_image.api.protocol import Answer, NoAnswer
 from airflow_gpt_image.api.settings import ClientSettings, trusted
+from airflow_gpt_image.errors import ImageRefusedError, InvalidSettingsError
 
 T = TypeVar("T")
 

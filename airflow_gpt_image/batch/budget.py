@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.batch.plan import Item
-from airflow_gpt_image.paying import CreditLimitError
+from airflow_gpt_image.errors import CreditLimitError
 
 
 class Budget:

@@ -23,8 +23,9 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.errors import DestinationTakenError
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.storage.folders import DestinationError, Folder
+from airflow_gpt_image.storage.folders import Folder
 
 CLAIMS: Final = "claims"
 
@@ -37,10 +38,6 @@ _LARGEST: Final = 10_000
 
 # The year 9999, which is as far as dates go.
 _END_OF_TIME: Final = 253_000_000_000.0
-
-
-class DestinationTakenError(DestinationError):
-    """Another task is at work at this destination. Nothing was submitted; trying again later can help."""
 
 
 class Owner(BaseModel):

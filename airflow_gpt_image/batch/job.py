@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from airflow_gpt_image.api.client import GptImageClient
-from airflow_gpt_image.api.errors import GptImageError, InsufficientCreditsError, InvalidRequestError
 from airflow_gpt_image.api.pricing import plain, usd
 from airflow_gpt_image.batch import MOST_ITEMS, manifest, summary
 from airflow_gpt_image.batch.budget import Budget
@@ -23,15 +22,23 @@ from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.progress import Progress
 from airflow_gpt_image.batch.records import Payer, Record, Records
 from airflow_gpt_image.batch.rules import Rules
-from airflow_gpt_image.batch.stopping import EndedError, ItemsFailedError, Stop, Stopped
+from airflow_gpt_image.batch.stopping import Stop, Stopped
 from airflow_gpt_image.batch.submitting import Place
 from airflow_gpt_image.batch.triage import Triage
 from airflow_gpt_image.batch.wave import Wave
-from airflow_gpt_image.datasets import BadCell, InvalidRowsError, Row
+from airflow_gpt_image.datasets import BadCell, Row, invalid_rows
+from airflow_gpt_image.errors import (
+    CreditLimitError,
+    DestinationError,
+    GptImageError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    ItemsFailedError,
+    LedgerError,
+    TaskInterruptedError,
+)
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.paying import CreditLimitError
-from airflow_gpt_image.state_store import LedgerError
-from airflow_gpt_image.storage.folders import DestinationError, Folder
+from airflow_gpt_image.storage.folders import Folder
 
 # Small files, most of them, on stores that answer slowly.
 _THREADS: Final = 32
@@ -136,7 +143,7 @@ class Job:
     def _judged(self, bad: Sequence[BadCell]) -> int:
         """How many rows are left out."""
         if bad and self.rules.on_invalid == "fail":
-            raise InvalidRowsError.of(bad)
+            raise invalid_rows(bad)
         for cell in bad[:_BAD_TOLD]:
             self.log.warning("Left out: %s", cell)
         return len({cell.row for cell in bad})
@@ -240,7 +247,7 @@ class Job:
                     wait([ended], 1.0)  # not for ever: a signal right before a wait doesn't interrupt it
                 return ended.result()
             except BaseException as error:
-                self.stop.because(EndedError(f"{type(error).__name__} ended the work."))
+                self.stop.because(TaskInterruptedError(f"{type(error).__name__} ended the work."))
                 loop.call_soon_threadsafe(work.cancel)
                 # The loop itself may have been ended, but not what runs on it; leaving waits for it.
                 thread.submit(loop.run_until_complete, work)

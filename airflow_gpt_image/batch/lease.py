@@ -15,10 +15,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.batch.stopping import Stopped
-from airflow_gpt_image.state_store import VERSION, Document, LedgerError, TaskStateStore
+from airflow_gpt_image.errors import InvalidRequestError, LedgerError
+from airflow_gpt_image.state_store import VERSION, Document, TaskStateStore
 
 KEY: Final = "gpt_image/batch"
 

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
-from airflow_gpt_image.api.errors import GptImageError, InvalidRequestError
 from airflow_gpt_image.api.models import GeneratedImage
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.quoting import shown, without_queries
@@ -19,7 +18,8 @@ from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.records import Record, Records
 from airflow_gpt_image.dataset_files import FIELDS
 from airflow_gpt_image.datasets import BadCell
-from airflow_gpt_image.storage.folders import DestinationError, Folder, open_file
+from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
+from airflow_gpt_image.storage.folders import Folder, open_file
 from airflow_gpt_image.storage.landing import told
 
 JSONL: Final = "manifest.jsonl"

@@ -22,24 +22,17 @@ from typing import Annotated, Any, BinaryIO, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_gpt_image.api.errors import GptImageError
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import CREDITS
 from airflow_gpt_image.api.sizes import Resolution
 from airflow_gpt_image.batch import MOST_VARIANTS
 from airflow_gpt_image.datasets import Row
+from airflow_gpt_image.errors import DestinationError, GptImageError, PlanError
 from airflow_gpt_image.ledger import fingerprint
-from airflow_gpt_image.storage.folders import DestinationError, Folder
+from airflow_gpt_image.storage.folders import Folder
 
 NAME: Final = "plan.jsonl"
 ITEMS: Final = "items"
-
-
-class PlanError(DestinationError):
-    """The plan at the destination isn't the one that was written.
-
-    Nothing is lost: the next try plans anew, and finds what is paid for.
-    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from airflow_gpt_image.api.errors import GenerationFailedError, GptImageError
 from airflow_gpt_image.api.models import GeneratedImage, ImageRequest, check_generation_id
 from airflow_gpt_image.batch.plan import ITEMS, Item
-from airflow_gpt_image.storage.folders import DestinationError, Folder
+from airflow_gpt_image.errors import DestinationError, GenerationFailedError, GptImageError
+from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.landing import told
 from airflow_gpt_image.storage.pictures import KINDS
 

@@ -1,4 +1,4 @@
-"""Why nothing more is submitted: the errors that are a batch's own, and how a reason outlasts a deferral."""
+"""Why nothing more is submitted, and how the reason outlasts a deferral."""
 
 from __future__ import annotations
 
@@ -6,21 +6,9 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from airflow_gpt_image.api import errors
-from airflow_gpt_image.api.errors import GptImageError
+from airflow_gpt_image import errors
+from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.paying import CreditLimitError
-from airflow_gpt_image.storage.folders import DestinationError
-
-
-class ItemsFailedError(GptImageError):
-    """More images failed than the author allows. The others are stored, or on record."""
-
-
-class EndedError(GptImageError):
-    """The task was ended from outside. What is paid for is on record, and the next try goes on."""
-
-    retryable = True
 
 
 class StoppedError(Exception):
@@ -50,9 +38,6 @@ class Stop:
             raise StoppedError
 
 
-_OURS: Final[dict[str, type[GptImageError]]] = {
-    kind.__name__: kind for kind in (ItemsFailedError, EndedError, CreditLimitError, DestinationError)
-}
 _FIELDS: Final = ("status", "code", "type", "retry_after", "generation_id", "request_id")
 
 
@@ -76,6 +61,5 @@ class Stopped(BaseModel):
 
     def again(self) -> GptImageError:
         """The error again, of its own class."""
-        kind = _OURS.get(self.error, getattr(errors, self.error, GptImageError))
-        error: GptImageError = kind(**self.fields)
+        error: GptImageError = getattr(errors, self.error, GptImageError)(**self.fields)
         return error

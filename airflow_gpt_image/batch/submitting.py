@@ -16,12 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
-from airflow_gpt_image.api.errors import (
-    GptImageError,
-    RateLimitError,
-    SubmissionUnknownError,
-    UpstreamError,
-)
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pacing import Pacer
 from airflow_gpt_image.api.retrying import Retrying
@@ -30,8 +24,15 @@ from airflow_gpt_image.batch.lease import Lease
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.records import ItemError, Payer, Record, Records, intended
 from airflow_gpt_image.batch.stopping import Stop, StoppedError
+from airflow_gpt_image.errors import (
+    DestinationError,
+    GptImageError,
+    RateLimitError,
+    SubmissionUnknownError,
+    UpstreamError,
+)
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.storage.folders import DestinationError, Folder
+from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.signing import signed
 
 T = TypeVar("T")

@@ -16,48 +16,33 @@ from typing import Any, Final, TypeVar
 
 from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.client import AsyncGptImageClient
-from airflow_gpt_image.api.errors import (
-    GenerationFailedError,
-    GenerationNotFoundError,
-    GenerationTimeoutError,
-    GptImageError,
-    InsufficientCreditsError,
-    InvalidApiKeyError,
-    InvalidSettingsError,
-    IpNotAllowedError,
-    ModelNotFoundError,
-    SpendLimitError,
-    SubmissionUnknownError,
-)
 from airflow_gpt_image.api.models import Generation
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.batch.budget import Budget
-from airflow_gpt_image.batch.claims import AT_WORK, DestinationTakenError
+from airflow_gpt_image.batch.claims import AT_WORK
 from airflow_gpt_image.batch.plan import Item
 from airflow_gpt_image.batch.progress import EVERY, Progress
 from airflow_gpt_image.batch.records import Payer, Record, image_stem, refused
 from airflow_gpt_image.batch.rules import Rules
-from airflow_gpt_image.batch.stopping import EndedError, ItemsFailedError, Stop, StoppedError
+from airflow_gpt_image.batch.stopping import Stop, StoppedError
 from airflow_gpt_image.batch.submitting import SUBMITS_AT_ONCE, Place, Submitter
 from airflow_gpt_image.batch.triage import Triage
+from airflow_gpt_image.errors import (
+    DestinationError,
+    DestinationTakenError,
+    GenerationFailedError,
+    GenerationNotFoundError,
+    GenerationTimeoutError,
+    GptImageError,
+    ItemsFailedError,
+    LedgerError,
+    SubmissionUnknownError,
+    TaskInterruptedError,
+)
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.paying import CreditLimitError
-from airflow_gpt_image.state_store import LedgerError
-from airflow_gpt_image.storage.folders import DestinationError
 from airflow_gpt_image.storage.landing import Landing
 
 T = TypeVar("T")
-
-# They are about the account, the key or the model: every other item would meet the same.
-_ACCOUNT: Final = (
-    InvalidApiKeyError,
-    InsufficientCreditsError,
-    IpNotAllowedError,
-    ModelNotFoundError,
-    SpendLimitError,
-    InvalidSettingsError,
-    CreditLimitError,
-)
 
 # Looking once more in this try changes nothing about them.
 _LATE: Final = (GenerationTimeoutError, GenerationNotFoundError)
@@ -139,7 +124,7 @@ class Wave:
             try:
                 return list(self._progress.in_flight.values()) if await self._work(tasks) else []
             except BaseException as error:
-                foreign = EndedError(f"{type(error).__name__} ended the work.")
+                foreign = TaskInterruptedError(f"{type(error).__name__} ended the work.")
                 self._stop.because(error if isinstance(error, GptImageError) else foreign)
                 raise
             finally:
@@ -246,11 +231,6 @@ class Wave:
                 return
             except LedgerError:
                 raise
-            except _ACCOUNT as error:
-                # What is in flight stays on record as it is: the next try picks it up.
-                self._left_flight(item)
-                self._stop.because(error)
-                return
             except GenerationFailedError as error:
                 assert record is not None  # it is what was waited for
                 self._left_flight(item)
@@ -270,6 +250,11 @@ class Wave:
                     return
                 failure = error
             except GptImageError as error:
+                if error.scope == "account":
+                    # What is in flight stays on record as it is: the next try picks it up.
+                    self._left_flight(item)
+                    self._stop.because(error)
+                    return
                 again = again and error.retryable and not isinstance(error, _LATE)
                 if not again and record is not None:
                     await self._noted(item, record.without_image(error))

@@ -13,7 +13,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator, is_async_callable, ta
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 from airflow.sdk.definitions.context import context_merge
 
-from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 

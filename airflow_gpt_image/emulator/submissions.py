@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NamedTuple, NoReturn
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.models import MODEL, ImageRequest
 from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.emulator.error_table import RefusalError
+from airflow_gpt_image.errors import InvalidRequestError
 
 MAX_BODY_BYTES: Final = 2_000_000
 """Ours: far above the longest valid request (20,000 escaped characters and 16 addresses)."""

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, trusted
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationNotFoundError,
     GptImageError,
@@ -20,10 +24,6 @@ from airflow_gpt_image.api.errors import (
     IpNotAllowedError,
     UnreadableAnswerError,
 )
-from airflow_gpt_image.api.pricing import plain, usd
-from airflow_gpt_image.api.quoting import shown
-from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, trusted
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

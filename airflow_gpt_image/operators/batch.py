@@ -64,7 +64,7 @@ class GptImageBatchOperator(BaseOperator):
     :param poll_interval: seconds from one look at a generation to the next; above 0.
     :param timeout: seconds that one generation may take; above 0. It goes on, and the next try looks again.
 
-    Raises the errors of :mod:`airflow_gpt_image.api.errors`: what concerns the account, the key or a limit
+    Raises the errors of :mod:`airflow_gpt_image.errors`: what concerns the account, the key or a limit
     stops the submitting at once, lets what is in flight be stored, and fails the task. Returns (XCom)::
 
         {"rows", "images", "invalid", "stored", "failed", "unknown", "submitted", "not_submitted", "reused",
@@ -158,10 +158,12 @@ class GptImageBatchOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Submit nothing more. Nothing can be cancelled remotely; what is paid for stays on record."""
-        from airflow_gpt_image.batch.stopping import EndedError
+        from airflow_gpt_image.errors import TaskInterruptedError
 
         if self._job is not None:
-            self._job.stop.because(EndedError("The task was ended from outside; the next try goes on."))
+            self._job.stop.because(
+                TaskInterruptedError("The task was ended from outside; the next try goes on.")
+            )
 
     def _came_to(self, context: Context, outcome: Waiting | dict[str, Any]) -> dict[str, Any]:
         from airflow.sdk import Asset

@@ -7,8 +7,8 @@ from decimal import Decimal, InvalidOperation
 
 from airflow.sdk.definitions._internal.types import SetDuringExecution
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.errors import InvalidRequestError
 
 
 def refused(name: str, value: object, rule: str) -> InvalidRequestError:

@@ -74,7 +74,7 @@ class GptImageGenerateOperator(BaseOperator):
     :param on_unknown_submit: what to do when an earlier submit may or may not have been accepted: ``fail``
         (default), or ``resubmit``, which can pay twice.
 
-    Raises the errors of :mod:`airflow_gpt_image.api.errors`. Returns (XCom)::
+    Raises the errors of :mod:`airflow_gpt_image.errors`. Returns (XCom)::
 
         {"generation_id", "status", "model", "images": [{"url", "path", "width", "height", "sha256",
         "bytes"}],

@@ -101,8 +101,8 @@ class GptImageSensor(BaseSensorOperator):
             return self._settle(client, generation)
 
     def _check(self) -> None:
-        from airflow_gpt_image.api.errors import InvalidRequestError
         from airflow_gpt_image.api.models import check_generation_id
+        from airflow_gpt_image.errors import InvalidRequestError
         from airflow_gpt_image.storage.folders import check_destination
 
         try:

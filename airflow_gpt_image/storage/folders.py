@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
-from airflow_gpt_image.api.errors import GptImageError, InvalidRequestError, Problem
 from airflow_gpt_image.api.protocol import one_line
 from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError, Problem
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -34,15 +34,6 @@ _CHUNK: Final = 1024 * 1024
 _PART_SUFFIX: Final = ".part"
 
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
-
-
-class DestinationError(GptImageError):
-    """The destination could not be read or written.
-
-    Nothing is lost: what was paid for is on record, and storing it again costs nothing.
-    """
-
-    retryable = True
 
 
 class Folder(Protocol):

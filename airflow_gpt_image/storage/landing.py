@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from airflow_gpt_image.api import flows
-from airflow_gpt_image.api.errors import DownloadError, ImageExpiredError, ImageRefusedError
 from airflow_gpt_image.api.models import GeneratedImage, Generation, ImageRequest, check_generation_id
 from airflow_gpt_image.api.sizes import Size
-from airflow_gpt_image.storage.folders import DestinationError, Folder
+from airflow_gpt_image.errors import DestinationError, DownloadError, ImageExpiredError, ImageRefusedError
+from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.names import OF_GENERATION, Names
 from airflow_gpt_image.storage.pictures import Picture, examine, kind_of
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from string import Formatter
 from typing import Final
 
-from airflow_gpt_image.api.errors import InvalidRequestError, Problem
 from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 PARTS: Final = ("generation_id", "fingerprint", "index", "dag_id", "run_id", "task_id", "map_index", "slug")
 

@@ -10,9 +10,9 @@ from typing import BinaryIO, Final
 
 import imagesize
 
-from airflow_gpt_image.api.errors import DownloadError, ImageRefusedError
 from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.sizes import Size
+from airflow_gpt_image.errors import DownloadError, ImageRefusedError
 
 _SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
 _CONTENT_TYPES: Final = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from airflow_gpt_image.api.errors import InvalidRequestError, Problem
 from airflow_gpt_image.api.models import ImageRequest, is_object
 from airflow_gpt_image.api.quoting import shown
-from airflow_gpt_image.storage.folders import DestinationError, object_path
+from airflow_gpt_image.errors import DestinationError, InvalidRequestError, Problem
+from airflow_gpt_image.storage.folders import object_path
 
 # S3 and Google sign for a week at most.
 _LONGEST: Final = 7 * 24 * 3600

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_gpt_image.api.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
+from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
 from airflow_gpt_image.triggers.poller import Poller, shared_poller
 from airflow_gpt_image.triggers.tally import Tally
 

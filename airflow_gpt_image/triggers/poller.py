@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from airflow_gpt_image.api.errors import GptImageError
+from airflow_gpt_image.errors import GptImageError
 
 if TYPE_CHECKING:
     from airflow_gpt_image.api.client import AsyncGptImageClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from airflow_gpt_image.api.errors import GptImageError
+    from airflow_gpt_image.errors import GptImageError
     from airflow_gpt_image.log import Log
 
 # So many have a line each; of more only counts are logged, or nobody finds anything in the task's log.

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_gpt_image.api import flows, pricing, protocol
-from airflow_gpt_image.api.errors import GptImageError, SubmissionUnknownError
 from airflow_gpt_image.api.models import Generation
 from airflow_gpt_image.api.retrying import parse_retry_after
+from airflow_gpt_image.errors import GptImageError, SubmissionUnknownError
 
 KEY = "sk-live-0123456789abcdef"
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"

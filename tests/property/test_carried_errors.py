@@ -8,8 +8,8 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_gpt_image.api import errors
-from airflow_gpt_image.api.errors import GptImageError, error_class
+from airflow_gpt_image import errors
+from airflow_gpt_image.errors import GptImageError, error_class
 
 CLASSES = [
     found for found in vars(errors).values() if inspect.isclass(found) and issubclass(found, GptImageError)

@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.datasets import FIELDS, BadCell, InvalidRowsError, Row, read
+from airflow_gpt_image.datasets import FIELDS, BadCell, Row, invalid_rows, read
+from airflow_gpt_image.errors import InvalidRequestError
 
 URL = "https://example.com/room.jpg"
 
@@ -138,7 +138,7 @@ def check(requests, content=b"", **defaults):
             assert str(cell).isprintable()
             assert len(str(cell)) < 2000
         if bad:
-            raise InvalidRowsError.of(bad)
+            raise invalid_rows(bad)
     except InvalidRequestError as error:
         check_error(error)
         return

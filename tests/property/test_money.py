@@ -19,15 +19,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GptImageError,
     RateLimitError,
     SubmissionUnknownError,
 )
-from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.protocol import NoAnswer
-from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.ledger import Ledger, Waiting, fingerprint
 from airflow_gpt_image.paying import Rules, pay_once
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.storage.names import PARTS, Names, check_filename
 
 texts = st.text(st.characters(exclude_categories=[]), max_size=150)

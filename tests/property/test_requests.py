@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_gpt_image.api import pricing, protocol, sizes
-from airflow_gpt_image.api.errors import GptImageError, InvalidRequestError
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.errors import GptImageError, InvalidRequestError
 
 RATIOS = [
     "1:1",

@@ -16,9 +16,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.datasets import read
+from airflow_gpt_image.errors import InvalidRequestError
 
 URL = "https://example.com/room.jpg"
 MEBIBYTE = 1024 * 1024
@@ -453,7 +453,7 @@ def test_trouble_while_reading_stays_what_it_is_and_can_be_tried_again(ending):
 def test_memory_stays_flat_however_long_a_line_is(ending):
     script = """
         import sys, tracemalloc
-        from airflow_gpt_image.api.errors import InvalidRequestError
+        from airflow_gpt_image.errors import InvalidRequestError
         from airflow_gpt_image.datasets import read
 
         class Endless:

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.quoting import shown
-from airflow_gpt_image.datasets import BadCell, InvalidRowsError, read
+from airflow_gpt_image.datasets import BadCell, invalid_rows, read
+from airflow_gpt_image.errors import InvalidRequestError
 
 URL = "https://example.com/room.jpg"
 
@@ -567,7 +567,7 @@ def test_the_error_counts_rows_tells_the_first_cells_and_says_that_nothing_was_s
     bad = [BadCell(n, "aspect_ratio", "'7:5'", "'7:5' is not an aspect ratio.", n + 1) for n in range(1, 26)]
     bad.append(BadCell(25, None, "", "too short."))
 
-    error = InvalidRowsError.of(bad)
+    error = invalid_rows(bad)
 
     head, *told = str(error).splitlines()
     assert head.startswith("Invalid rows in the data set: 25. Nothing was submitted.")
@@ -579,7 +579,7 @@ def test_the_error_counts_rows_tells_the_first_cells_and_says_that_nothing_was_s
 
 
 def test_the_error_is_an_invalid_request_with_a_problem_for_each_cell():
-    error = InvalidRowsError.of(bad_of(["", {"prompt": "x", "sku": b"7"}]))
+    error = invalid_rows(bad_of(["", {"prompt": "x", "sku": b"7"}]))
 
     assert isinstance(error, InvalidRequestError)
     assert not error.retryable
@@ -589,7 +589,7 @@ def test_the_error_is_an_invalid_request_with_a_problem_for_each_cell():
 
 @pytest.mark.parametrize("version", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_the_error_can_be_carried_to_another_process(version):
-    error = InvalidRowsError.of(bad_of(["", 5]))
+    error = invalid_rows(bad_of(["", 5]))
 
     again = pickle.loads(pickle.dumps(error, version))
 

@@ -45,13 +45,18 @@ def test_importing_the_decorator_loads_the_operator_beside_it_and_nothing_it_nee
     )
 
     ours = {name for name in modules if name.startswith("airflow_gpt_image")} - {"airflow_gpt_image"}
-    assert {name.split(".")[1] for name in ours} == {"decorators", "operators", "api"}
-    assert {name for name in ours if ".api." in name} == {"airflow_gpt_image.api.errors"}
+    assert {name.split(".")[1] for name in ours} == {"decorators", "operators", "errors"}
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
 
 
 @pytest.mark.parametrize(
-    "module", ["airflow_gpt_image", "airflow_gpt_image.provider_info", "airflow_gpt_image.api"]
+    "module",
+    [
+        "airflow_gpt_image",
+        "airflow_gpt_image.api",
+        "airflow_gpt_image.errors",
+        "airflow_gpt_image.provider_info",
+    ],
 )
 def test_importing_a_room_at_the_top_loads_only_itself(module):
     modules = loaded_by(f"import {module}", after="")

@@ -11,8 +11,8 @@ import pytest
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import LedgerError
 from airflow_gpt_image.ledger import KEY, Ledger, Spent, Waiting, fingerprint
-from airflow_gpt_image.state_store import LedgerError
 from tests.state_store import Store
 
 NOW = datetime(2026, 4, 5, 10, 11, 48, tzinfo=UTC)

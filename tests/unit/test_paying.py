@@ -8,21 +8,22 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
+    CreditLimitError,
     GptImageError,
     InsufficientCreditsError,
     InternalServerError,
     InvalidRequestError,
+    LedgerError,
     RateLimitError,
     SubmissionUnknownError,
     UnreadableAnswerError,
     UpstreamError,
 )
-from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.ledger import Ledger, fingerprint
-from airflow_gpt_image.paying import CreditLimitError, Rules, pay_once
-from airflow_gpt_image.state_store import LedgerError
+from airflow_gpt_image.paying import Rules, pay_once
 from tests import state_store
 from tests.log_lines import Lines
 

@@ -20,9 +20,9 @@ from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
 import airflow_gpt_image
 from airflow_gpt_image import __version__
-from airflow_gpt_image.api.errors import InvalidSettingsError
 from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings
 from airflow_gpt_image.decorators.gpt_image import gpt_image_batch_task, gpt_image_task
+from airflow_gpt_image.errors import InvalidSettingsError
 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 from airflow_gpt_image.provider_info import get_provider_info
 

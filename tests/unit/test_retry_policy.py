@@ -11,19 +11,19 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction, RetryDecision
 
-from airflow_gpt_image.api import errors
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image import errors
+from airflow_gpt_image.errors import (
+    CreditLimitError,
     GenerationFailedError,
     GptImageError,
     InternalServerError,
+    LedgerError,
     RateLimitError,
     SpendLimitError,
     SubmissionUnknownError,
     UpstreamError,
 )
-from airflow_gpt_image.paying import CreditLimitError
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
-from airflow_gpt_image.state_store import LedgerError
 
 # The design's table, "again?": without a delay of the server's.
 AGAIN = {

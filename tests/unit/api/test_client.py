@@ -12,9 +12,12 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from airflow_gpt_image.api import errors
+from airflow_gpt_image import errors
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     DownloadError,
     GptImageError,
@@ -23,9 +26,6 @@ from airflow_gpt_image.api.errors import (
     InvalidSettingsError,
     SubmissionUnknownError,
 )
-from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import ClientSettings
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 URL = "https://file.aivideoapi.ai/images/abc123.png"

@@ -8,8 +8,8 @@ import json
 import httpx
 import pytest
 
-from airflow_gpt_image.api.errors import DownloadError, GptImageError, SubmissionUnknownError
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import DownloadError, GptImageError, SubmissionUnknownError
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 URL = "https://file.aivideoapi.ai/images/abc123.png"

@@ -11,7 +11,9 @@ import traceback
 import certifi
 import pytest
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     DownloadError,
     GptImageError,
@@ -19,8 +21,6 @@ from airflow_gpt_image.api.errors import (
     InvalidSettingsError,
     SubmissionUnknownError,
 )
-from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.settings import ClientSettings
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 REQUEST = ImageRequest(prompt="a red bicycle")

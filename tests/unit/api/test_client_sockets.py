@@ -13,7 +13,8 @@ import tracemalloc
 
 import pytest
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     DownloadError,
     GptImageError,
@@ -21,7 +22,6 @@ from airflow_gpt_image.api.errors import (
     SubmissionUnknownError,
     UnreadableAnswerError,
 )
-from airflow_gpt_image.api.models import ImageRequest
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 REQUEST = ImageRequest(prompt="a red bicycle")

@@ -7,17 +7,18 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_gpt_image.api import errors, flows, protocol
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image import errors
+from airflow_gpt_image.api import flows, protocol
+from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationFailedError,
     GptImageError,
     SubmissionUnknownError,
     UnreadableAnswerError,
 )
-from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.protocol import NoAnswer
-from airflow_gpt_image.api.retrying import Retrying
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 REQUEST = ImageRequest(prompt="x")

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from airflow_gpt_image.api import flows
-from airflow_gpt_image.api.errors import DownloadError, GptImageError, ImageExpiredError, ImageRefusedError
 from airflow_gpt_image.api.protocol import NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.errors import DownloadError, GptImageError, ImageExpiredError, ImageRefusedError
 
 RETRYING = Retrying(first_pause=1, jitter=lambda: 1.0)
 REMOTE = ClientSettings(api_key="sk-live-key")

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from airflow_gpt_image.api import errors, flows, protocol
-from airflow_gpt_image.api.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
+from airflow_gpt_image import errors
+from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.protocol import NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 RETRYING = Retrying(first_pause=1, longest_pause=8, jitter=lambda: 1.0)

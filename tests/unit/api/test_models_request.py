@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import InvalidRequestError
 
 RATIOS = [
     "auto",

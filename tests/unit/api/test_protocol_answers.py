@@ -8,7 +8,7 @@ import re
 import pytest
 
 from airflow_gpt_image.api import protocol
-from airflow_gpt_image.api.errors import GptImageError, UnreadableAnswerError
+from airflow_gpt_image.errors import GptImageError, UnreadableAnswerError
 
 KEY = "sk-live-0123456789abcdef"
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from airflow_gpt_image.api import errors, protocol
+from airflow_gpt_image import errors
+from airflow_gpt_image.api import protocol
 
 # "Error Reference" of the API document.
 TABLE = [

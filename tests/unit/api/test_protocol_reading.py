@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from airflow_gpt_image.api import protocol
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationNotFoundError,
     InvalidApiKeyError,

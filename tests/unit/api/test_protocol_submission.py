@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from airflow_gpt_image.api import errors, protocol
-from airflow_gpt_image.api.errors import ConnectionFailedError, SubmissionUnknownError
+from airflow_gpt_image import errors
+from airflow_gpt_image.api import protocol
+from airflow_gpt_image.errors import ConnectionFailedError, SubmissionUnknownError
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 

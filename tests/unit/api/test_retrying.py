@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     InternalServerError,
     InvalidRequestError,
@@ -13,7 +14,6 @@ from airflow_gpt_image.api.errors import (
     SubmissionUnknownError,
     UpstreamError,
 )
-from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
 
 NOON = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
 WEEK = 7 * 24 * 3600

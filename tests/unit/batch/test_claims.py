@@ -11,8 +11,9 @@ from itertools import product
 
 import pytest
 
-from airflow_gpt_image.batch.claims import Claim, DestinationTakenError, Owner
-from airflow_gpt_image.storage.folders import DestinationError, open_folder
+from airflow_gpt_image.batch.claims import Claim, Owner
+from airflow_gpt_image.errors import DestinationError, DestinationTakenError
+from airflow_gpt_image.storage.folders import open_folder
 from tests.log_lines import Lines
 
 ME = Owner(dag_id="posters", run_id="manual__2026-04-05", task_id="make", map_index=-1)

@@ -12,7 +12,7 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 from airflow_gpt_image.batch import lease as module
 from airflow_gpt_image.batch.lease import HELD, KEY, RENEWED, SUCCESSION, Lease, Left, bits, indexes
 from airflow_gpt_image.batch.stopping import Stopped
-from airflow_gpt_image.state_store import LedgerError
+from airflow_gpt_image.errors import LedgerError
 from tests.state_store import Store
 
 A_MOMENT = 0.05

@@ -12,11 +12,11 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_gpt_image import datasets
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.manifest import COLUMNS, read_manifest
 from airflow_gpt_image.batch.records import image_stem, intended
-from airflow_gpt_image.storage.folders import DestinationError, open_file
+from airflow_gpt_image.errors import DestinationError, InvalidRequestError
+from airflow_gpt_image.storage.folders import open_file
 from tests.batches import ANOTHER, ME, failed, late, plan_of, stored, submitted
 
 ROWS = [

@@ -11,9 +11,9 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_gpt_image.batch.plan import NAME, Plan, PlanError
+from airflow_gpt_image.batch.plan import NAME, Plan
+from airflow_gpt_image.errors import DestinationError, PlanError
 from airflow_gpt_image.ledger import fingerprint
-from airflow_gpt_image.storage.folders import DestinationError
 from tests.batches import plan_of, rows_of
 
 ROWS = [

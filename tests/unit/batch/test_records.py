@@ -8,9 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_gpt_image.api.errors import InvalidRequestError, UpstreamError
 from airflow_gpt_image.batch.records import Payer, image_stem, intended, refused
-from airflow_gpt_image.storage.folders import DestinationError
+from airflow_gpt_image.errors import DestinationError, InvalidRequestError, UpstreamError
 from tests.batches import ANOTHER, ME, PICTURE, failed, late, plan_of, stored, submitted
 
 PLAN = plan_of(["a red teapot", "a blue teapot", "a green teapot"])

@@ -9,8 +9,8 @@ import pytest
 from airflow.sdk import DAG, task
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.decorators.gpt_image import gpt_image_task
+from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 

@@ -10,10 +10,9 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_gpt_image.api.errors import InvalidApiKeyError, InvalidRequestError
 from airflow_gpt_image.batch.manifest import read_manifest
-from airflow_gpt_image.datasets import InvalidRowsError
 from airflow_gpt_image.decorators.gpt_image import gpt_image_batch_task
+from airflow_gpt_image.errors import InvalidApiKeyError, InvalidRequestError, InvalidRowsError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.provider_info import get_provider_info
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy

@@ -6,8 +6,8 @@ import jinja2
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_gpt_image.api.errors import GptImageError, ImageExpiredError, InvalidRequestError
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import GptImageError, ImageExpiredError, InvalidRequestError
 
 URL = "https://example.com/a.png"
 

@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
-from airflow_gpt_image.api.errors import ConnectionFailedError, SubmissionUnknownError
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import ConnectionFailedError, SubmissionUnknownError
 
 BALANCE = b'{"code": 200, "msg": "success", "data": {"credits": 7.5}}'
 

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import pytest
 from airflow.sdk import BaseHook
 
-from airflow_gpt_image.api.errors import InvalidApiKeyError, InvalidSettingsError
 from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
 EXTRAS = ["connect_timeout", "read_timeout", "proxy", "verify", "ca_bundle", "image_hosts"]

@@ -16,10 +16,9 @@ import structlog
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.manifest import read_manifest
-from airflow_gpt_image.datasets import InvalidRowsError
+from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 

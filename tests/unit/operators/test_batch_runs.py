@@ -17,24 +17,24 @@ import pytest
 import structlog
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.pacing import Pacer
+from airflow_gpt_image.batch import lease
+from airflow_gpt_image.batch.manifest import read_manifest
+from airflow_gpt_image.errors import (
+    CreditLimitError,
+    DestinationError,
+    DestinationTakenError,
     GptImageError,
     InsufficientCreditsError,
     InvalidApiKeyError,
     IpNotAllowedError,
+    ItemsFailedError,
+    LedgerError,
     ModelNotFoundError,
+    PlanError,
     RateLimitError,
     SpendLimitError,
 )
-from airflow_gpt_image.api.pacing import Pacer
-from airflow_gpt_image.batch import lease
-from airflow_gpt_image.batch.claims import DestinationTakenError
-from airflow_gpt_image.batch.manifest import read_manifest
-from airflow_gpt_image.batch.plan import PlanError
-from airflow_gpt_image.batch.stopping import ItemsFailedError
-from airflow_gpt_image.paying import CreditLimitError
-from airflow_gpt_image.state_store import LedgerError
-from airflow_gpt_image.storage.folders import DestinationError
 from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 from tests.unit.operators.conftest import BatchTask, Store
 

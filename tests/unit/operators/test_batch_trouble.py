@@ -14,21 +14,22 @@ import structlog
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.timeout import timeout as execution_timeout
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.batch import lease, submitting, wave
+from airflow_gpt_image.errors import (
+    CreditLimitError,
+    DestinationError,
+    DestinationTakenError,
     InsufficientCreditsError,
     InvalidApiKeyError,
     InvalidRequestError,
+    LedgerError,
     RateLimitError,
     SubmissionUnknownError,
+    TaskInterruptedError,
 )
-from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.batch import lease, submitting, wave
-from airflow_gpt_image.batch.claims import DestinationTakenError
-from airflow_gpt_image.batch.stopping import EndedError
-from airflow_gpt_image.paying import CreditLimitError
-from airflow_gpt_image.state_store import LedgerError
 from airflow_gpt_image.storage import folders
-from airflow_gpt_image.storage.folders import DestinationError, DiskFolder
+from airflow_gpt_image.storage.folders import DiskFolder
 from airflow_gpt_image.triggers import gpt_image as trigger
 from tests.unit.operators.conftest import Store
 
@@ -334,7 +335,7 @@ def test_only_what_is_being_posted_when_a_task_is_ended_is_submitted(batch, api,
 
     ending = threading.Thread(target=end)
     ending.start()
-    with pytest.raises(EndedError) as caught:
+    with pytest.raises(TaskInterruptedError) as caught:
         operator.execute(batch.context)
     ending.join()
 

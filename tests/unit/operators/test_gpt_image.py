@@ -13,7 +13,7 @@ from airflow.sdk import DAG, ObjectStoragePath, task
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 

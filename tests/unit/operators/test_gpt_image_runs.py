@@ -15,8 +15,9 @@ import pytest
 import structlog
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
+    CreditLimitError,
     DownloadError,
     GenerationFailedError,
     GenerationNotFoundError,
@@ -26,13 +27,12 @@ from airflow_gpt_image.api.errors import (
     InsufficientCreditsError,
     InternalServerError,
     InvalidRequestError,
+    LedgerError,
     RateLimitError,
     SubmissionUnknownError,
     UpstreamError,
 )
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
-from airflow_gpt_image.paying import CreditLimitError
-from airflow_gpt_image.state_store import LedgerError
 
 
 def net(books):

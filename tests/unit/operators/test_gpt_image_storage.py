@@ -10,14 +10,14 @@ import pytest
 import structlog
 from airflow.sdk import Asset, ObjectStoragePath
 
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.errors import (
+    DestinationError,
     GenerationNotFoundError,
     GptImageError,
     ImageExpiredError,
     ImageRefusedError,
     InvalidRequestError,
 )
-from airflow_gpt_image.storage.folders import DestinationError
 
 
 @pytest.fixture

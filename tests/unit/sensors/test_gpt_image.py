@@ -17,13 +17,13 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_gpt_image.api.client import GptImageClient
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import (
     GenerationFailedError,
     GenerationNotFoundError,
     GenerationTimeoutError,
     InvalidRequestError,
 )
-from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 from airflow_gpt_image.sensors.gpt_image import GptImageSensor
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_gpt_image.api.errors import InvalidRequestError
-from airflow_gpt_image.storage.folders import DestinationError, check_destination, open_folder
+from airflow_gpt_image.errors import DestinationError, InvalidRequestError
+from airflow_gpt_image.storage.folders import check_destination, open_folder
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 
 from airflow_gpt_image import results
-from airflow_gpt_image.api.errors import DownloadError, ImageExpiredError, ImageRefusedError
 from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.errors import DownloadError, ImageExpiredError, ImageRefusedError
 from airflow_gpt_image.storage.folders import open_folder
 from airflow_gpt_image.storage.landing import Landing
 from tests.log_lines import Lines

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from airflow_gpt_image import results
-from airflow_gpt_image.api.errors import ImageExpiredError
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import DestinationError, ImageExpiredError
 from airflow_gpt_image.ledger import fingerprint
-from airflow_gpt_image.storage.folders import DestinationError, open_folder
+from airflow_gpt_image.storage.folders import open_folder
 from airflow_gpt_image.storage.landing import Landing
 from airflow_gpt_image.storage.names import OF_REQUEST
 from tests.log_lines import Lines

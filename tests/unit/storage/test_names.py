@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from airflow_gpt_image.api.errors import InvalidRequestError
+from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST, PARTS, Names, check_filename
 
 GENERATION_ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"

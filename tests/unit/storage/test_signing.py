@@ -10,11 +10,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from airflow_gpt_image.api.errors import InvalidRequestError
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.protocol import submission
+from airflow_gpt_image.errors import DestinationError, InvalidRequestError
 from airflow_gpt_image.ledger import fingerprint
-from airflow_gpt_image.storage.folders import DestinationError
 from airflow_gpt_image.storage.signing import signed
 
 HOUR, WEEK = 3600, 7 * 24 * 3600

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_gpt_image.api.errors import GenerationTimeoutError
+from airflow_gpt_image.errors import GenerationTimeoutError
 from airflow_gpt_image.triggers.tally import FEW, SECONDS_BETWEEN_COUNTS, Tally
 from tests.log_lines import Lines
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 
-from airflow_gpt_image.api import errors
-from airflow_gpt_image.api.errors import (
+from airflow_gpt_image import errors
+from airflow_gpt_image.errors import (
     ConnectionFailedError,
     DownloadError,
     GenerationFailedError,
@@ -20,8 +22,10 @@ from airflow_gpt_image.api.errors import (
     InternalServerError,
     InvalidApiKeyError,
     InvalidRequestError,
+    InvalidRowsError,
     InvalidSettingsError,
     IpNotAllowedError,
+    ItemsFailedError,
     ModelNotFoundError,
     Problem,
     RateLimitError,
@@ -213,6 +217,102 @@ def test_the_tree_at_the_top_of_the_file_names_every_class():
 @pytest.mark.parametrize("error", CLASSES)
 def test_the_tree_at_the_top_of_the_file_marks_what_is_retryable(error):
     (line,) = (line for line in errors.__doc__.splitlines() if error.__name__ in line.split())
-    marked = "*" in line.split() or "(*)" in line.split()
+    (mark,) = {"*", "(*)"} & set(line.split()) or {""}
 
-    assert marked is (error.retryable or error is GenerationFailedError)
+    by_instance = error in (GenerationFailedError, ItemsFailedError)
+    assert mark == ("(*)" if by_instance else "*" if error.retryable else "")
+
+
+SCOPES = {
+    "account": {
+        "InvalidApiKeyError",
+        "InsufficientCreditsError",
+        "IpNotAllowedError",
+        "ModelNotFoundError",
+        "SpendLimitError",
+        "InvalidSettingsError",
+        "CreditLimitError",
+    },
+    "service": {
+        "RateLimitError",
+        "InternalServerError",
+        "UpstreamError",
+        "ConnectionFailedError",
+        "UnreadableAnswerError",
+        "TaskInterruptedError",
+    },
+    "storage": {
+        "LedgerError",
+        "RecordMoveError",
+        "RecordMissingError",
+        "DestinationError",
+        "DestinationTakenError",
+        "PlanError",
+    },
+}
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_an_error_says_whether_every_other_image_would_meet_the_same(error):
+    expected = [scope for scope, names in SCOPES.items() if error.__name__ in names] or ["request"]
+
+    assert [error.scope] == expected
+
+
+@pytest.mark.parametrize("error", [found for found in CLASSES if found is not GptImageError])
+def test_the_tree_at_the_top_of_the_file_says_whom_each_error_concerns(error):
+    (line,) = (line for line in errors.__doc__.splitlines() if error.__name__ in line.split())
+    words = line.split()
+
+    assert error.scope in words[words.index(error.__name__) + 1 :][:2]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (errors.LedgerError, True),
+        (errors.RecordMoveError, True),
+        (errors.RecordMissingError, False),
+        (errors.DestinationError, True),
+        (errors.DestinationTakenError, True),
+        (errors.PlanError, True),
+        (errors.CreditLimitError, False),
+        (errors.ItemsFailedError, False),
+        (errors.UnsettledImagesError, True),
+        (errors.TaskInterruptedError, True),
+        (errors.InvalidRowsError, False),
+    ],
+)
+def test_an_error_of_a_task_says_whether_another_try_can_help(error, again):
+    assert error.retryable is again
+
+
+def test_the_cells_at_fault_survive_pickling():
+    error = InvalidRowsError("x", bad=["cell"], problems=[Problem("prompt", "is blank")])
+
+    again = pickle.loads(pickle.dumps(error))
+
+    assert (again.bad, again.problems) == (("cell",), (Problem("prompt", "is blank"),))
+
+
+def test_every_error_of_the_package_that_a_user_can_catch_is_defined_here():
+    done = subprocess.run(
+        [sys.executable, "-c", _EVERY_ERROR], capture_output=True, text=True, timeout=120, check=True
+    )
+
+    assert done.stdout.split() == ["airflow_gpt_image.errors"]
+
+
+_EVERY_ERROR = """
+import importlib, pkgutil, airflow_gpt_image
+from airflow_gpt_image.errors import GptImageError
+
+for module in pkgutil.walk_packages(airflow_gpt_image.__path__, "airflow_gpt_image."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+
+def below(kind):
+    return {kind}.union(*(below(each) for each in kind.__subclasses__()))
+
+print(*sorted({kind.__module__ for kind in below(GptImageError)}))
+"""
