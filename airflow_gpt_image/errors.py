@@ -25,7 +25,8 @@
     ├── InvalidSettingsError           account  the connection's settings break a rule
     ├── CreditLimitError               account  submitting would spend more than max_credits
     ├── LedgerError                *   storage  the records couldn't be read or written
-    │   └── RecordMoveError        *   storage  a record was asked for a move that its table doesn't have
+    │   ├── RecordMoveError        *   storage  a record was asked for a move that its table doesn't have
+    │   └── ReplacedError          *   storage  the task instance was retried or cleared meanwhile
     ├── RecordMissingError             storage  a cleared task's record of what it paid for is gone
     ├── DestinationError           *   storage  the destination couldn't be read or written
     │   ├── DestinationTakenError  *   storage  another task is at work there
@@ -290,6 +291,10 @@ class LedgerError(GptImageError):
 
 class RecordMoveError(LedgerError):
     """Report that a record was asked for a move that its table doesn't have, such as back."""
+
+
+class ReplacedError(LedgerError):
+    """Report that this worker's task instance was retried or cleared meanwhile: another worker goes on."""
 
 
 class RecordMissingError(GptImageError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -15,6 +17,30 @@ CREDITS: Final[dict[Resolution, Decimal]] = {
     "4k": Decimal("14.1"),
 }
 """Credits charged for one generation; a failed one is refunded."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """
+    A price list.
+
+    :param tiers: credits for one generation of each tier.
+    :param usd_per_credit: US dollars.
+    """
+
+    tiers: Mapping[Resolution, Decimal]
+    usd_per_credit: Decimal
+
+    def credits(self, resolution: Resolution) -> Decimal:
+        """Return what a generation of a tier is charged, in credits."""
+        return self.tiers[resolution]
+
+    def usd(self, credits: Decimal) -> Decimal:
+        """Return the dollars for an amount of credits."""
+        return plain(credits * self.usd_per_credit)
+
+
+DEFAULT_PRICES: Final = Prices(CREDITS, USD_PER_CREDIT)
 
 
 def usd(credits: Decimal) -> Decimal:

@@ -1,0 +1,205 @@
+"""Records in a folder: at a task's destination, or where Airflow's configuration ``[gpt_image] records`` says.
+
+::
+
+    records/<task digest>/<fingerprint>-<variant>-<copy>-<map index>~<payer>-<epoch>-<attempt>.json
+    records/<task digest>/attempt-<map index>.json      that an attempt was here, and paid for nothing
+    <name of the image>.json                            a sidecar: the record of what is stored, beside its image
+
+Each attempt writes files of its own, so a late write of an earlier one replaces nothing of a later one's. What is
+stored is told by the sidecar, which comes last and is never replaced by anything but another stored record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
+
+from airflow_gpt_image.api.quoting import shown as quote
+from airflow_gpt_image.errors import DestinationError, GptImageError
+from airflow_gpt_image.ledger.record import LARGEST_RECORD, Payer, Record, Slot
+from airflow_gpt_image.storage.folders import Folder
+
+RECORDS: Final = "records"
+
+ANY: Final = "any"
+"""In place of a task's digest: records that every task at the destination may use."""
+
+
+class RecordFile(NamedTuple):
+    """What the name of a record's file tells."""
+
+    path: str
+    fingerprint: str
+    slot: Slot
+    payer: str
+    clear_epoch: int
+    attempt: int
+
+
+_NAME: Final = re.compile(
+    r"(?P<fingerprint>[0-9a-f]{64})-(?P<variant>\d{1,6})-(?P<copy>\d{1,6})-(?P<map_index>\d{1,9}|x)"
+    r"~(?P<payer>[0-9a-f]{8})-(?P<epoch>\d{1,9})-(?P<attempt>\d{1,9})\.json"
+)
+
+
+def slot_text(slot: Slot) -> str:
+    """Return a slot as names of files have it; ``x`` stands for a task that isn't mapped."""
+    return f"{slot.variant}-{slot.copy}-{slot.map_index if slot.map_index >= 0 else 'x'}"
+
+
+_NOTE: Final = re.compile(r"attempt-(?P<map_index>\d{1,9}|x)\.json")
+
+
+class Listing(NamedTuple):
+    """
+    What is in a folder of records.
+
+    :param notes: the map indexes of which an attempt noted that it was here; -1: of a task that isn't mapped.
+    """
+
+    files: list[RecordFile]
+    notes: set[int]
+
+
+class RecordsFolder:
+    """
+    The records of one task in one run, or of everybody, in a folder. May be used by many threads at once.
+
+    :param folder: what the images' names and the records' folder are relative to.
+    :param scope: the task's digest, or :data:`ANY`.
+    """
+
+    def __init__(self, folder: Folder, scope: str) -> None:
+        self.folder = folder
+        self.scope = scope
+
+    @property
+    def address(self) -> str:
+        """Return where the folder is."""
+        return self.folder.address("")
+
+    def list(self) -> Listing:
+        """
+        List the records that there are, by the names of their files alone.
+
+        :raises DestinationError: when the folder can't be listed.
+        """
+        files, notes = [], set()
+        for path in self.folder.sizes(f"{RECORDS}/{self.scope}"):
+            name = path.rpartition("/")[2]
+            if match := _NAME.fullmatch(name):
+                slot = Slot(int(match["variant"]), int(match["copy"]), _index(match["map_index"]))
+                numbers = int(match["epoch"]), int(match["attempt"])
+                files.append(RecordFile(path, match["fingerprint"], slot, match["payer"], *numbers))
+            elif match := _NOTE.fullmatch(name):
+                notes.add(_index(match["map_index"]))
+        return Listing(files, notes)
+
+    def read(self, file: RecordFile) -> Record | None:
+        """
+        Read a record; None when it is gone by now.
+
+        :raises DestinationError: when it can't be read, or is no record of what its name says.
+        """
+        record = self._read(file.path)
+        if record is not None and (record.fingerprint, record.slot) != (file.fingerprint, file.slot):
+            raise self._not_a_record(file.path, "it is about another request")
+        return record
+
+    def read_outcome(self, record: Record) -> Record | None:
+        """
+        Return what the attempt that paid put on record in this folder about the same request, if it did.
+
+        :raises DestinationError: when it can't be read, or is no record.
+        """
+        outcome = self._read(self.path_of(record))
+        return outcome if outcome is not None and outcome.fingerprint == record.fingerprint else None
+
+    def write(self, record: Record) -> None:
+        """
+        Put a record in its place.
+
+        :raises DestinationError: when the folder doesn't take it.
+        """
+        self.folder.write(self.path_of(record), _document(record))
+
+    def write_note(self, payer: Payer) -> None:
+        """
+        Note that an attempt was here and paid for nothing: a later clear then knows that no record is missing.
+
+        :raises DestinationError: when the folder doesn't take it.
+        """
+        index = payer.map_index if payer.map_index >= 0 else "x"
+        text = payer.model_dump_json(indent=1)
+        self.folder.write(f"{RECORDS}/{self.scope}/attempt-{index}.json", text.encode())
+
+    def path_of(self, record: Record) -> str:
+        """Return the name of a record's file: it belongs to the attempt that paid."""
+        payer = record.payer
+        name = f"{record.fingerprint}-{slot_text(record.slot)}~{payer.instance_digest[:8]}"
+        return f"{RECORDS}/{self.scope}/{name}-{payer.clear_epoch}-{payer.attempt}.json"
+
+    def read_sidecar(self, name: str, fingerprint: str) -> Record | None:
+        """
+        Read the record beside an image; None when there is none, or it is about another request.
+
+        :param name: the image's name without its ending.
+        :raises DestinationError: when it can't be read, or is no record.
+        """
+        record = self._read(f"{name}.json")
+        return record if record is not None and record.fingerprint == fingerprint else None
+
+    def write_sidecar(self, record: Record, name: str) -> None:
+        """
+        Put a stored record beside an image of this name.
+
+        :raises DestinationError: when the folder doesn't take it.
+        """
+        self.folder.write(f"{name}.json", _document(record))
+
+    def has_images(self, record: Record, size: Callable[[str], int | None] | None = None) -> bool:
+        """
+        Return whether a stored record's images are there, each with all its bytes.
+
+        :param size: tells the size of a file of the folder; the folder itself is asked by default.
+        """
+        size = size or self.folder.size
+        return bool(record.images) and all(
+            image.name is not None and image.bytes is not None and size(image.name) == image.bytes
+            for image in record.images
+        )
+
+    def _read(self, path: str) -> Record | None:
+        data = self.folder.read(path)
+        if data is None:
+            return None
+        try:
+            if len(data) > LARGEST_RECORD:
+                raise ValueError("it is too large")
+            record = Record.model_validate_json(data)
+            # One that failed has an id if it was accepted, and none if it wasn't.
+            if record.state != "failed" and (record.generation_id is None) != (record.state == "intent"):
+                raise ValueError("its state and its generation id contradict each other")
+        except (ValidationError, GptImageError, ValueError, RecursionError) as error:
+            raise self._not_a_record(path, type(error).__name__) from None
+        return record
+
+    def _not_a_record(self, path: str, why: str) -> DestinationError:
+        # Not taken for "nothing there", which would pay again.
+        return DestinationError(
+            f"{quote(self.folder.address(path), 500)} is no record of this release ({why}).\n"
+            "Without it nobody knows what is paid for.\n"
+            "Mend it, or remove it, and the image is paid for anew."
+        )
+
+
+def _index(text: str) -> int:
+    return -1 if text == "x" else int(text)
+
+
+def _document(record: Record) -> bytes:
+    return record.model_dump_json(indent=1).encode()

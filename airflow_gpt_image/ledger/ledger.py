@@ -1,0 +1,449 @@
+"""The records of a task that makes one image, on record in two places: Airflow's task state store, and a folder.
+
+Neither place is trusted alone. Airflow 3.4 empties the store on a clear; the store is keyed by the map index, which is a
+position; it can be away just when an answer comes; and a folder can be an unmounted one, or a pod's own disk.
+
+1. Reading takes both places, and the record furthest along counts. A place that can't be read matters only when the
+   other one isn't decisive; then it is an error that is retried, never "nothing there".
+2. An intent goes to every place before the POST, to the store last: that write is the fence.
+3. What came of the POST is written until each place has it, or time is up; it has to reach one.
+4. A folder that held records, as the store knows, and holds none now, is an error.
+5. A clear of which no record tells is not a first try: only the author's word pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from airflow_gpt_image.errors import (
+    DestinationError,
+    GptImageError,
+    LedgerError,
+    RecordMissingError,
+    ReplacedError,
+)
+from airflow_gpt_image.ledger.destination import Listing, RecordsFolder
+from airflow_gpt_image.ledger.record import Payer, Record, Slot, latest_versions, net_spent
+from airflow_gpt_image.ledger.task_state import IMAGE_KEY, Document, ImageTaskState, TaskStateStore, Waiting
+from airflow_gpt_image.ledger.timing import Clock, SystemClock, Timing
+from airflow_gpt_image.log import Log
+
+
+@dataclass(frozen=True)
+class History:
+    """
+    What Airflow tells of a task instance's past.
+
+    :param first_run: that it never ran before.
+    :param cleared: that it was cleared, as far as can be told.
+    :param mapped: that it is one of several, and its index a position.
+    :param own_folder: that the folder of its records depends on its map index.
+    """
+
+    first_run: bool
+    cleared: bool
+    mapped: bool = False
+    own_folder: bool = False
+
+
+class Ledger:
+    """
+    The records of one task instance.
+
+    :param store: Airflow's task state store of the task instance.
+    :param folder: has the task's records, too; None: the store alone has them.
+    :param payer: this attempt.
+    """
+
+    def __init__(
+        self,
+        store: TaskStateStore,
+        folder: RecordsFolder | None,
+        payer: Payer,
+        history: History,
+        log: Log,
+        *,
+        clock: Clock = SystemClock(),
+        timing: Timing = Timing(),
+    ) -> None:
+        self.payer = payer
+        self.folder = folder
+        self.history = history
+        self.clock = clock
+        self.timing = timing
+        self._log = log
+        self._document = Document(store, IMAGE_KEY, ImageTaskState)
+        self._state: ImageTaskState | None = None
+        self._listing = Listing([], set())
+        self._records: list[Record] = []
+        self._folder_has: set[str] = set()
+        self._errors: list[GptImageError] = []
+        self._fenced_at = float("-inf")
+
+    # --- reading
+
+    def read(self) -> None:
+        """Read both places; whatever can't be read is remembered for :meth:`check_readable`."""
+        self._errors.clear()
+        records: list[Record] = []
+        try:
+            self._state = self._document.read()
+            records += self._state.records if self._state else ()
+        except LedgerError as error:
+            self._errors.append(error)
+        if self.folder is not None:
+            try:
+                self._listing = self.folder.list()
+                records += self._own_files(self.folder)
+            except DestinationError as error:
+                self._errors.append(error)
+        self._records = latest_versions([*self._records, *records])
+
+    def _own_files(self, folder: RecordsFolder) -> Iterable[Record]:
+        mine = self.payer.instance_digest[:8]
+        self._folder_has = {file.path for file in self._listing.files if file.payer == mine}
+        read = [folder.read(file) for file in self._listing.files if file.payer == mine]
+        return [record for record in read if record is not None]
+
+    @property
+    def cleared(self) -> bool:
+        """Return whether the task instance was cleared, as far as can be told."""
+        known = self._state is not None and self._state.clear_epoch < self.payer.clear_epoch
+        return known or self.history.cleared
+
+    def check_readable(self) -> None:
+        """
+        Raise what kept a place from being read.
+
+        :raises LedgerError: when it was the store.
+        :raises DestinationError: when it was the folder.
+        """
+        if self._errors:
+            raise self._errors[0]
+
+    def find(self, fingerprint: str) -> list[Record]:
+        """
+        Return what is on record about a request: this task instance's records, or after a clear its siblings'.
+
+        A mapped list may have been shifted: then the record of what stands at this index now is under another one.
+        """
+        own = [record for record in self._records if record.fingerprint == fingerprint]
+        found = own or self._of_siblings(fingerprint)
+        return [self._verified(record) for record in found] + self._sidecars(found)
+
+    def _of_siblings(self, fingerprint: str) -> list[Record]:
+        if self.folder is None or not self.history.mapped:
+            return []
+        mine = self.payer.instance_digest[:8]
+        others = [f for f in self._listing.files if f.fingerprint == fingerprint and f.payer != mine]
+        try:
+            read = [record for file in others if (record := self.folder.read(file)) is not None]
+        except DestinationError as error:
+            self._errors.append(error)
+            return []
+        # One that was paid for since the last clear may be an equal request's, beside this one.
+        before = [r for r in read if self.cleared or r.payer.run_clears < self.payer.run_clears]
+        paid = [record for record in before if record.state in ("submitted", "stored")]
+        # Of several equal ones each index takes another, as far as that goes.
+        paid.sort(key=lambda record: record.slot.map_index)
+        return [paid[self.payer.map_index % len(paid)]] if paid else []
+
+    def _verified(self, record: Record) -> Record:
+        """Return a stored record as not stored when its files aren't in the folder."""
+        if record.state != "stored" or self.folder is None or all(i.name is None for i in record.images):
+            return record
+        try:
+            return record if self.folder.has_images(record) else record.not_stored()
+        except DestinationError as error:
+            self._errors.append(error)
+            return record.not_stored()
+
+    def _sidecars(self, records: Iterable[Record]) -> list[Record]:
+        found = []
+        for record in records:
+            if self.folder is None or record.state != "submitted" or record.name is None:
+                continue
+            sidecar = self.sidecar(record.name, record.fingerprint)
+            if sidecar is not None and sidecar.generation_id == record.generation_id:
+                found.append(sidecar)
+        return found
+
+    def sidecar(self, name: str, fingerprint: str) -> Record | None:
+        """Return the record beside an image of this name, whoever stored it; None when its images aren't there."""
+        if self.folder is None:
+            return None
+        try:
+            record = self.folder.read_sidecar(name, fingerprint)
+            if record is None or record.state != "stored":
+                return record
+            return record if self.folder.has_images(record) else None
+        except DestinationError as error:
+            self._errors.append(error)
+            return None
+
+    def find_shared(self, name: str, fingerprint: str, *, fresh_after: datetime) -> list[Record]:
+        """
+        Return what is on record under a name that follows from the request alone, so that every run looks there.
+
+        :param name: of the image, without its ending.
+        :param fresh_after: another run's generation that was submitted before is not waited for.
+        """
+        record = self.sidecar(name, fingerprint)
+        if record is None or self.folder is None:
+            return []
+        if record.state == "stored" or record.payer.same_instance(self.payer):
+            return [record]
+        try:
+            # The name holds the intent; the outcome is in the file of the attempt that paid.
+            theirs = RecordsFolder(self.folder.folder, record.payer.task_digest)
+            outcome = theirs.read_outcome(record) or record
+        except DestinationError as error:
+            self._errors.append(error)
+            return []
+        fresh = outcome.state == "submitted" and outcome.submitted_at and outcome.submitted_at >= fresh_after
+        return [outcome] if fresh or outcome.may_be_under_way(self.clock.now()) else []
+
+    @property
+    def spent(self) -> tuple[Decimal, Decimal]:
+        """Return the credits charged and refunded since the last clear."""
+        return net_spent(self._records, self.payer)
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """Return what this task instance waits for, as it stands in the store."""
+        return self._state.waiting if self._state is not None else None
+
+    def is_known(self, generation_id: str) -> bool:
+        """Return whether an id is already on record for a submit of this task instance."""
+        return any(record.generation_id == generation_id for record in self._records)
+
+    # --- before anything is paid
+
+    def check_nothing_is_missing(self, fingerprint: str, *, regenerate: bool) -> None:
+        """
+        Refuse to pay where a record may be missing.
+
+        :param regenerate: the author's word to pay for a new image after a clear.
+        :raises DestinationError: when the folder held records and is empty now.
+        :raises RecordMissingError: when the task was cleared, and nothing tells what it had paid for.
+        """
+        state, folder = self._state, self.folder
+        if state is not None and state.records and folder is not None and not self._folder_has:
+            if state.records_at == folder.address:
+                raise DestinationError(
+                    f"{folder.address} held the record of what this task paid for, and is empty now.\n"
+                    "Paying again could pay twice.\n"
+                    "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
+                )
+        if regenerate or self.history.first_run or not self.cleared:
+            return
+        was_here = state is not None or bool(self._folder_has) or self.payer.map_index in self._listing.notes
+        shifted = self.history.mapped and (folder is None or self.history.own_folder)
+        if was_here and not (shifted and self._records):
+            return
+        raise RecordMissingError(
+            f"This task was cleared, and {_WHY['shifted' if was_here else 'gone']}\n"
+            "A new image could be paid for a second time, so nothing was submitted.\n"
+            "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this: give the task a "
+            "destination (the same for every map index), or let Airflow's configuration [gpt_image] records name a "
+            "folder; and keep the task state when clearing (keep_task_state)."
+        )
+
+    # --- writing
+
+    def write_intent(self, intent: Record, *, deadline: float, shared: str | None = None) -> bool:
+        """
+        Put an intent in every place, in the store last.
+
+        :param deadline: until when this attempt will wait for the generation, in seconds since 1970.
+        :param shared: a name under which other runs shall find it.
+        :return: False when another run has just put its intent under that name; then nothing may be submitted.
+        :raises DestinationError: when the folder doesn't take it.
+        :raises LedgerError: when the store doesn't. Nothing may be submitted.
+        """
+        if self.folder is not None:
+            try:
+                if shared is None:
+                    self.folder.write(intent)
+                else:
+                    self.folder.write_sidecar(intent, shared)
+                    kept = self.folder.read_sidecar(shared, intent.fingerprint)
+                    if kept is None or not kept.payer.same_instance(self.payer):
+                        return False
+            except DestinationError as error:
+                raise DestinationError(
+                    f"{error.message}\nNothing was submitted: an image could not be stored there.\n"
+                    "Make the destination writable, or give another one."
+                ) from error
+        waiting = Waiting(
+            fingerprint=intent.fingerprint, generation_id=None, deadline=deadline, reused=False
+        )
+        try:
+            self._write_store(intent, waiting)
+        except LedgerError as error:
+            if self.folder is not None:
+                withdrawn = intent.not_accepted(error, self.clock.now())
+                self._insist("taken back", [lambda: self._write_folder(withdrawn)])
+            raise
+        self._note(intent)
+        return True
+
+    def renew_fence(self, intent: Record) -> None:
+        """
+        Make sure, right before a POST, that this worker has not been replaced.
+
+        :raises LedgerError: when it was, or that can't be told. Nothing may be submitted.
+        """
+        if self.clock.elapsed() - self._fenced_at <= self.timing.fence_valid:
+            return
+        later = self.clock.now() + (intent.answer_by - intent.intended_at)
+        renewed = intent.model_copy(update={"answer_by": later})
+        self._write_folder(renewed)
+        self._write_store(renewed, self.waiting)
+
+    def write_outcome(self, record: Record) -> None:
+        """
+        Put on record what came of a submit, in both places; again and again, until time is up.
+
+        :raises LedgerError: when no place took it, or when this worker was replaced.
+        """
+        waiting = self.waiting
+        if waiting is not None and waiting.fingerprint == record.fingerprint:
+            waiting = waiting.model_copy(update={"generation_id": record.generation_id})
+        self._note(record)
+        writes: list[Callable[[], None]] = [lambda: self._write_store(record, waiting)]
+        if self.folder is not None:
+            writes.insert(0, lambda: self._write_folder(record))
+        what = record.generation_id or record.state
+        self._insist(f"put on record as {what}", writes)
+
+    def write_stored(self, record: Record, names: Sequence[str], *, moved: bool = False) -> None:
+        """
+        Put on record that the images are where they belong: beside each image, then in the store.
+
+        :param names: of the images, without their endings; empty when they stay where the API put them.
+        :param moved: that they aren't where the record of the submit says, so that has to be put right.
+        :raises DestinationError: when the folder doesn't take it.
+        :raises LedgerError: when the store doesn't.
+        """
+        if self.folder is not None:
+            for name in reversed(names):
+                self.folder.write_sidecar(record, name)
+            if moved or not names:
+                self.folder.write(record)
+        self._note(record)
+        self._write_store(record, self.waiting)
+
+    def wait_for(self, record: Record, *, deadline: float, reused: bool) -> None:
+        """
+        Put on record what this attempt waits for, unless that stands there already.
+
+        :raises LedgerError: when the store doesn't take it.
+        """
+        waiting = Waiting(
+            fingerprint=record.fingerprint, generation_id=record.generation_id, deadline=deadline, reused=reused
+        )
+        if waiting != self.waiting:
+            self._note(record)
+            self._write_store(record, waiting)
+
+    def restore(self, record: Record) -> None:
+        """Put a record back into the folder where it is missing there; the store has it, so that may fail."""
+        if self.folder is None or not record.payer.same_instance(self.payer) or record.state != "submitted":
+            return
+        if self.folder.path_of(record) not in self._folder_has:
+            try:
+                self.folder.write(record)
+            except DestinationError as error:
+                self._log.warning("The record is in Airflow's task state store alone: %s", error.message)
+
+    def note_attempt(self) -> None:
+        """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
+        if self._errors or self._state is not None or self._records:
+            return
+        if self.history.cleared and self.payer.map_index not in self._listing.notes:
+            return  # earlier attempts may have paid: that is what nobody knows
+        try:
+            if self.folder is not None:
+                self.folder.write_note(self.payer)
+            self._write(self._new_state(None, None))
+        except GptImageError as error:
+            self._log.warning("It could not be noted that nothing is paid for: %s", error.message)
+
+    def _note(self, record: Record) -> None:
+        self._records = latest_versions([*self._records, record])
+
+    def _write_folder(self, record: Record) -> None:
+        if self.folder is not None:
+            self.folder.write(record)
+
+    def _write_store(self, record: Record, waiting: Waiting | None) -> None:
+        self._write(self._new_state(record, waiting))
+
+    def _new_state(self, record: Record | None, waiting: Waiting | None) -> ImageTaskState:
+        records = [*self._records, *([record] if record is not None else [])]
+        return ImageTaskState(
+            clear_epoch=self.payer.clear_epoch,
+            records_at=self.folder.address if self.folder is not None else None,
+            # What failed before the last clear says nothing any more.
+            records=tuple(
+                each
+                for each in latest_versions(records)
+                if each.state != "failed" or each.payer.same_epoch(self.payer)
+            ),
+            waiting=waiting,
+        )
+
+    def _write(self, state: ImageTaskState) -> None:
+        began = self.clock.elapsed()
+        self._document.write(state)
+        self._state, self._fenced_at = state, began
+
+    def _insist(self, what: str, writes: list[Callable[[], None]]) -> None:
+        """Carry out all writes, again and again; one that succeeds is enough in the end."""
+        give_up_at = self.clock.elapsed() + self.timing.give_up_after
+        taken, replaced = False, None
+        while True:
+            for write in list(writes):
+                try:
+                    write()
+                except ReplacedError as error:
+                    replaced, failure = error, error
+                    writes.remove(write)
+                except (LedgerError, DestinationError) as error:
+                    failure = error
+                    self._log.warning("It could not be %s yet: %s", what, error.message)
+                else:
+                    taken = True
+                    writes.remove(write)
+            if replaced is not None and (taken or not writes):
+                raise replaced
+            if not writes:
+                return
+            if self.clock.elapsed() >= give_up_at:
+                if taken:
+                    self._log.warning("It was %s in one place of two.", what)
+                    return
+                raise LedgerError(f"It could not be {what}: {failure.message}") from failure
+            self.clock.sleep(self.timing.retry_every)
+
+
+_WHY: Final = {
+    "gone": (
+        "no record tells what it had paid for before: Airflow 3.4 deletes a task's state on a clear, and with "
+        "[state_store] clear_on_success every success does."
+    ),
+    "shifted": (
+        "what stands at this map index now is another request than before: its record may be under another index, "
+        "where it can't be looked for."
+    ),
+}
+
+
+def slot_of(payer: Payer) -> Slot:
+    """Return the slot of a task that makes one image."""
+    return Slot(map_index=payer.map_index)
