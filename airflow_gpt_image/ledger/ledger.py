@@ -14,7 +14,6 @@ position; it can be away just when an answer comes; and a folder can be an unmou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -27,27 +26,11 @@ from airflow_gpt_image.errors import (
     ReplacedError,
 )
 from airflow_gpt_image.ledger.destination import Listing, RecordsFolder
+from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.record import Payer, Record, Slot, latest_versions, net_spent
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY, Document, ImageTaskState, TaskStateStore, Waiting
 from airflow_gpt_image.ledger.timing import Clock, SystemClock, Timing
 from airflow_gpt_image.log import Log
-
-
-@dataclass(frozen=True)
-class History:
-    """
-    What Airflow tells of a task instance's past.
-
-    :param first_run: that it never ran before.
-    :param cleared: that it was cleared, as far as can be told.
-    :param mapped: that it is one of several, and its index a position.
-    :param own_folder: that the folder of its records depends on its map index.
-    """
-
-    first_run: bool
-    cleared: bool
-    mapped: bool = False
-    own_folder: bool = False
 
 
 class Ledger:
