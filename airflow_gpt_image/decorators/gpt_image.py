@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.sdk.bases.decorator import DecoratedOperator, is_async_callable, task_decorator_factory
-from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 from airflow.sdk.definitions.context import context_merge
 
 from airflow_gpt_image.errors import InvalidRequestError
+from airflow_gpt_image.operators.airflow_internals import SET_DURING_EXECUTION
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.bases.decorator import TaskDecorator
 
-_LABEL: Final = "gpt_image/map_index"  # in the task state store, beside the ledger
+_LABEL: Final = "gpt_image_map_index"  # in the task state store, beside the records
 _LONGEST_LABEL: Final = 250  # a longer one doesn't fit into Airflow's column, and fails a task that has paid
 
 

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.definitions._internal.mixins import ResolveMixin
-from airflow.sdk.definitions._internal.types import SetDuringExecution
+
+from airflow_gpt_image.operators.airflow_internals import ResolveMixin, SetDuringExecution
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -258,14 +258,14 @@ class GptImageBatchOperator(BaseOperator):
         from airflow_gpt_image.operators import checks
         from airflow_gpt_image.storage.folders import check_destination
 
-        checks.seconds(self, "poll_interval", "timeout")
-        checks.whole(self, "variants", 1, MOST_VARIANTS)
-        checks.whole(self, "max_in_flight", 1, MOST_IN_FLIGHT)
-        checks.whole(self, "item_retries", 0, 10)
-        checks.words(self, "reuse", "run", "destination", "never")
-        checks.words(self, "on_invalid", "fail", "skip")
-        checks.words(self, "on_item_failure", "continue", "fail")
-        checks.words(self, "on_unknown_submit", "fail", "resubmit")
+        checks.require_seconds(self, "poll_interval", "timeout")
+        checks.require_int(self, "variants", 1, MOST_VARIANTS)
+        checks.require_int(self, "max_in_flight", 1, MOST_IN_FLIGHT)
+        checks.require_int(self, "item_retries", 0, 10)
+        checks.require_choice(self, "reuse", "run", "destination", "never")
+        checks.require_choice(self, "on_invalid", "fail", "skip")
+        checks.require_choice(self, "on_item_failure", "continue", "fail")
+        checks.require_choice(self, "on_unknown_submit", "fail", "resubmit")
         checks.credits(self.max_credits)
         most = self.max_failures
         count = isinstance(most, int) and not isinstance(most, bool) and most >= 0
