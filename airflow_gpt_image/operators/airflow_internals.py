@@ -1,7 +1,7 @@
 """Everything of Airflow that has no public name, in one place.
 
-A data set in a DAG file may hold other tasks' results wherever they stand. Airflow finds what it has to resolve in a
-template field by these two classes; ``airflow.sdk`` exports neither (3.3.0 to 3.4.0b2).
+A data set in a DAG file may hold other tasks' results wherever they stand. Airflow finds what it has to
+resolve in a template field by these two classes; ``airflow.sdk`` exports neither (3.3.0 to 3.4.0b2).
 """
 
 from __future__ import annotations

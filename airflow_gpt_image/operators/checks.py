@@ -16,7 +16,7 @@ def refused(name: str, value: object, rule: str) -> InvalidRequestError:
 
 
 def templated(value: object) -> bool:
-    """Return whether a value is only known once the task runs: from a template, another task, or a function."""
+    """Return whether only the running task knows a value: from a template, a task, or a function."""
     if isinstance(value, SetDuringExecution):
         return True
     if isinstance(value, str):
