@@ -28,6 +28,7 @@ class StateStore:
 
     :param unreachable: the API server doesn't answer.
     :param at: what happens at the n-th write of a try: ``die before 2``, ``die after 2``, ``fail 2``. It happens once.
+    :param on_write: is called with the number of each write of a try, before it; what it raises, the write does.
     """
 
     def __init__(self) -> None:
@@ -38,11 +39,16 @@ class StateStore:
         self.writes = 0
         self.reads = 0
         self.newest: object = None
+        self.on_write: Callable[[int], object] = lambda number: None
 
     def accessor(self) -> StateStoreAccessor:
         """What the worker of the next try has; those before it are out of date."""
         self.newest, self.writes, self.reads = object(), 0, 0
         return StateStoreAccessor(self, self.newest)
+
+    def replace(self) -> None:
+        """Let a retry or a clear replace the task instance: who has an accessor now is out of date."""
+        self.newest = object()
 
     def empty(self) -> None:
         """As a clear does it on Airflow 3.4, or a person in the UI."""
@@ -70,6 +76,7 @@ class StateStoreAccessor:
         if value is None:
             raise ValueError("Cannot set value as None")
         store.writes += 1
+        store.on_write(store.writes)
         self._befall("die before", DiedError())
         self._befall("fail", RuntimeError("the API server answered 500"))
         if store.unreachable:
