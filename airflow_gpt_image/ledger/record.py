@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -38,9 +37,10 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
 
 from airflow_gpt_image.api import sizes
-from airflow_gpt_image.api.models import MODEL, GeneratedImage, Generation, ImageRequest, check_generation_id
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.errors import GptImageError, RecordMoveError, Scope
+from airflow_gpt_image.storage.images import FileName, ImageFile
 
 State = Literal["intent", "submitted", "stored", "failed"]
 
@@ -62,9 +62,6 @@ LARGEST_RECORD: Final = 1_000_000
 """Bytes. A prompt and sixteen addresses, as long as they may be, are a third of it."""
 
 _LONGEST_MESSAGE: Final = 1_000
-
-# Names of files inside the folder: no way out of it, and nothing hidden.
-_INSIDE: Final = re.compile(r"(?!.*(?:^|/)\.)[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*")
 
 
 def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
@@ -178,38 +175,6 @@ class Failure(BaseModel):
     def final(self) -> bool:
         """Return whether the same request would fail the same way: it is the request's own fault."""
         return self.scope == "request" and not self.retryable
-
-
-def _inside(name: object) -> object:
-    if isinstance(name, str) and len(name) <= 1_000 and _INSIDE.fullmatch(name):
-        return name
-    raise ValueError("it is no name of a file inside the folder")
-
-
-FileName = Annotated[str, BeforeValidator(_inside)]
-
-
-class ImageFile(BaseModel):
-    """
-    One image of a record.
-
-    :param url: where the API had it.
-    :param name: its file, relative to the folder; None when it was not stored.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    url: Annotated[str, Field(max_length=10_000)]
-    name: FileName | None = None
-    width: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    height: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    sha256: Hex64 | None = None
-    bytes: Annotated[int, Field(ge=0)] | None = None
-
-    def located(self, address: str | None) -> GeneratedImage:
-        """Return the image as a task's result tells of it, at this address."""
-        fields = self.model_dump(include={"url", "width", "height", "sha256", "bytes"})
-        return GeneratedImage(path=address, **fields)
 
 
 class GenerationFacts(BaseModel):

@@ -34,9 +34,9 @@ from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
 from airflow_gpt_image.ledger.ledger import Ledger, slot_of
-from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Record, fingerprint, intend
+from airflow_gpt_image.ledger.record import GenerationFacts, Record, fingerprint, intend
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.storage.images import ImageFolder
+from airflow_gpt_image.storage.images import ImageFile, ImageFolder
 from airflow_gpt_image.storage.names import Names
 
 OnClear = Literal["reuse", "regenerate"]
