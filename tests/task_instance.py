@@ -1,4 +1,7 @@
-"""One task instance on Airflow's side: its state store, its tries, retries, clears and deferrals, one after the other."""
+"""
+One task instance on Airflow's side: its state store, its tries, retries, clears and deferrals, one after the
+other.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,12 @@ class StateStore:
     """
     Airflow's task state store of one task instance: JSON in, JSON out.
 
-    A worker gets an accessor of it (:meth:`accessor`), which is refused once the task instance has another id. What
-    befalls the store is set on it:
+    A worker gets an accessor of it (:meth:`accessor`), which is refused once the task instance has another
+    id. What befalls the store is set on it:
 
     :param unreachable: the API server doesn't answer.
-    :param at: what happens at the n-th write of a try: ``die before 2``, ``die after 2``, ``fail 2``. It happens once.
+    :param at: what happens at the n-th write of a try: ``die before 2``, ``die after 2``, ``fail 2``. It
+        happens once.
     """
 
     def __init__(self) -> None:
@@ -61,7 +65,9 @@ class StateStoreAccessor:
         if store.unreachable:
             raise ConnectionError("the API server does not answer")
         # Airflow answers a replaced task instance as if nothing were stored.
-        return json.loads(store.texts[key]) if self._identity is store.newest and key in store.texts else default
+        return (
+            json.loads(store.texts[key]) if self._identity is store.newest and key in store.texts else default
+        )
 
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         store = self._store
@@ -89,8 +95,8 @@ class TaskInstance:
     """
     A task instance that is run try by try, as Airflow does it.
 
-    :param operator: makes the operator, parsed and rendered, from the options given to :meth:`run`: it is made anew for
-        each part of a try.
+    :param operator: makes the operator, parsed and rendered, from the options given to :meth:`run`: it is
+        made anew for each part of a try.
     :param deferral_pause: seconds between a deferral and its trigger's event.
     """
 

@@ -83,12 +83,15 @@ class GptImageClient:
         self._http = built(wire.options(self.settings))
         self._files = cache(lambda proxy: built(wire.file_options(self.settings, proxy)))
 
-    def submit(self, request: ImageRequest) -> str:
+    def submit(
+        self, request: ImageRequest, *, before_send: Callable[[], object] = lambda: None
+    ) -> str:
         """Submit a request, which costs money; the generation id.
 
+        :param before_send: called right before the request is sent, each time; what it raises keeps it back.
         :raises SubmissionUnknownError: when it may have been accepted although no answer says so.
         """
-        return self._run(flows.submit(request, self._retrying))
+        return self._run(flows.submit(request, self._retrying, before_send=before_send))
 
     def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
         """Read a generation once.

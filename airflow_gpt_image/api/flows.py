@@ -96,9 +96,14 @@ Step = Send | Resolve | Fetch | Sleep
 Flow = Generator[Step, Any, T]
 
 
-def submit(request: ImageRequest, retrying: Retrying) -> Flow[str]:
-    """Submit, again only after an answer that says "not accepted" or when nothing left; the generation id."""
-    return (yield from _sent(protocol.submission(request), protocol.read_submission, retrying))
+def submit(
+    request: ImageRequest, retrying: Retrying, *, before_send: Callable[[], object] = lambda: None
+) -> Flow[str]:
+    """Submit, again only after an answer that says "not accepted" or when nothing left; the generation id.
+
+    :param before_send: called right before each send; what it raises ends the flow with nothing sent.
+    """
+    return (yield from _sent(protocol.submission(request), protocol.read_submission, retrying, before_send))
 
 
 def get(generation_id: str, retrying: Retrying, *, grace: float = 0.0) -> Flow[Generation]:
@@ -127,9 +132,15 @@ def balance(retrying: Retrying) -> Flow[Decimal]:
     return (yield from _sent(protocol.BALANCE, protocol.read_balance, retrying))
 
 
-def _sent(call: Call, read: Callable[[Reply], T], retrying: Retrying) -> Flow[T]:
+def _sent(
+    call: Call,
+    read: Callable[[Reply], T],
+    retrying: Retrying,
+    before_send: Callable[[], object] = lambda: None,
+) -> Flow[T]:
     sends = 0
     while True:
+        before_send()
         reply = yield Send(call)
         sends += 1
         try:

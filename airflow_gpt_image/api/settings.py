@@ -15,6 +15,7 @@ import httpx
 
 from airflow_gpt_image.api.models import check_url
 from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 
 DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
@@ -52,6 +53,7 @@ class ClientSettings:
     allow_http: bool = False
     image_hosts: tuple[str, ...] = ()
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
+    prices: Prices = DEFAULT_PRICES
 
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, str) or not _KEY.fullmatch(self.api_key):

@@ -1,13 +1,15 @@
-"""Records in a folder: at a task's destination, or where Airflow's configuration ``[gpt_image] records`` says.
+"""Records in a folder: at a task's destination, or where Airflow's ``[gpt_image] records`` says.
 
 ::
 
     records/<task digest>/<fingerprint>-<variant>-<copy>-<map index>~<payer>-<epoch>-<attempt>.json
     records/<task digest>/attempt-<map index>.json      that an attempt was here, and paid for nothing
-    <name of the image>.json                            a sidecar: the record of what is stored, beside its image
+    <name of the image>.json                            a sidecar: the record of what is stored, beside its
+    image
 
-Each attempt writes files of its own, so a late write of an earlier one replaces nothing of a later one's. What is
-stored is told by the sidecar, which comes last and is never replaced by anything but another stored record.
+Each attempt writes files of its own, so a late write of an earlier one replaces nothing of a later one's.
+What is stored is told by the sidecar, which comes last and is never replaced by anything but another stored
+record.
 """
 
 from __future__ import annotations
@@ -129,7 +131,8 @@ class RecordsFolder:
 
     def write_note(self, payer: Payer) -> None:
         """
-        Note that an attempt was here and paid for nothing: a later clear then knows that no record is missing.
+        Note that an attempt was here and paid for nothing: a later clear then knows that no record is
+        missing.
 
         :raises DestinationError: when the folder doesn't take it.
         """

@@ -32,8 +32,9 @@ def payer_of(
     """
     Return the attempt that a context belongs to, and its task instance's past.
 
-    A clear sets ``max_tries`` to the last try's number plus the task's ``retries``, so it is never lowered and raised by
-    every clear; a retry and a reschedule leave it. Numbers of tries are never reset (seen on 3.3 and 3.4).
+    A clear sets ``max_tries`` to the last try's number plus the task's ``retries``, so it is never lowered
+    and raised by every clear; a retry and a reschedule leave it. Numbers of tries are never reset (seen on
+    3.3 and 3.4).
 
     :param context: Airflow's.
     :param retries: the task's.

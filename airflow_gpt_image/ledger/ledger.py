@@ -1,10 +1,11 @@
-"""The records of a task that makes one image, on record in two places: Airflow's task state store, and a folder.
+"""The records of a task that makes one image, in two places: Airflow's task state store, and a folder.
 
-Neither place is trusted alone. Airflow 3.4 empties the store on a clear; the store is keyed by the map index, which is a
-position; it can be away just when an answer comes; and a folder can be an unmounted one, or a pod's own disk.
+Neither place is trusted alone. Airflow 3.4 empties the store on a clear; the store is keyed by the map index,
+which is a position; it can be away just when an answer comes; and a folder can be an unmounted one, or a
+pod's own disk.
 
-1. Reading takes both places, and the record furthest along counts. A place that can't be read matters only when the
-   other one isn't decisive; then it is an error that is retried, never "nothing there".
+1. Reading takes both places, and the record furthest along counts. A place that can't be read matters only
+   when the other one isn't decisive; then it is an error that is retried, never "nothing there".
 2. An intent goes to every place before the POST, to the store last: that write is the fence.
 3. What came of the POST is written until each place has it, or time is up; it has to reach one.
 4. A folder that held records, as the store knows, and holds none now, is an error.
@@ -110,9 +111,11 @@ class Ledger:
 
     def find(self, fingerprint: str) -> list[Record]:
         """
-        Return what is on record about a request: this task instance's records, or after a clear its siblings'.
+        Return what is on record about a request: this task instance's records, or after a clear its
+        siblings'.
 
-        A mapped list may have been shifted: then the record of what stands at this index now is under another one.
+        A mapped list may have been shifted: then the record of what stands at this index now is under another
+        one.
         """
         own = [record for record in self._records if record.fingerprint == fingerprint]
         found = own or self._of_siblings(fingerprint)
@@ -156,7 +159,7 @@ class Ledger:
         return found
 
     def sidecar(self, name: str, fingerprint: str) -> Record | None:
-        """Return the record beside an image of this name, whoever stored it; None when its images aren't there."""
+        """Return the record beside an image of this name, whoever's it is; None when its images aren't there."""
         if self.folder is None:
             return None
         try:
@@ -170,7 +173,8 @@ class Ledger:
 
     def find_shared(self, name: str, fingerprint: str, *, fresh_after: datetime) -> list[Record]:
         """
-        Return what is on record under a name that follows from the request alone, so that every run looks there.
+        Return what is on record under a name that follows from the request alone, so that every run looks
+        there.
 
         :param name: of the image, without its ending.
         :param fresh_after: another run's generation that was submitted before is not waited for.
@@ -215,13 +219,13 @@ class Ledger:
         :raises RecordMissingError: when the task was cleared, and nothing tells what it had paid for.
         """
         state, folder = self._state, self.folder
-        if state is not None and state.records and folder is not None and not self._folder_has:
-            if state.records_at == folder.address:
-                raise DestinationError(
-                    f"{folder.address} held the record of what this task paid for, and is empty now.\n"
-                    "Paying again could pay twice.\n"
-                    "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
-                )
+        known = state is not None and folder is not None and state.records_at == folder.address
+        if state is not None and folder is not None and known and state.records and not self._folder_has:
+            raise DestinationError(
+                f"{folder.address} held the record of what this task paid for, and is empty now.\n"
+                "Paying again could pay twice.\n"
+                "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
+            )
         if regenerate or self.history.first_run or not self.cleared:
             return
         was_here = state is not None or bool(self._folder_has) or self.payer.map_index in self._listing.notes
@@ -231,9 +235,9 @@ class Ledger:
         raise RecordMissingError(
             f"This task was cleared, and {_WHY['shifted' if was_here else 'gone']}\n"
             "A new image could be paid for a second time, so nothing was submitted.\n"
-            "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this: give the task a "
-            "destination (the same for every map index), or let Airflow's configuration [gpt_image] records name a "
-            "folder; and keep the task state when clearing (keep_task_state)."
+            "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this, give the task "
+            "a destination (the same for every map index), or let [gpt_image] records in Airflow's configuration "
+            "name a folder; and keep the task state when clearing (keep_task_state)."
         )
 
     # --- writing
@@ -244,7 +248,8 @@ class Ledger:
 
         :param deadline: until when this attempt will wait for the generation, in seconds since 1970.
         :param shared: a name under which other runs shall find it.
-        :return: False when another run has just put its intent under that name; then nothing may be submitted.
+        :return: False when another run has just put its intent under that name; then nothing may be
+            submitted.
         :raises DestinationError: when the folder doesn't take it.
         :raises LedgerError: when the store doesn't. Nothing may be submitted.
         """
@@ -262,9 +267,7 @@ class Ledger:
                     f"{error.message}\nNothing was submitted: an image could not be stored there.\n"
                     "Make the destination writable, or give another one."
                 ) from error
-        waiting = Waiting(
-            fingerprint=intent.fingerprint, generation_id=None, deadline=deadline, reused=False
-        )
+        waiting = Waiting(fingerprint=intent.fingerprint, generation_id=None, deadline=deadline, reused=False)
         try:
             self._write_store(intent, waiting)
         except LedgerError as error:
@@ -328,7 +331,10 @@ class Ledger:
         :raises LedgerError: when the store doesn't take it.
         """
         waiting = Waiting(
-            fingerprint=record.fingerprint, generation_id=record.generation_id, deadline=deadline, reused=reused
+            fingerprint=record.fingerprint,
+            generation_id=record.generation_id,
+            deadline=deadline,
+            reused=reused,
         )
         if waiting != self.waiting:
             self._note(record)
@@ -417,12 +423,12 @@ class Ledger:
 
 _WHY: Final = {
     "gone": (
-        "no record tells what it had paid for before: Airflow 3.4 deletes a task's state on a clear, and with "
-        "[state_store] clear_on_success every success does."
+        "no record tells what it had paid for before: Airflow 3.4 deletes a task's state on a clear, and so does "
+        "every success with [state_store] clear_on_success."
     ),
     "shifted": (
-        "what stands at this map index now is another request than before: its record may be under another index, "
-        "where it can't be looked for."
+        "what stands at this map index now is another request than before: its record may be under another "
+        "index, where it can't be looked for."
     ),
 }
 

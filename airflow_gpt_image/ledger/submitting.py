@@ -1,10 +1,11 @@
 """The order of one submit, as a generator that the single path and the batch carry out: intent, POST, id.
 
-Whoever drives it writes what it yields to the places of record, sends the request, and throws back in what that raised.
+Whoever drives it writes what it yields to the places of record, sends the request, and throws back in what
+that raised.
 
-What if the process dies? Before the intent nothing is paid for. From there on the intent says that nobody knows, until
-the id stands in its place. What if the answer isn't the API's own? Then nobody knows either: the intent stays, with the
-reason. Only what provably was not accepted is put on record as ``failed``.
+What if the process dies? Before the intent nothing is paid for. From there on the intent says that nobody
+knows, until the id stands in its place. What if the answer isn't the API's own? Then nobody knows either: the
+intent stays, with the reason. Only what provably was not accepted is put on record as ``failed``.
 """
 
 from __future__ import annotations
@@ -162,8 +163,8 @@ def uninterrupted(function: Callable[[], T]) -> T:
     """
     Call a function in a thread of its own, and wait for its end whatever happens meanwhile.
 
-    A signal's exception (an execution timeout) is raised wherever the main thread is: in the middle of a submit it would
-    lose the id. Here it is raised after the submit is on record.
+    A signal's exception (an execution timeout) is raised wherever the main thread is: in the middle of a
+    submit it would lose the id. Here it is raised after the submit is on record.
     """
     with ThreadPoolExecutor(1) as thread:  # leaving it waits for the function, also after an exception
         ended = thread.submit(function)

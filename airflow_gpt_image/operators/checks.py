@@ -30,7 +30,7 @@ def templated(value: object) -> bool:
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 
 
-def seconds(operator: object, *names: str) -> None:
+def require_seconds(operator: object, *names: str) -> None:
     """Refuse what is no time to wait."""
     for name in names:
         value = getattr(operator, name)
@@ -38,13 +38,13 @@ def seconds(operator: object, *names: str) -> None:
             raise refused(name, value, "must be a number of seconds above 0")
 
 
-def words(operator: object, name: str, *known: str) -> None:
+def require_choice(operator: object, name: str, *known: str) -> None:
     """Refuse what is none of these words."""
     if getattr(operator, name) not in known:
         raise refused(name, getattr(operator, name), f"must be one of {', '.join(map(repr, known))}")
 
 
-def whole(operator: object, name: str, least: int, most: int) -> None:
+def require_int(operator: object, name: str, least: int, most: int) -> None:
     """Refuse what is no whole number in a range."""
     value = getattr(operator, name)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:

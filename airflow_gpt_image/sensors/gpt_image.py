@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
@@ -77,7 +77,7 @@ class GptImageSensor(BaseSensorOperator):
             generation = self._look(client)
             if not generation.finished:
                 self._wait(time.time() + self.timeout)
-            return self._settle(client, generation)
+            return self._settle(context, client, generation)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, on the worker."""
@@ -86,7 +86,7 @@ class GptImageSensor(BaseSensorOperator):
             if not generation.finished:
                 self.log.info("Generation %s is %s.", generation.id, generation.status)
                 return PokeReturnValue(is_done=False)
-            return PokeReturnValue(is_done=True, xcom_value=self._settle(client, generation))
+            return PokeReturnValue(is_done=True, xcom_value=self._settle(context, client, generation))
 
     def execute_complete(self, context: Context, event: Any = None, deadline: float | None = None) -> Any:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
@@ -98,7 +98,7 @@ class GptImageSensor(BaseSensorOperator):
             if not generation.finished:
                 # Looks once more, and raises the error that says what to do.
                 generation = client.wait_until(self.generation_id, poll_interval=1.0, deadline=deadline)
-            return self._settle(client, generation)
+            return self._settle(context, client, generation)
 
     def _check(self) -> None:
         from airflow_gpt_image.api.models import check_generation_id
@@ -121,15 +121,30 @@ class GptImageSensor(BaseSensorOperator):
         # This task may start a second after the one that submitted.
         return client.get(self.generation_id, grace=_SECONDS_TO_BE_KNOWN)
 
-    def _settle(self, client: GptImageClient, generation: Generation) -> dict[str, Any]:
+    def _settle(self, context: Context, client: GptImageClient, generation: Generation) -> dict[str, Any]:
         from airflow_gpt_image import results
         from airflow_gpt_image.api import flows
+        from airflow_gpt_image.ledger.destination import RecordsFolder
+        from airflow_gpt_image.ledger.history import payer_of
+        from airflow_gpt_image.ledger.record import foreign_record
         from airflow_gpt_image.storage.folders import open_folder
-        from airflow_gpt_image.storage.landing import Landing
+        from airflow_gpt_image.storage.images import ImageFile, ImageFolder
+        from airflow_gpt_image.storage.names import OF_GENERATION, Names
 
-        landing = Landing(None if self.destination is None else open_folder(self.destination))
-        made = results.of_generation(flows.succeeded(generation))
-        return made | results.of_images(landing.land(client, generation, made, None, self.log))
+        flows.succeeded(generation)
+        payer, _ = payer_of(context, retries=self.retries)
+        if self.destination is None:
+            images = [ImageFile(url=url) for url in generation.urls]
+            return results.of_record(foreign_record(generation, images, payer, datetime.now(UTC)), None)
+        folder = open_folder(self.destination)
+        names = Names(OF_GENERATION).of("none", generation.id, None)
+        stems = [names.stem(index) for index in range(len(generation.urls))]
+        files, warnings = ImageFolder(folder).fetch_all(client, generation, stems, None, self.log)
+        record = foreign_record(generation, files, payer, datetime.now(UTC), name=stems[0], warnings=warnings)
+        sidecars = RecordsFolder(folder, payer.task_digest)
+        for stem in reversed(stems):
+            sidecars.write_sidecar(record, stem)
+        return results.of_record(record, folder)
 
     def _wait(self, deadline: float) -> NoReturn:
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger

@@ -4,15 +4,16 @@
 2. Whoever drives it waits, on the worker or in the triggerer.
 3. :meth:`ImageAttempt.finish` stores the images, puts that on record, and returns the task's result.
 
-After a deferral another process makes the attempt anew and goes on at 2 or 3: the task state store says what for.
+After a deferral another process makes the attempt anew and goes on at 2 or 3: the task state store says what
+for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -143,11 +144,11 @@ class ImageAttempt:
                 return None
             if verdict.decision == "unknown" and record is not None:
                 raise self._unknown(
-                    f"An earlier try was about to submit this at {record.intended_at:%Y-%m-%d %H:%M:%S} UTC, and no "
-                    "answer is on record: it died, or the answer was lost.",
+                    f"An earlier try was about to submit this at {record.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
+                    "and no answer is on record: it died, or the answer was lost.",
                     request,
                 )
-            submitted = submitting.uninterrupted(lambda: self._submit(identity, request, record))
+            submitted = submitting.uninterrupted(partial(self._submit, identity, request, record))
             if submitted is not None:
                 self._record = submitted
                 return None
@@ -156,7 +157,8 @@ class ImageAttempt:
         """
         Go on after a deferral with what the task state store says.
 
-        :return: False when it says nothing any more; then the attempt has to begin anew, which pays for nothing twice.
+        :return: False when it says nothing any more; then the attempt has to begin anew, which pays for
+            nothing twice.
         """
         self._ledger.read()
         self._ledger.check_readable()
@@ -227,21 +229,13 @@ class ImageAttempt:
 
     def _decided(self, identity: str, request: ImageRequest) -> Verdict:
         """Decide by the records; an intent that another worker may still be at work on is waited for."""
-        options, ledger = self._options, self._ledger
-        policy = Policy(
-            regenerate=options.on_clear == "regenerate" and ledger.history.cleared,
-            resubmit_unknown=options.on_unknown_submit == "resubmit",
-            retry_failed=True,
-        )
+        ledger = self._ledger
+        resubmit = self._options.on_unknown_submit == "resubmit"
         told = False
         while True:
             ledger.read()
-            regenerate = options.on_clear == "regenerate" and ledger.cleared
-            verdict = decide(
-                self._known(identity, request, regenerate=regenerate),
-                ledger.payer,
-                Policy(regenerate, policy.resubmit_unknown, policy.retry_failed),
-            )
+            policy = Policy(regenerate=self._regenerates, resubmit_unknown=resubmit, retry_failed=True)
+            verdict = decide(self._known(identity, request), ledger.payer, policy)
             if verdict.decision in ("attach", "done"):
                 return verdict
             ledger.check_readable()
@@ -258,9 +252,13 @@ class ImageAttempt:
                 )
             ledger.clock.sleep(ledger.timing.retry_every)
 
-    def _known(self, identity: str, request: ImageRequest, *, regenerate: bool) -> list[Record]:
+    @property
+    def _regenerates(self) -> bool:
+        return self._options.on_clear == "regenerate" and self._ledger.cleared
+
+    def _known(self, identity: str, request: ImageRequest) -> list[Record]:
         own = self._ledger.find(identity)
-        if not self._options.reuse_destination or regenerate:
+        if not self._options.reuse_destination or self._regenerates:
             return own
         fresh_after = self._now() - timedelta(seconds=self._options.timeout)
         shared = self._ledger.find_shared(self._stem(identity, request), identity, fresh_after=fresh_after)
@@ -269,7 +267,8 @@ class ImageAttempt:
 
     def _is_lost(self, record: Record) -> bool:
         """
-        Return whether what is on record as paid for turns out not to be: it failed, or another run's is forgotten.
+        Return whether what is on record as paid for turns out not to be: it failed, or another run's is
+        forgotten.
 
         Where nobody will wait for it in this task, a failed generation would be taken for a paid one.
         """
@@ -367,14 +366,14 @@ class ImageAttempt:
     def _unknown(
         self, what_happened: str, request: ImageRequest, cause: SubmissionUnknownError | None = None
     ) -> SubmissionUnknownError:
-        credits = self._prices.credits(request.resolution)
+        price = self._prices.credits(request.resolution)
         resubmit = self._options.on_unknown_submit == "resubmit"
         error = SubmissionUnknownError(
             f"{what_happened}\n"
-            f"If it was accepted, it cost {plain(credits)} credits (${self._prices.usd(credits)}), and its id may be in "
-            "the log of an earlier try or in the account's history.\n"
-            "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To submit again "
-            "regardless, set on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'.",
+            f"If it was accepted, it cost {plain(price)} credits (${self._prices.usd(price)}), and its id may be "
+            "in the log of an earlier try, or in the account's history.\n"
+            "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To submit "
+            "again regardless, set on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'.",
             status=cause.status if cause else None,
             request_id=cause.request_id if cause else None,
         )
@@ -400,12 +399,13 @@ class ImageAttempt:
         """
         Return the names of a generation's images, without their endings.
 
-        A name that follows from the request alone may be another run's by now, if both submitted at the same moment:
-        then these get a name of their own.
+        A name that follows from the request alone may be another run's by now, if both submitted at the same
+        moment: then these get a name of their own.
         """
-        names = self._names.of(record.fingerprint, generation.id, record.request.prompt)
+        prompt = record.request.prompt if record.request is not None else None
+        names = self._names.of(record.fingerprint, generation.id, prompt)
         stems = [names.stem(index) for index in range(len(generation.urls))]
-        if not self._options.reuse_destination or self._ledger.history.cleared:
+        if not self._options.reuse_destination or self._regenerates:
             return stems
         holder = self._ledger.sidecar(stems[0], record.fingerprint)
         if holder is None or holder.payer.same_instance(record.payer):

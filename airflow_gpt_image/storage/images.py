@@ -63,7 +63,8 @@ class ImageFolder:
     """
     A folder that images are stored in.
 
-    :param strict_size: refuse an image of another pixel size than was asked for; else it is kept, and warned of.
+    :param strict_size: refuse an image of another pixel size than was asked for; else it is kept, and warned
+        of.
     """
 
     folder: Folder
@@ -85,8 +86,8 @@ class ImageFolder:
         :return: the images, and what is unusual about them.
         :raises ImageExpiredError: when the file host no longer has one.
         :raises DownloadError: or another subclass, when one doesn't arrive as it should.
-        :raises DestinationError: when the folder doesn't take one. Nothing half-written is left, and trying again costs
-            nothing.
+        :raises DestinationError: when the folder doesn't take one. Nothing half-written is left, and trying
+            again costs nothing.
         """
         files: list[ImageFile] = []
         warnings: list[str] = []

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from string import Formatter
+from types import MappingProxyType
 from typing import Final
 
 from airflow_gpt_image.api.quoting import shown
@@ -101,18 +102,29 @@ def _broken_rule(text: str, *, across_runs: bool) -> str | None:
 
 class Names:
     """
-    The names of one generation's images.
+    Names of images, as far as they follow from the task.
 
     :param template: as :func:`check_filename` takes it.
-    :param parts: what is known of it; ``prompt`` gives the slug.
+    :param parts: what is known of the task: ``dag_id``, ``run_id``, ``task_id``, ``map_index``.
     """
 
-    def __init__(self, template: str, parts: Mapping[str, object], *, prompt: str | None = None) -> None:
+    def __init__(self, template: str, parts: Mapping[str, object] = MappingProxyType({})) -> None:
         self._template = template
-        self._parts = {name: _safe(str(value)) for name, value in parts.items()} | {"slug": _slug(prompt)}
+        self._parts = {name: _safe(str(value)) for name, value in parts.items()}
+
+    def of(self, fingerprint: str, generation_id: str, prompt: str | None) -> Names:
+        """
+        Return the names of one generation's images.
+
+        :param prompt: gives the slug.
+        """
+        parts = {"fingerprint": fingerprint, "generation_id": generation_id}
+        known = Names(self._template, parts)
+        known._parts |= {**self._parts, "slug": _slug(prompt)}
+        return known
 
     def stem(self, index: int) -> str:
-        """The name without its ending; those after the first have their index in any case."""
+        """Return the name without its ending; those after the first have their index in any case."""
         numbered = "{index}" in self._template or index == 0
         template = self._template if numbered else self._template + _ADDED + "{index}"
         filled = template.format(**self._parts, index=index)
