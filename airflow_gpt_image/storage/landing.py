@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.models import GeneratedImage, Generation, ImageRequest, check_generation_id
 from airflow_gpt_image.api.sizes import Size
+from airflow_gpt_image.api.text import quote_url
 from airflow_gpt_image.errors import DestinationError, DownloadError, ImageExpiredError, ImageRefusedError
 from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.names import OF_GENERATION, Names
@@ -200,7 +200,7 @@ class Landing:
         """
         with folder.draft(stem) as draft:
             downloaded = client.download(url, draft)
-            picture = examine(draft, flows.bare(url))
+            picture = examine(draft, quote_url(url))
             warnings = _oddities(picture, downloaded.content_type, request.sizes if request else ())
             if self.strict_size and request is not None and picture.size not in request.sizes:
                 raise ImageRefusedError(f"{warnings[-1]} It is not stored, for strict_size is set.")
