@@ -18,12 +18,13 @@ from typing import Any, BinaryIO, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 
-from airflow_gpt_image.api import flows, wire
-from airflow_gpt_image.api.flows import Downloaded, Fetch, FileAnswer, Flow, Resolve, Send, Sleep
+from airflow_gpt_image.api import downloads, flows, wire
+from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.protocol import Answer, NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.api.steps import Fetch, FileAnswer, Flow, Resolve, Send, Sleep
 from airflow_gpt_image.errors import InvalidSettingsError
 
 T = TypeVar("T")
@@ -153,7 +154,7 @@ class GptImageClient:
 
         :raises DownloadError: or one of its subclasses.
         """
-        return self._run(flows.download(url, into, self.settings, self._retrying))
+        return self._run(downloads.download(url, into, self.settings, self._retrying))
 
     def close(self) -> None:
         self._made.close()
@@ -301,7 +302,7 @@ class AsyncGptImageClient:
 
     async def download(self, url: str, into: BinaryIO) -> Downloaded:
         """As :meth:`GptImageClient.download`."""
-        return await self._run(flows.download(url, into, self.settings, self._retrying))
+        return await self._run(downloads.download(url, into, self.settings, self._retrying))
 
     async def aclose(self) -> None:
         for client in self._made:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -30,68 +28,14 @@ from pydantic import (
 )
 
 from airflow_gpt_image.api import pricing, sizes
-from airflow_gpt_image.api.quoting import shown, without_queries
+from airflow_gpt_image.api.addresses import check_reference, check_url
 from airflow_gpt_image.api.sizes import Resolution
+from airflow_gpt_image.api.text import quote, redact_queries
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 MODEL: Final = "gpt-image-2"
 MAX_PROMPT_CHARACTERS: Final = 20_000
 MAX_IMAGE_URLS: Final = 16
-
-# Ours, not the document's: longer is a mistake (an inlined image), and every record carries the addresses.
-_MAX_URL_CHARACTERS: Final = 8_192
-
-
-# Stores that Airflow's providers know, and the disk, whose objects are refused where they would be signed.
-OBJECT_SCHEMES: Final = ("s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl", "oss", "file")
-
-
-def is_object(url: str) -> bool:
-    """Whether an address names an object on a store, which has to be signed before it can be submitted."""
-    return url.partition("://")[0] in OBJECT_SCHEMES
-
-
-_OBJECT: Final = re.compile(r"[a-z0-9]+://[^/?#]*/[^?#]*[^/?#]")
-
-
-def _check_reference(url: str) -> None:
-    scheme, _, rest = url.partition("://")
-    if not is_object(url):
-        check_url(url)
-    elif ":" in rest.partition("/")[0].rpartition("@")[0]:
-        # The address goes into records and messages, and the password in it would go along.
-        raise ValueError(
-            f"The {scheme} address contains a password; name a connection: s3://conn_id@bucket/key."
-        )
-    elif len(url) > _MAX_URL_CHARACTERS or not url.isprintable() or not _OBJECT.fullmatch(url):
-        raise ValueError(
-            f"{shown(url)} is not the address of an object; give one like s3://conn_id@bucket/key."
-        )
-
-
-def check_url(url: str, show: Callable[[str], str] = shown) -> str:
-    """Refuse what is no absolute http(s) address, or has white space or a password in it.
-
-    :param show: how the address stands in the message.
-    :raises ValueError: saying what is wrong.
-    """
-    if len(url) > _MAX_URL_CHARACTERS:
-        raise ValueError(f"{show(url)} is too long; at most {_MAX_URL_CHARACTERS:,} characters.")
-    if any(character.isspace() or not character.isprintable() for character in url):
-        raise ValueError(f"{show(url)} contains white space or a control character; percent-encode it.")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError(f"{show(url)} can't be read as an address.") from None
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        raise ValueError(
-            f"{show(url)} is not an absolute http or https address; give one like https://host/path."
-        )
-    if parts.username is not None:
-        # The address goes to the API and into records: a password in it would go along.
-        raise ValueError(f"The address on {host!r} contains a user name or password; give one without.")
-    return url
 
 
 def _can_be_sent(text: str) -> bool:
@@ -132,16 +76,16 @@ class ImageRequest(BaseModel):
     def _prompt_fits(cls, prompt: str | None) -> str | None:
         if prompt is not None and len(prompt) > MAX_PROMPT_CHARACTERS:
             raise ValueError(
-                f"{shown(prompt)} is too long: {len(prompt):,} characters; "
+                f"{quote(prompt)} is too long: {len(prompt):,} characters; "
                 f"at most {MAX_PROMPT_CHARACTERS:,} are allowed. Shorten it."
             )
         if prompt is not None and not prompt.strip():
             raise ValueError(
-                f"{shown(prompt)} is blank; write a prompt, or leave it out and give image_urls."
+                f"{quote(prompt)} is blank; write a prompt, or leave it out and give image_urls."
             )
         if prompt is not None and not _can_be_sent(prompt):
             raise ValueError(
-                f"{shown(prompt)} contains half a surrogate pair, which can't be sent; remove it."
+                f"{quote(prompt)} contains half a surrogate pair, which can't be sent; remove it."
             )
         return prompt
 
@@ -151,7 +95,7 @@ class ImageRequest(BaseModel):
         if urls is None:
             return ()
         if isinstance(urls, str) or not isinstance(urls, (list, tuple)):
-            raise ValueError(f"{shown(urls)} is not a list; give a list of addresses, even for a single one.")
+            raise ValueError(f"{quote(urls)} is not a list; give a list of addresses, even for a single one.")
         if len(urls) > MAX_IMAGE_URLS:
             raise ValueError(
                 f"{len(urls)} reference images; at most {MAX_IMAGE_URLS} are allowed. Leave some out."
@@ -163,7 +107,7 @@ class ImageRequest(BaseModel):
     def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for index, url in enumerate(urls):
             try:
-                _check_reference(url)
+                check_reference(url)
             except ValueError as error:
                 raise ValueError(f"item {index}: {error}") from None
         return urls
@@ -179,7 +123,7 @@ class ImageRequest(BaseModel):
             )
         if size is None and aspect_ratio != sizes.AUTO and aspect_ratio not in sizes.RATIOS:
             raise ValueError(
-                f"{shown(aspect_ratio)} is not an aspect ratio; one of {sizes.AUTO}, "
+                f"{quote(aspect_ratio)} is not an aspect ratio; one of {sizes.AUTO}, "
                 f"{', '.join(sizes.RATIOS)}, "
                 "or a pixel size of the Size & Resolution table such as 1536x864."
             )
@@ -195,7 +139,7 @@ class ImageRequest(BaseModel):
             return tier or sizes.DEFAULT_RESOLUTION
         if resolution not in sizes.RESOLUTIONS:
             raise ValueError(
-                f"{shown(resolution)} is not a resolution; one of {', '.join(sizes.RESOLUTIONS)}."
+                f"{quote(resolution)} is not a resolution; one of {', '.join(sizes.RESOLUTIONS)}."
             )
         if tier is not None and resolution != tier:
             raise ValueError(
@@ -246,7 +190,7 @@ def _problem(details: Any) -> Problem:
     if details["type"] == "value_error":
         return Problem(field, str(details["ctx"]["error"]))
     rule = _EXPECTED_TYPES.get(details["type"], details["msg"])
-    return Problem(field, f"{shown(details['input'])} {rule}.")
+    return Problem(field, f"{quote(details['input'])} {rule}.")
 
 
 def _invalid(problems: list[Problem]) -> InvalidRequestError:
@@ -293,7 +237,7 @@ def _metadata(value: object) -> dict[str, Any]:
 def _told(value: Any) -> Any:
     """The same JSON value without the queries of addresses, keys included."""
     if isinstance(value, str):
-        return without_queries(value)
+        return redact_queries(value)
     if isinstance(value, (list, tuple)):
         return [_told(item) for item in value]
     if isinstance(value, dict):
@@ -314,7 +258,7 @@ def check_generation_id(value: object) -> str:
     :raises ValueError: when it can't.
     """
     if not isinstance(value, str) or not _GENERATION_ID.fullmatch(value):
-        raise ValueError(f"{shown(value)} is not a generation id (1 to 128 letters, digits, '_' or '-').")
+        raise ValueError(f"{quote(value)} is not a generation id (1 to 128 letters, digits, '_' or '-').")
     return value
 
 

@@ -22,9 +22,10 @@ from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
-from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id, is_object
-from airflow_gpt_image.api.quoting import shown, without_queries
+from airflow_gpt_image.api.addresses import is_object
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
 from airflow_gpt_image.api.retrying import parse_retry_after
+from airflow_gpt_image.api.text import quote, redact_queries, single_line
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GptImageError,
@@ -37,8 +38,6 @@ from airflow_gpt_image.errors import (
 # An answer of the API is a few hundred bytes; more than this isn't one, and mustn't fill a triggerer's
 # memory.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
-
-_MAX_MESSAGE_CHARACTERS: Final = 500
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,9 @@ def answer(*, status: int, headers: Mapping[str, str], body: bytes, at: float, a
     try:
         found = _concealed(json.loads(text), api_key)
         # Out of what was read, for in the text itself the key may stand escaped.
-        excerpt = without_queries(json.dumps(found))[:200]
+        excerpt = redact_queries(json.dumps(found))[:200]
     except (ValueError, RecursionError):
-        found, excerpt = None, without_queries(_concealed(text, api_key))[:200]
+        found, excerpt = None, redact_queries(_concealed(text, api_key))[:200]
     return Answer(
         status=status,
         headers=_concealed(dict(headers), api_key),
@@ -113,7 +112,7 @@ def submission(request: ImageRequest) -> Call:
     unsigned = [url for url in request.image_urls if is_object(url)]
     if unsigned:
         raise InvalidRequestError(
-            f"image_urls: {shown(unsigned[0])} is an object on a store, which the API can't read. Give a "
+            f"image_urls: {quote(unsigned[0])} is an object on a store, which the API can't read. Give a "
             "signed https address of it.",
             code="invalid_request",
         )
@@ -259,7 +258,7 @@ def _raise_for_error(reply: Answer, generation_id: str | None = None) -> None:
         _unreadable(reply, "it is not a JSON object", generation_id)
     error = document.get("error")
     if isinstance(error, dict):
-        code, kind, message = (one_line(error.get(name)) for name in ("code", "type", "message"))
+        code, kind, message = (single_line(error.get(name)) for name in ("code", "type", "message"))
         # In a server error only the API's own words count: gateways have such objects too, with a number for
         # a code.
         if code or kind or (message and reply.status < 500):
@@ -267,7 +266,7 @@ def _raise_for_error(reply: Answer, generation_id: str | None = None) -> None:
     envelope = document.get("code")
     if isinstance(envelope, int) and 400 <= envelope < 600:
         status = reply.status if reply.status >= 400 else envelope
-        _raise(reply, None, None, status, one_line(document.get("msg")), generation_id)
+        _raise(reply, None, None, status, single_line(document.get("msg")), generation_id)
     if isinstance(envelope, int) and (isinstance(envelope, bool) or envelope != 200):
         _unreadable(reply, "its code is neither 200 nor an error's", generation_id)
     if not 200 <= reply.status < 300:
@@ -300,22 +299,13 @@ def _raise(
 def _unreadable(reply: Answer, what: str, generation_id: str | None = None) -> NoReturn:
     where = reply.headers.get("location")
     elsewhere = (
-        f"; it redirects to {shown(where)}, where the API key is not sent" if where is not None else ""
+        f"; it redirects to {quote(where)}, where the API key is not sent" if where is not None else ""
     )
     raise UnreadableAnswerError(
         f"The answer (HTTP {reply.status}) can't be read: {what}{elsewhere}. It begins "
-        f"{shown(reply.excerpt, 120)}.",
+        f"{quote(reply.excerpt, 120)}.",
         status=reply.status,
         retry_after=parse_retry_after(reply.headers.get("retry-after"), now=reply.at),
         generation_id=generation_id,
         request_id=reply.headers.get("x-request-id"),
     )
-
-
-def one_line(value: object) -> str | None:
-    """A text of the answer as a log takes it, short and printable; None for anything that is no text."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    words = without_queries(" ".join(value.split()))
-    line = "".join(character if character.isprintable() else "�" for character in words)
-    return line if len(line) <= _MAX_MESSAGE_CHARACTERS else f"{line[:_MAX_MESSAGE_CHARACTERS]}…"

@@ -6,16 +6,15 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from airflow_gpt_image.api.models import check_url
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.addresses import check_url, is_ip_address, is_loopback
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 
 DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
@@ -77,7 +76,7 @@ class ClientSettings:
                 "image_hosts", self.image_hosts, "must be a list of bare host names", "['files.example.com']"
             )
         for host in self.image_hosts:
-            if not isinstance(host, str) or not (_HOST.fullmatch(host) or _is_address(host)):
+            if not isinstance(host, str) or not (_HOST.fullmatch(host) or is_ip_address(host)):
                 raise _refused(
                     "image_hosts", host, "must be bare host names in lower case", "files.example.com"
                 )
@@ -104,18 +103,8 @@ class ClientSettings:
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by name: ``localhost`` or a loopback address. Resolves nothing."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
-    return InvalidSettingsError(f"{name}={shown(value)} {rule}; for example {example}.")
+    return InvalidSettingsError(f"{name}={quote(value)} {rule}; for example {example}.")
 
 
 def _base_url(url: str, *, allow_http: bool) -> str:
@@ -149,16 +138,8 @@ def _base_url(url: str, *, allow_http: bool) -> str:
 
 
 def _check_labels(host: str) -> None:
-    if not _is_address(host) and any(not 0 < len(label) < 64 for label in host.rstrip(".").split(".")):
+    if not is_ip_address(host) and any(not 0 < len(label) < 64 for label in host.rstrip(".").split(".")):
         raise ValueError
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _seconds(name: str, value: object, *, most: float) -> None:

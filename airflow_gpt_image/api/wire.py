@@ -12,10 +12,11 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from airflow_gpt_image import __version__
-from airflow_gpt_image.api import flows, protocol
-from airflow_gpt_image.api.flows import Fetch, FileAnswer
+from airflow_gpt_image.api import protocol
 from airflow_gpt_image.api.protocol import Answer, NoAnswer
 from airflow_gpt_image.api.settings import ClientSettings, trusted
+from airflow_gpt_image.api.steps import Fetch, FileAnswer
+from airflow_gpt_image.api.text import quote_url, single_line
 from airflow_gpt_image.errors import ImageRefusedError, InvalidSettingsError
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ def request_of(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
 
 
 def no_answer(error: Exception, settings: ClientSettings, at: float) -> NoAnswer:
-    text = protocol.one_line(str(error).replace(settings.api_key, "***")) or "no details"
+    text = single_line(str(error).replace(settings.api_key, "***")) or "no details"
     return NoAnswer(sent=not isinstance(error, _NEVER_SENT), reason=f"{type(error).__name__}: {text}", at=at)
 
 
@@ -172,7 +173,7 @@ class File:
         self.received += len(chunk)
         if self.received > self._most:
             raise ImageRefusedError(
-                f"The image at {flows.bare(self._step.url)} is larger than {self._most:,} bytes "
+                f"The image at {quote_url(self._step.url)} is larger than {self._most:,} bytes "
                 "(max_image_bytes)."
             )
         if time.monotonic() > self._until:

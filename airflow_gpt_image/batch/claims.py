@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DestinationTakenError
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import Folder
@@ -57,7 +57,7 @@ class Owner(BaseModel):
 
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"{shown(self.dag_id)}, run {shown(self.run_id)}, task {shown(self.task_id)}{mapped}"
+        return f"{quote(self.dag_id)}, run {quote(self.run_id)}, task {quote(self.task_id)}{mapped}"
 
 
 class _Written(BaseModel):

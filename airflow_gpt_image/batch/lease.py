@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.batch.stopping import Stopped
 from airflow_gpt_image.errors import InvalidRequestError, LedgerError
 from airflow_gpt_image.state_store import VERSION, Document, TaskStateStore
@@ -121,8 +121,8 @@ class Lease:
         before = self._state.destination
         if before not in (None, destination):
             raise InvalidRequestError(
-                f"destination: {shown(destination)} isn't where an earlier try of this task put its images, "
-                f"{shown(before)}, and they would be paid for again. Give one that is the same in every try "
+                f"destination: {quote(destination)} isn't where an earlier try of this task put its images, "
+                f"{quote(before)}, and they would be paid for again. Give one that is the same in every try "
                 "(none with a clock or the try's number in it), or clear the task, to begin anew."
             )
         self._state = self._state.model_copy(update={"destination": destination})

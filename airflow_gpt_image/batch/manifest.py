@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.models import GeneratedImage
 from airflow_gpt_image.api.pricing import plain
-from airflow_gpt_image.api.quoting import shown, without_queries
+from airflow_gpt_image.api.text import quote, redact_queries
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.records import Record, Records
 from airflow_gpt_image.dataset_files import FIELDS
@@ -128,7 +128,7 @@ def line(plan: Plan, item: Item, record: Record | None, *, by: str) -> dict[str,
 
 
 def _described(image: GeneratedImage) -> dict[str, Any]:
-    return {**image.model_dump(mode="json"), "url": without_queries(image.url)}
+    return {**image.model_dump(mode="json"), "url": redact_queries(image.url)}
 
 
 def read_manifest(path: object) -> Iterator[dict[str, Any]]:
@@ -152,7 +152,7 @@ def read_manifest(path: object) -> Iterator[dict[str, Any]]:
         yield _entry(text, number, address)
     if not number:
         raise InvalidRequestError(
-            f"{shown(address, _LONGEST_PATH)} is empty, and a manifest never is. {_REMEDY}"
+            f"{quote(address, _LONGEST_PATH)} is empty, and a manifest never is. {_REMEDY}"
         )
 
 
@@ -169,11 +169,11 @@ def _lines_of(address: str) -> Iterator[bytes]:
         raise
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise InvalidRequestError(
-            f"There is no manifest at {shown(address, _LONGEST_PATH)}. {_REMEDY}"
+            f"There is no manifest at {quote(address, _LONGEST_PATH)}. {_REMEDY}"
         ) from error
     except Exception as error:  # each store has errors of its own kind
         raise DestinationError(
-            f"{shown(address, _LONGEST_PATH)} could not be read: {type(error).__name__}."
+            f"{quote(address, _LONGEST_PATH)} could not be read: {type(error).__name__}."
         ) from error
     if rest:
         yield rest[:_LONGEST_LINE]
@@ -187,7 +187,7 @@ def _entry(text: bytes, number: int, address: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         pass
     raise InvalidRequestError(
-        f"Line {number} of {shown(address, _LONGEST_PATH)} is none of a manifest's. {_REMEDY}"
+        f"Line {number} of {quote(address, _LONGEST_PATH)} is none of a manifest's. {_REMEDY}"
     )
 
 

@@ -187,10 +187,10 @@ class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):
 def _refuse_given(operator: type[_FunctionOperator], kwargs: Mapping[str, Any]) -> None:
     """Refuse an argument that is the function's to return."""
     if operator.returns in kwargs:
-        from airflow_gpt_image.api.quoting import shown
+        from airflow_gpt_image.api.text import quote
 
         raise InvalidRequestError(
-            f"{operator.returns}={shown(kwargs[operator.returns])} was given to "
+            f"{operator.returns}={quote(kwargs[operator.returns])} was given to "
             f"{operator.custom_operator_name}, where the function returns it. Leave it out, or use the "
             "operator without a function."
         )
@@ -203,7 +203,7 @@ def _fix_label(context: Context, label: Any) -> None:
 def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str, Any]:
     """The fields of a request as the function named them; whether they are valid, the request itself says."""
     from airflow_gpt_image.api.models import ImageRequest
-    from airflow_gpt_image.api.quoting import shown
+    from airflow_gpt_image.api.text import quote
 
     if isinstance(returned, ImageRequest):
         returned = returned.model_dump(exclude_unset=True)
@@ -211,13 +211,13 @@ def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str,
         returned = {"prompt": returned}
     if not isinstance(returned, Mapping):
         raise InvalidRequestError(
-            f"{function.__name__}() returned {shown(returned)}; it has to return a prompt (a string), a "
+            f"{function.__name__}() returned {quote(returned)}; it has to return a prompt (a string), a "
             "mapping of request fields, or an ImageRequest. To make no image, raise AirflowSkipException."
         )
     unknown = [name for name in returned if name not in ImageRequest.model_fields]
     if unknown:
         raise InvalidRequestError(
-            f"{function.__name__}() returned {shown(unknown[0])}, which is not a field of a request; one of "
+            f"{function.__name__}() returned {quote(unknown[0])}, which is not a field of a request; one of "
             f"{', '.join(ImageRequest.model_fields)}. Everything else is given to the decorator."
         )
     return {"prompt": None, **returned}

@@ -20,8 +20,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.sizes import Size
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.emulator import control
 from airflow_gpt_image.emulator.books import Books
 from airflow_gpt_image.emulator.emulator import Emulator
@@ -77,7 +77,7 @@ class _Api:
         async def accepted() -> Answer:
             generation = emulator.accept(submission, key, books, faults)
             _log.info(
-                "accepted %s for %s credits: %s", generation.id, generation.credits, shown(generation.prompt)
+                "accepted %s for %s credits: %s", generation.id, generation.credits, quote(generation.prompt)
             )
             return _submitted(generation.id)
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from airflow_gpt_image.api.models import check_url
+from airflow_gpt_image.api.addresses import check_url
 from airflow_gpt_image.api.sizes import parse_size
 from airflow_gpt_image.emulator.error_table import ROWS
 

@@ -12,9 +12,9 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_gpt_image.api.pricing import plain, usd
-from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, trusted
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationNotFoundError,
@@ -180,7 +180,7 @@ def _options(text: str | None) -> dict[str, Any]:
     unknown = sorted(str(name) for name in extra if name not in _READERS)
     if unknown:
         raise InvalidSettingsError(
-            f"extra has unknown fields: {', '.join(map(shown, unknown))}. Known are {', '.join(_READERS)}."
+            f"extra has unknown fields: {', '.join(map(quote, unknown))}. Known are {', '.join(_READERS)}."
         )
     # The form stores what was left empty as null or as an empty text.
     given = {name: value for name, value in extra.items() if value is not None and value != ""}
@@ -218,7 +218,7 @@ def _verify(value: object) -> object:
     verify = _boolean(value)
     if not isinstance(verify, bool):
         raise InvalidSettingsError(
-            f"verify={shown(value)} must be true or false; a CA bundle goes into ca_bundle."
+            f"verify={quote(value)} must be true or false; a CA bundle goes into ca_bundle."
         )
     return verify
 

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from airflow_gpt_image.api.quoting import shown as quote
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DestinationError, GptImageError
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Payer, Record, Slot
 from airflow_gpt_image.storage.folders import Folder

@@ -7,13 +7,13 @@ from decimal import Decimal, InvalidOperation
 
 from airflow.sdk.definitions._internal.types import SetDuringExecution
 
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError
 
 
 def refused(name: str, value: object, rule: str) -> InvalidRequestError:
     """The error about an argument."""
-    return InvalidRequestError(f"{name}={shown(value)} {rule}.")
+    return InvalidRequestError(f"{name}={quote(value)} {rule}.")
 
 
 def templated(value: object) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.models import GeneratedImage, Generation, ImageRequest
 from airflow_gpt_image.api.sizes import Size
+from airflow_gpt_image.api.text import quote_url
 from airflow_gpt_image.errors import DownloadError, ImageExpiredError, ImageRefusedError
 from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.pictures import Picture, examine
@@ -114,7 +114,7 @@ class ImageFolder:
         """
         with self.folder.draft(stem) as draft:
             downloaded = client.download(url, draft)
-            picture = examine(draft, flows.bare(url))
+            picture = examine(draft, quote_url(url))
             warnings = _warnings(picture, downloaded.content_type, request.sizes if request else ())
             if self.strict_size and request is not None and picture.size not in request.sizes:
                 raise ImageRefusedError(f"{warnings[-1]}\nIt is not stored, for strict_size is set.")

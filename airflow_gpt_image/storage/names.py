@@ -16,7 +16,7 @@ from string import Formatter
 from types import MappingProxyType
 from typing import Final
 
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 PARTS: Final = ("generation_id", "fingerprint", "index", "dag_id", "run_id", "task_id", "map_index", "slug")
@@ -61,7 +61,7 @@ def check_filename(template: object, *, across_runs: bool) -> str:
     rule = _broken_rule(text, across_runs=across_runs)
     if rule is not None:
         example = OF_REQUEST if across_runs else "{slug}-{generation_id}-{index}"
-        message = f"{shown(template)} {rule}; for example {example!r}."
+        message = f"{quote(template)} {rule}; for example {example!r}."
         raise InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
     return text
 

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
-from airflow_gpt_image.api.flows import Fetch, FileAnswer, Resolve, Send, Sleep
 from airflow_gpt_image.api.protocol import NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.api.steps import Fetch, FileAnswer, Resolve, Send, Sleep
 
 KEY = "sk-live-0123456789abcdef"
 NOW = 1_775_383_908.0

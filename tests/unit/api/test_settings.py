@@ -6,7 +6,8 @@ from pathlib import Path
 import certifi
 import pytest
 
-from airflow_gpt_image.api.settings import ClientSettings, is_loopback, trusted
+from airflow_gpt_image.api.addresses import is_loopback
+from airflow_gpt_image.api.settings import ClientSettings, trusted
 from airflow_gpt_image.errors import GptImageError, InvalidApiKeyError, InvalidSettingsError
 
 KEY = "sk-live-0123456789abcdef"

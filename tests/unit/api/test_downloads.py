@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_gpt_image.api import flows
+from airflow_gpt_image.api import downloads
 from airflow_gpt_image.api.protocol import NoAnswer
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
@@ -29,7 +29,7 @@ def _redirects(location, status=302):
 
 
 def _download(here, url=URL, settings=REMOTE, into=None):
-    return here.run(flows.download(url, io.BytesIO() if into is None else into, settings, RETRYING))
+    return here.run(downloads.download(url, io.BytesIO() if into is None else into, settings, RETRYING))
 
 
 def test_an_image_arrives_with_what_the_host_said_of_it(world):
