@@ -10,7 +10,7 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+from airflow.sdk import RetryDecision, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -69,7 +69,7 @@ class Document(Generic[T]):
 
         :raises LedgerError: when it can't be written; then this worker may be out of date.
         """
-        from airflow.sdk.execution_time.context import NEVER_EXPIRE
+        from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # missing in its stub alone
 
         try:
             self._store.set(self._key, document.model_dump(mode="json"), retention=NEVER_EXPIRE)

@@ -7,12 +7,11 @@ one that contains ``{{`` means just that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.sdk.bases.decorator import DecoratedOperator, is_async_callable, task_decorator_factory
-from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
-from airflow.sdk.definitions.context import context_merge
 
+from airflow_gpt_image.airflow_internals import SET_DURING_EXECUTION
 from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
@@ -112,7 +111,7 @@ class _FunctionOperator(DecoratedOperator):
 
     def execute(self, context: Context) -> Any:
         """Call the function; then do what the operator does."""
-        context_merge(context, self.op_kwargs)
+        _put(context, self.op_kwargs)
         self.take(self.python_callable(*self.op_args, **self.determine_kwargs(context)))
         if template := context.get("map_index_template"):
             # Airflow renders it at the task's end, and fails the task if it can't. After a deferral it can't:
@@ -197,7 +196,12 @@ def _refuse_given(operator: type[_FunctionOperator], kwargs: Mapping[str, Any]) 
 
 
 def _fix_label(context: Context, label: Any) -> None:
-    context_merge(context, map_index_template="{{ map_index_label }}", map_index_label=label)
+    _put(context, {"map_index_template": "{{ map_index_label }}", "map_index_label": label})
+
+
+def _put(context: Context, values: Mapping[str, Any]) -> None:
+    # A type checker knows it as a fixed set of names; functions are handed whatever is in it.
+    cast("dict[str, Any]", context).update(values)
 
 
 def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.definitions._internal.mixins import ResolveMixin
-from airflow.sdk.definitions._internal.types import SetDuringExecution
+
+from airflow_gpt_image.airflow_internals import ResolveMixin, SetDuringExecution
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.

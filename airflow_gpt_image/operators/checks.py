@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from decimal import Decimal, InvalidOperation
 
-from airflow.sdk.definitions._internal.types import SetDuringExecution
-
+from airflow_gpt_image.airflow_internals import SetDuringExecution
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError
 
