@@ -30,6 +30,9 @@ examples:
   python -m airflow_gpt_image.emulator --fault "submit:503*2" --fault "submit:lost*1;match=bicycle"
       the first two submits fail; one whose prompt has "bicycle" is charged, and its answer lost
 
+  python -m airflow_gpt_image.emulator --fault "submit:gateway=504*1" --fault "submit:repeated_id*1"
+      one is charged, and a gateway answers 504; one is charged, and answered with an earlier one's id
+
   curl http://127.0.0.1:8787/_emulator/books
       what was charged and refunded
   curl -d '"get:late=3;share=0.1"' http://127.0.0.1:8787/_emulator/faults
@@ -49,10 +52,15 @@ options:
   match=TEXT           only if the prompt contains the text
   delay=SECONDS        before it happens
   accepted=yes|no      of a submit: whether it is accepted and charged
-  retry_after=SECONDS  of a status; also date:SECONDS for an HTTP date so far ahead, or any text as it is
+  retry_after=SECONDS  of a status or a gateway; also date:SECONDS for an HTTP date so far ahead, or any text
   body=TEXT            of a status
   content_type=TEXT    of a status or an image
-  status=N             of a redirect, instead of 307
+  status=N             of a redirect, instead of 307; of a gateway, instead of the one its answer speaks of
+  form=FORM            of a gateway, 504 for an example:
+                         error     {"error": {"code": "504", "message": "Gateway Timeout"}} (default)
+                         type      {"error": {"type": "timeout"}}
+                         envelope  {"code": 504, "msg": "Gateway Timeout"}
+                         page      HTML
 
 """
 

@@ -11,6 +11,7 @@ The invariant: balance = granted - charged + refunded, exactly, in Decimal.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -64,6 +65,15 @@ class Books:
         self.charged += generation.credits
         if generation.fate.failure is not None:
             heapq.heappush(self._refunds_due, (generation.finished_at, generation.number, generation))
+
+    def earlier(self, number: int, match: str | None) -> str | None:
+        """Return the id of the ``number``-th last submit whose prompt contains ``match``, if there is one."""
+        latest = (
+            generation.id
+            for generation in reversed(self.generations.values())
+            if match is None or match in (generation.prompt or "")
+        )
+        return next(itertools.islice(latest, number - 1, None), None)
 
     def _settle(self, now: float) -> None:
         while self._refunds_due and self._refunds_due[0][0] <= now:
