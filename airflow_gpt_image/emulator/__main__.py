@@ -37,7 +37,7 @@ examples:
       what was charged and refunded
   curl -d '"get:late=3;share=0.1"' http://127.0.0.1:8787/_emulator/faults
       a further fault while it runs (-X DELETE forgets all)
-  curl -d '{"credits": 5, "duration": "0-1"}' http://127.0.0.1:8787/_emulator/settings
+  curl -d '{"credits": 5, "duration": "0-1", "prices": {"1k": "5.2"}}' http://127.0.0.1:8787/_emulator/settings
       other settings while it runs
   curl -X POST http://127.0.0.1:8787/_emulator/reset
       new books, and all as at the start
@@ -75,10 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     # Its "Started server process" says nothing that the line below doesn't.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    prices = dict(price.partition("=")[::2] for price in options.prices)
     names = ("credits", "duration", "rate_limit", "fail_rate", "seed", "files_url")
     try:
         settings = Settings().changed(
-            {"keys": options.keys or [DEFAULT_KEY], **{name: getattr(options, name) for name in names}}
+            {
+                "keys": options.keys or [DEFAULT_KEY],
+                "prices": prices,
+                **{name: getattr(options, name) for name in names},
+            }
         )
         emulator = Emulator(settings, [Fault.parse(spec) for spec in options.faults], time.time)
         listening = listen(emulator, options.host, options.port)
@@ -139,6 +144,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--files-url", metavar="URL", help="base of the image addresses (default: the emulator's own address)"
+    )
+    add(
+        "--price",
+        dest="prices",
+        action="append",
+        default=[],
+        metavar="TIER=CREDITS",
+        help="what a generation of a tier costs, such as 1k=5.2; repeatable (default: the API document's)",
     )
     add(
         "--fault",

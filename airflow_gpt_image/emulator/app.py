@@ -72,7 +72,7 @@ class _Api:
         key = emulator.check_key(request.headers.get("authorization"))
         emulator.check_rate()
         submission = read_submission(request.headers.get("content-type"), await request.body())
-        books.check_affords(submission.request.credits, emulator.now())
+        books.check_affords(emulator.price(submission), emulator.now())
 
         def earlier(fault: Fault) -> str | None:
             return books.earlier(fault.value, fault.match)
@@ -106,9 +106,8 @@ class _Api:
         emulator, books = self._emulator, self._emulator.books
         books.requests["credits"] += 1
         emulator.check_key(request.headers.get("authorization"))
-        # The document names the endpoint and not its answer; the envelope is that of the submit.
-        balance = float(books.balance(emulator.now()))
-        answer = Answer.of({"code": 200, "msg": "success", "data": {"credits": balance}})
+        data = books.in_whole_credits(emulator.now())
+        answer = Answer.of({"code": 200, "msg": "success", "data": data})
         fault = emulator.faults.take("credits")
         return answer.response() if fault is None else await self._misbehave(fault, _ready(answer), books)
 

@@ -46,6 +46,21 @@ class Books:
         self._settle(now)
         return self.granted - self.charged + self.refunded
 
+    def in_whole_credits(self, now: float) -> dict[str, int]:
+        """Return what ``GET /v1/credits`` tells; its numbers are integers, while prices have fractions.
+
+        1. The balance is rounded down: nobody is promised more than there is.
+        2. So is what was purchased.
+        3. What was consumed is the difference of the two: the three always add up, and it is less than one
+           credit off. With a whole number purchased that rounds it up.
+        """
+        balance, purchased = int(self.balance(now)), int(self.granted)
+        return {
+            "balance": balance,
+            "total_purchased": purchased,
+            "total_consumed": purchased - balance,
+        }
+
     def set_balance(self, credits: Decimal, now: float) -> None:
         """Top up or take away so that this is left."""
         self.granted += credits - self.balance(now)
