@@ -50,6 +50,7 @@ options:
   after=N              lets N pass first
   share=P              by chance, with probability P
   match=TEXT           only if the prompt contains the text
+  lasts=SECONDS        from the first request it meets; it meets none after that
   delay=SECONDS        before it happens
   accepted=yes|no      of a submit: whether it is accepted and charged
   retry_after=SECONDS  of a status or a gateway; also date:SECONDS for an HTTP date so far ahead, or any text

@@ -48,7 +48,7 @@ class Emulator:
         """
         self.settings, faults = self._initial
         self.books = Books(self.settings.credits)
-        self.faults = FaultRegister(self.settings.seed)
+        self.faults = FaultRegister(self.settings.seed, self.now)
         for fault in faults:
             self.faults.add(fault)
         self._callbacks.forget()

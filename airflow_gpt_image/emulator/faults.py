@@ -17,6 +17,7 @@ A fault is written as ``WHERE:KIND[=VALUE][*TIMES][;OPTION=VALUE]…``::
     submit:repeated_id*1;match=bicycle  charged; the answer names the id of an earlier submit of a bicycle
     generation:failed=invalid_request   every generation fails with this code
     file:truncated;after=1*1            the second download is cut
+    file:close;lasts=40                 the file host is away for 40 seconds
 
 Rules:
 
@@ -24,7 +25,8 @@ Rules:
    known.
 2. Faults are asked in the order in which they were registered; the first that wants the request has it, and
    later ones don't see it.
-3. ``after=N`` lets the first N pass, ``times=N`` (or ``*N``) is how many it meets, ``share=P`` meets each
+3. ``lasts=SECONDS`` is how long it goes on, from the first request it meets.
+4. ``after=N`` lets the first N pass, ``times=N`` (or ``*N``) is how many it meets, ``share=P`` meets each
    with probability P, ``match=TEXT`` only those whose prompt contains the text.
 """
 
@@ -32,6 +34,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import inf
@@ -66,6 +69,7 @@ class Fault:
     :param after: how many it lets pass first.
     :param share: probability with which it meets each of the others, more than 0 to 1.
     :param match: meets only requests whose generation's prompt contains this.
+    :param lasts: seconds after the first request it meets, from when on it meets no others; None for ever.
     :param delay: seconds before it happens. A submit that is accepted is charged before them.
     :param accepted: of a submit: whether it is accepted and charged; None as the kind has it.
     :param retry_after: the Retry-After header of an error or a gateway: seconds, ``date:SECONDS`` for an HTTP
@@ -87,6 +91,7 @@ class Fault:
     after: int = 0
     share: float = 1.0
     match: str | None = None
+    lasts: float | None = None
     delay: float = 0.0
     accepted: bool | None = None
     retry_after: str | None = None
@@ -243,6 +248,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "after": count,
     "share": _share,
     "match": str,
+    "lasts": seconds,
     "delay": seconds,
     "accepted": _yes_or_no,
     "retry_after": _retry_after,
@@ -259,9 +265,14 @@ class _Armed:
         self.chance = chance
         self.seen = 0
         self.met = 0
+        self.ends_at = inf
 
-    def wants(self, prompt: str | None, completed: bool, earlier: Callable[[Fault], str | None]) -> bool:
+    def wants(
+        self, now: float, prompt: str | None, completed: bool, earlier: Callable[[Fault], str | None]
+    ) -> bool:
         fault = self.fault
+        if now >= self.ends_at:
+            return False
         if self.met >= (inf if fault.times is None else fault.times):
             return False
         if fault.match is not None and (prompt is None or fault.match not in prompt):
@@ -273,6 +284,8 @@ class _Armed:
         if self.seen <= fault.after or (fault.share < 1 and self.chance.random() >= fault.share):
             return False
         self.met += 1
+        if self.met == 1 and fault.lasts is not None:
+            self.ends_at = now + fault.lasts
         return True
 
 
@@ -280,10 +293,12 @@ class FaultRegister:
     """The faults that are asked for, in order.
 
     :param seed: what the shares are drawn from.
+    :param now: seconds since 1970.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, now: Callable[[], float] = time.time) -> None:
         self._seed = seed
+        self._now = now
         self._armed: list[_Armed] = []
         self._at: dict[str, list[_Armed]] = {place: [] for place in PLACES}
 
@@ -313,7 +328,7 @@ class FaultRegister:
         :param earlier: of a submit: the id of the earlier one that a fault means, if there is one.
         """
         for armed in self._at[where]:
-            if armed.wants(prompt, completed, earlier):
+            if armed.wants(self._now(), prompt, completed, earlier):
                 return armed.fault
         return None
 
