@@ -199,9 +199,11 @@ class ScratchAirflow(AirflowRestApi):
         """
         The process of a component.
 
-        :param name: ``api-server``, ``scheduler``, ``dag-processor``, ``triggerer``, or the name that
-            :meth:`start_component` returned.
+        :param name: ``api-server``, ``scheduler``, ``dag-processor``, ``triggerer``, the name that
+            :meth:`start_component` returned, or ``postgres`` where that is the database.
         """
+        if name == "postgres" and self._postgres is not None:
+            return self._postgres.server
         try:
             return self._components[name]
         except KeyError:
