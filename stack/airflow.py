@@ -107,6 +107,7 @@ class ScratchAirflow(AirflowRestApi):
         # Links are not followed: an environment's python is one, and the programs are beside it.
         self._programs = Path(python or sys.executable).absolute().parent
         self._heartbeat_timeout = heartbeat_timeout
+        self.database = database
         self._postgres = ScratchPostgres() if database == "postgres" else None
         self._env: dict[str, str] = {}
         self._components: dict[str, Child] = {}
