@@ -107,6 +107,7 @@ class ScratchAirflow(AirflowRestApi):
         # Links are not followed: an environment's python is one, and the programs are beside it.
         self._programs = Path(python or sys.executable).absolute().parent
         self._heartbeat_timeout = heartbeat_timeout
+        self.database = database
         self._postgres = ScratchPostgres() if database == "postgres" else None
         self._env: dict[str, str] = {}
         self._components: dict[str, Child] = {}
@@ -199,9 +200,11 @@ class ScratchAirflow(AirflowRestApi):
         """
         The process of a component.
 
-        :param name: ``api-server``, ``scheduler``, ``dag-processor``, ``triggerer``, or the name that
-            :meth:`start_component` returned.
+        :param name: ``api-server``, ``scheduler``, ``dag-processor``, ``triggerer``, the name that
+            :meth:`start_component` returned, or ``postgres`` where that is the database.
         """
+        if name == "postgres" and self._postgres is not None:
+            return self._postgres.server
         try:
             return self._components[name]
         except KeyError:

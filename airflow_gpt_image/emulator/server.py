@@ -8,8 +8,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from decimal import Decimal
 from typing import Any, Self, TypeVar
 
 import uvicorn
@@ -133,6 +134,7 @@ class EmulatorServer:
     :param fail_rate: share of generations that fail, 0 to 1.
     :param seed: of durations, failures and shares.
     :param files_url: base of the image addresses, instead of the emulator's own.
+    :param prices: credits by tier, ``{"1k": "5"}``, where they aren't the document's.
     :param faults: faults from the start, as :class:`Fault` or as text; :meth:`reset` returns to them.
     :param now: seconds since 1970; give a clock of your own to move generations on without waiting.
     :raises ValueError: when a setting, a fault or the host is not valid.
@@ -151,6 +153,7 @@ class EmulatorServer:
         fail_rate: float = 0.0,
         seed: int = 0,
         files_url: str | None = None,
+        prices: Mapping[str, float | str | Decimal] | None = None,
         faults: Iterable[Fault | str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -163,6 +166,7 @@ class EmulatorServer:
                 "fail_rate": fail_rate,
                 "seed": seed,
                 "files_url": files_url,
+                "prices": prices or {},
             }
         )
         initial = [fault if isinstance(fault, Fault) else Fault.parse(fault) for fault in faults]

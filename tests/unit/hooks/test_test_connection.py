@@ -19,7 +19,7 @@ def test_a_connection_that_works_tells_the_balance(hook, gpt_image_emulator):
 
     answer = hook.test_connection()
 
-    assert answer == (True, "Works. The balance is 12.5 credits ($0.0625).")
+    assert answer == (True, "Works. The balance is 12 credits ($0.06).")
 
 
 def test_looking_costs_nothing(hook, gpt_image_emulator):

@@ -607,16 +607,16 @@ def test_max_credits_is_for_the_whole_set_exactly_and_for_what_is_missing(batch,
 
 
 def test_the_balance_is_checked_for_the_whole_set_exactly_and_for_what_is_missing(batch, api):
-    api.settings(credits="14")
+    api.settings(credits="14.9")
     with pytest.raises(InsufficientCreditsError, match=r"The balance is 14 credits, 3 images cost 14\.1"):
         batch.run(check_balance=True)
     assert api.books()["requests"]["submit"] == 0
-    api.settings(credits="14.1")
+    api.settings(credits="15")
 
     batch.run(check_balance=True)
     again = batch.run(check_balance=True)
 
-    assert (again["stored"], api.books()["balance"]) == (3, "0")
+    assert (again["stored"], api.books()["balance"]) == (3, "0.9")
 
 
 def test_the_balance_is_not_asked_for_unless_it_shall_be(batch, api):
