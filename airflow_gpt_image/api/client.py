@@ -84,9 +84,7 @@ class GptImageClient:
         self._http = built(wire.options(self.settings))
         self._files = cache(lambda proxy: built(wire.file_options(self.settings, proxy)))
 
-    def submit(
-        self, request: ImageRequest, *, before_send: Callable[[], object] = lambda: None
-    ) -> str:
+    def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = lambda: None) -> str:
         """Submit a request, which costs money; the generation id.
 
         :param before_send: called right before the request is sent, each time; what it raises keeps it back.

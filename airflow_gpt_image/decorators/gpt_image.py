@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.bases.decorator import TaskDecorator
 
-_LABEL: Final = "gpt_image/map_index"  # in the task state store, beside the ledger
+    from airflow_gpt_image.api.models import ImageRequest
+
+_LABEL: Final = "gpt_image_map_index"  # in the task state store, beside the ledger
 _LONGEST_LABEL: Final = 250  # a longer one doesn't fit into Airflow's column, and fails a task that has paid
 
 
@@ -147,13 +149,9 @@ class _GptImageDecoratedOperator(_FunctionOperator, GptImageGenerateOperator):
         for name, value in _request_fields(returned, self.python_callable).items():
             setattr(self, name, value)
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Take what was asked for from the ledger, for the UI: the function isn't called again."""
-        from airflow_gpt_image.ledger import Ledger
-
-        ledger = Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
-        self.take(ledger.waiting()[1].request)
-        return super().execute_complete(context, event)
+    def show_request(self, request: ImageRequest) -> None:
+        """Take what was asked for from the record, for the UI: the function isn't called again."""
+        self.take(request)
 
 
 class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):

@@ -63,8 +63,8 @@ class Budget:
         if self.limit is None or after <= self.limit:
             return
         raise CreditLimitError(
-            f"{_images(images)} for {self._money(credits)} would bring this task to {self._money(after)} since its "
-            "last clear.\n"
+            f"{_images(images)} for {self._money(credits)} would bring this task to {self._money(after)} "
+            "since its last clear.\n"
             f"max_credits is {plain(self.limit):,}. Nothing was submitted for that.\n"
             "Raise max_credits, ask for less, or find out why it pays again; what is paid for is found again."
         )

@@ -159,7 +159,7 @@ class Ledger:
         return found
 
     def sidecar(self, name: str, fingerprint: str) -> Record | None:
-        """Return the record beside an image of this name, whoever's it is; None when its images aren't there."""
+        """Return the record beside an image of this name, if its images are there, whoever stored them."""
         if self.folder is None:
             return None
         try:
@@ -235,9 +235,9 @@ class Ledger:
         raise RecordMissingError(
             f"This task was cleared, and {_WHY['shifted' if was_here else 'gone']}\n"
             "A new image could be paid for a second time, so nothing was submitted.\n"
-            "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this, give the task "
-            "a destination (the same for every map index), or let [gpt_image] records in Airflow's configuration "
-            "name a folder; and keep the task state when clearing (keep_task_state)."
+            "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this, give "
+            "the task a destination (the same for every map index), or let [gpt_image] records in Airflow's "
+            "configuration name a folder; and keep the task state when clearing (keep_task_state)."
         )
 
     # --- writing
@@ -395,7 +395,9 @@ class Ledger:
     def _insist(self, what: str, writes: list[Callable[[], None]]) -> None:
         """Carry out all writes, again and again; one that succeeds is enough in the end."""
         give_up_at = self.clock.elapsed() + self.timing.give_up_after
-        taken, replaced = False, None
+        taken = False
+        replaced: ReplacedError | None = None
+        failure: GptImageError | None = None
         while True:
             for write in list(writes):
                 try:
@@ -417,7 +419,7 @@ class Ledger:
                 if taken:
                     self._log.warning("It was %s in one place of two.", what)
                     return
-                raise LedgerError(f"It could not be {what}: {failure.message}") from failure
+                raise LedgerError(f"It could not be {what}: {failure}") from failure
             self.clock.sleep(self.timing.retry_every)
 
 
@@ -427,8 +429,8 @@ _WHY: Final = {
         "every success with [state_store] clear_on_success."
     ),
     "shifted": (
-        "what stands at this map index now is another request than before: its record may be under another "
-        "index, where it can't be looked for."
+        "what stands at this map index now is another request than before: its record may be under "
+        "another index, where it can't be looked for."
     ),
 }
 

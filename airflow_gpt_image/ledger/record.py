@@ -403,10 +403,7 @@ def furthest(records: Iterable[Record]) -> Record | None:
 
 
 def latest_versions(records: Iterable[Record]) -> list[Record]:
-    """
-    Return the records without those that an attempt itself has gone on from: one for each attempt and
-    request.
-    """
+    """Return the latest version of what each attempt has on record about each request."""
     latest: dict[tuple[Any, ...], Record] = {}
     for record in records:
         payer = record.payer

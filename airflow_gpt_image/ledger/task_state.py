@@ -79,7 +79,7 @@ class Document(Generic[T]):
         :raises ReplacedError: when this worker's task instance was retried or cleared meanwhile.
         :raises LedgerError: when it can't be written for another reason.
         """
-        from airflow.sdk import NEVER_EXPIRE
+        from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # made when it is asked for
 
         try:
             self._store.set(self._key, document.model_dump(mode="json"), retention=NEVER_EXPIRE)

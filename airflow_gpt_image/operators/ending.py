@@ -81,7 +81,7 @@ def _reschedule(
         error,
         delay.total_seconds(),
     )
-    return AirflowRescheduleException(datetime.now(UTC) + delay)
+    return AirflowRescheduleException(datetime.now(UTC) + delay)  # type: ignore[no-untyped-call]
 
 
 def _attempted(operator: BaseOperator, function: Callable[[], Any]) -> None:

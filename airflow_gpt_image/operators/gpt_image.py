@@ -168,15 +168,15 @@ class GptImageGenerateOperator(BaseOperator):
         self.log.info("Woken: %s", received or "by something that isn't the trigger's event")
         with self._attempt(context) as attempt:
             if attempt.resume():
+                if attempt.request is not None:
+                    self.show_request(attempt.request)
                 generation = attempt.poll()
                 if not generation.finished and time.time() < attempt.deadline:
                     self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)
                     self._defer(attempt)
                 finished = generation if generation.finished else attempt.wait(self.poll_interval)
                 return self._publish_asset_events(context, attempt.finish(finished))
-        self.log.warning(
-            "The task state no longer says what this task waits for; the records are asked anew."
-        )
+        self.log.warning("The task state no longer says what this task waits for: it begins anew.")
         return self.execute(context)
 
     def _publish_asset_events(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
@@ -193,6 +193,9 @@ class GptImageGenerateOperator(BaseOperator):
     def on_kill(self) -> None:
         """Say what becomes of it. Nothing can be cancelled remotely: the API has no call for it."""
         self.log.warning("Killed. A generation that was submitted goes on; the next try picks it up.")
+
+    def show_request(self, request: ImageRequest) -> None:
+        """Take what is waited for from its record, for the UI; here the templates give it, too."""
 
     def _request(self) -> ImageRequest:
         from airflow_gpt_image.api.models import ImageRequest

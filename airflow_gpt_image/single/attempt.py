@@ -172,6 +172,11 @@ class ImageAttempt:
         return self._record is not None
 
     @property
+    def request(self) -> ImageRequest | None:
+        """Return what was asked for, by the record."""
+        return self._current.request
+
+    @property
     def deadline(self) -> float:
         """Return when the wait ends, in seconds since 1970."""
         waiting = self._ledger.waiting
@@ -370,10 +375,11 @@ class ImageAttempt:
         resubmit = self._options.on_unknown_submit == "resubmit"
         error = SubmissionUnknownError(
             f"{what_happened}\n"
-            f"If it was accepted, it cost {plain(price)} credits (${self._prices.usd(price)}), and its id may be "
-            "in the log of an earlier try, or in the account's history.\n"
-            "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To submit "
-            "again regardless, set on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'.",
+            f"If it was accepted, it cost {plain(price)} credits (${self._prices.usd(price)}). Its id may be in "
+            "the log of an earlier try, or in the account's history.\n"
+            "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To "
+            "submit again regardless, set on_unknown_submit='resubmit', or clear the task with "
+            "on_clear='regenerate'.",
             status=cause.status if cause else None,
             request_id=cause.request_id if cause else None,
         )

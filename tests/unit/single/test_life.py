@@ -71,7 +71,9 @@ def test_a_clear_without_any_record_pays_only_when_the_author_says_so(make, api)
     assert len(paid(api)) == 2
 
 
-def test_records_of_a_task_without_a_destination_are_where_the_configuration_says(make, api, monkeypatch, tmp_path):
+def test_records_of_a_task_without_a_destination_are_where_the_configuration_says(
+    make, api, monkeypatch, tmp_path
+):
     monkeypatch.setenv("AIRFLOW__GPT_IMAGE__RECORDS", str(tmp_path / "records"))
     task = make(destination=None)
     first = task.run()
@@ -116,7 +118,9 @@ def test_a_destination_that_cannot_be_written_is_found_out_before_anything_is_pa
     assert api.books()["charges"] == []
 
 
-def test_an_emptied_destination_is_an_error_that_pays_nothing_and_is_restored_from_the_store(task, api, tmp_path):
+def test_an_emptied_destination_is_an_error_that_pays_nothing_and_is_restored_from_the_store(
+    task, api, tmp_path
+):
     task.store.at = "die after 2"
     with pytest.raises(DiedError):
         task.run()
@@ -187,7 +191,9 @@ def test_an_answer_that_is_lost_is_unknown_and_never_paid_again(task, api):
     assert len(api.books()["charges"]) == 1
 
 
-@pytest.mark.parametrize("point", ["die before 1", "die after 1", "die before 2", "die after 2", "die before 3"])
+@pytest.mark.parametrize(
+    "point", ["die before 1", "die after 1", "die before 2", "die after 2", "die before 3"]
+)
 def test_a_worker_that_dies_costs_nothing_more(task, api, point):
     task.store.at = point
     try:
