@@ -425,8 +425,8 @@ class Ledger:
 
 _WHY: Final = {
     "gone": (
-        "no record tells what it had paid for before: Airflow 3.4 deletes a task's state on a clear, and so does "
-        "every success with [state_store] clear_on_success."
+        "no record tells what it had paid for before: Airflow 3.4 deletes a task's state on a clear, and so "
+        "does every success with [state_store] clear_on_success."
     ),
     "shifted": (
         "what stands at this map index now is another request than before: its record may be under "

@@ -375,8 +375,8 @@ class ImageAttempt:
         resubmit = self._options.on_unknown_submit == "resubmit"
         error = SubmissionUnknownError(
             f"{what_happened}\n"
-            f"If it was accepted, it cost {plain(price)} credits (${self._prices.usd(price)}). Its id may be in "
-            "the log of an earlier try, or in the account's history.\n"
+            f"If it was accepted, it cost {plain(price)} credits (${self._prices.usd(price)}). Its id "
+            "may be in the log of an earlier try, or in the account's history.\n"
             "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To "
             "submit again regardless, set on_unknown_submit='resubmit', or clear the task with "
             "on_clear='regenerate'.",
