@@ -15,7 +15,7 @@
     ├── InternalServerError        *   service  500 internal_error
     ├── UpstreamError              *   service  503 upstream_error
     ├── ConnectionFailedError      *   service  no response
-    ├── UnreadableAnswerError      *   service  a response that isn't the API's
+    ├── UnreadableResponseError      *   service  a response that isn't the API's
     ├── SubmissionUnknownError         request  a submit without a readable response; it may be paid for
     ├── GenerationFailedError     (*)  request  the generation failed, and was refunded; as its code says
     ├── GenerationTimeoutError     *   request  not finished before the deadline
@@ -205,7 +205,7 @@ class ConnectionFailedError(GptImageError):
     scope = "service"
 
 
-class UnreadableAnswerError(GptImageError):
+class UnreadableResponseError(GptImageError):
     """Report a response that isn't the API's: a proxy's page, broken JSON, a missing field, a redirect."""
 
     retryable = True

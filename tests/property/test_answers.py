@@ -90,7 +90,7 @@ statuses = st.sampled_from(
 
 
 def _answer(status, headers, body):
-    return protocol.answer(status=status, headers=headers, body=body, at=1_775_383_908.0, api_key=KEY)
+    return protocol.parse_response(status=status, headers=headers, body=body, at=1_775_383_908.0, api_key=KEY)
 
 
 def _check(error, generation_id=None):
@@ -107,7 +107,7 @@ def _check(error, generation_id=None):
 @given(statuses, headers, bodies)
 def test_an_answer_to_a_read_is_that_generation_or_an_error_of_ours(status, headers, body):
     try:
-        generation = protocol.read_generation(_answer(status, headers, body), ID)
+        generation = protocol.parse_generation(_answer(status, headers, body), ID)
     except GptImageError as error:
         _check(error, generation_id=ID)
     else:
@@ -119,17 +119,17 @@ def test_an_answer_to_a_read_is_that_generation_or_an_error_of_ours(status, head
 @given(statuses, headers, bodies)
 def test_an_answer_to_a_submit_is_an_id_or_an_error_of_ours(status, headers, body):
     try:
-        generation_id = protocol.read_submission(_answer(status, headers, body))
+        generation_id = protocol.parse_submit(_answer(status, headers, body))
     except GptImageError as error:
         _check(error)
     else:
-        assert protocol.reading(generation_id)
+        assert protocol.get_call(generation_id)
 
 
 @given(statuses, headers, bodies)
 def test_an_answer_about_the_balance_is_an_amount_with_a_price_or_an_error_of_ours(status, headers, body):
     try:
-        balance = protocol.read_balance(_answer(status, headers, body))
+        balance = protocol.parse_balance(_answer(status, headers, body))
     except GptImageError as error:
         _check(error)
     else:
@@ -141,7 +141,7 @@ def test_an_id_in_the_answer_to_a_submit_is_never_lost(status, document):
     body = json.dumps({**document, "data": {"taskId": ID}}).encode()
 
     try:
-        generation_id = protocol.read_submission(_answer(status, {}, body))
+        generation_id = protocol.parse_submit(_answer(status, {}, body))
     except SubmissionUnknownError as error:
         generation_id = error.generation_id
 
@@ -159,7 +159,7 @@ def test_an_id_in_the_answer_to_a_submit_is_never_lost(status, document):
     )
 )
 def test_a_finished_generation_succeeded_or_raises_an_error_of_ours(document):
-    generation = protocol.read_generation(_answer(200, {}, json.dumps(document).encode()), ID)
+    generation = protocol.parse_generation(_answer(200, {}, json.dumps(document).encode()), ID)
 
     with pytest.raises(GptImageError) as caught:
         flows.succeeded(generation)

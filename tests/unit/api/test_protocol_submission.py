@@ -15,8 +15,8 @@ ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 
 def _read(body, status=200, **headers):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return protocol.read_submission(
-        protocol.answer(status=status, headers=headers, body=raw, at=1000.0, api_key="sk-live-key")
+    return protocol.parse_submit(
+        protocol.parse_response(status=status, headers=headers, body=raw, at=1000.0, api_key="sk-live-key")
     )
 
 
@@ -109,14 +109,14 @@ def test_an_error_body_of_the_api_itself_means_not_accepted_500_and_503_included
 
 def test_a_request_that_never_left_is_a_failed_connection_and_nothing_was_submitted():
     with pytest.raises(ConnectionFailedError, match="Nothing was submitted") as caught:
-        protocol.read_submission(protocol.NoAnswer(sent=False, reason="ConnectError: refused", at=0.0))
+        protocol.parse_submit(protocol.NoResponse(sent=False, reason="ConnectError: refused", at=0.0))
 
     assert "ConnectError: refused" in caught.value.message
 
 
 def test_a_request_that_left_without_an_answer_is_unknown_and_says_what_that_means():
     with pytest.raises(SubmissionUnknownError, match="can pay twice") as caught:
-        protocol.read_submission(protocol.NoAnswer(sent=True, reason="ReadTimeout: no details", at=0.0))
+        protocol.parse_submit(protocol.NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0))
 
     assert "ReadTimeout" in caught.value.message
     assert caught.value.retryable is False
