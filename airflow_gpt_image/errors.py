@@ -176,7 +176,8 @@ class SpendLimitError(GptImageError):
 class InternalServerError(GptImageError):
     """Report that the API failed unexpectedly.
 
-    After a submit this is read as "not accepted": the document is silent on it.
+    A submit that met ``500 internal_error`` counts as not accepted. That is our reading, for the document is
+    silent on it; so the same submit is not sent again within the attempt.
     """
 
     retryable = True
@@ -184,7 +185,10 @@ class InternalServerError(GptImageError):
 
 
 class UpstreamError(GptImageError):
-    """Report an error of the AI provider behind the API; credits are refunded."""
+    """Report an error of the AI provider behind the API; credits are refunded.
+
+    A submit that met ``503 upstream_error`` counts as not accepted, and is not sent again within the attempt.
+    """
 
     retryable = True
     scope = "service"
@@ -348,18 +352,21 @@ class TaskInterruptedError(GptImageError):
     scope = "service"
 
 
-_BY_CODE: Final[dict[str, type[GptImageError]]] = {
-    "invalid_request": InvalidRequestError,
-    "invalid_api_key": InvalidApiKeyError,
-    "insufficient_credits": InsufficientCreditsError,
-    "ip_not_allowed": IpNotAllowedError,
-    "model_not_found": ModelNotFoundError,
-    "task_not_found": GenerationNotFoundError,
-    "rate_limit_exceeded": RateLimitError,
-    "spend_limit_exceeded": SpendLimitError,
-    "internal_error": InternalServerError,
-    "upstream_error": UpstreamError,
+ERROR_REFERENCE: Final[dict[tuple[int, str], type[GptImageError]]] = {
+    (400, "invalid_request"): InvalidRequestError,
+    (401, "invalid_api_key"): InvalidApiKeyError,
+    (402, "insufficient_credits"): InsufficientCreditsError,
+    (403, "ip_not_allowed"): IpNotAllowedError,
+    (404, "model_not_found"): ModelNotFoundError,
+    (404, "task_not_found"): GenerationNotFoundError,
+    (429, "rate_limit_exceeded"): RateLimitError,
+    (429, "spend_limit_exceeded"): SpendLimitError,
+    (500, "internal_error"): InternalServerError,
+    (503, "upstream_error"): UpstreamError,
 }
+"""The statuses and codes that stand together under "Error Reference" in the API document."""
+
+_BY_CODE: Final[dict[str, type[GptImageError]]] = {code: kind for (_, code), kind in ERROR_REFERENCE.items()}
 _BY_TYPE: Final[dict[str, type[GptImageError]]] = {
     "invalid_request_error": InvalidRequestError,
     "authentication_error": InvalidApiKeyError,

@@ -4,8 +4,10 @@ Rules:
 
 1. An error body of the API itself becomes the class of the table. Everything else that can't be read becomes
    UnreadableResponseError; "could not be read" is never "does not exist".
-2. After a submit the same doubt has another name, SubmissionUnknownError, for there it is about money. Only a
-   request that provably never left, or an error body of the API itself, means "not accepted".
+2. After a submit the same doubt has another name, SubmissionUnknownError, for there it is about money. Only
+   these mean "not accepted": a request that provably never left; a status and an ``error.code`` that stand
+   together in the document's table; an envelope without an id whose code refuses, under a status that is a
+   success or the same code. A type, a status or a gateway's JSON alone proves nothing.
 3. An id in the response to a submit is taken whatever else is missing: it is what was paid for.
 4. The API key is concealed in everything that came over the wire before anybody else sees it, and so are the
    queries of addresses in every text that is quoted: the API may quote a reference image's signature.
@@ -27,6 +29,7 @@ from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_
 from airflow_gpt_image.api.retrying import parse_retry_after
 from airflow_gpt_image.api.text import quote, redact_queries, single_line
 from airflow_gpt_image.errors import (
+    ERROR_REFERENCE,
     ConnectionFailedError,
     GptImageError,
     InvalidRequestError,
@@ -148,10 +151,17 @@ def get_call(generation_id: str) -> Call:
 BALANCE_CALL: Final = Call("GET", "/v1/credits")
 
 
+# What the API's envelope says of a request that it has not taken on. Other codes are a server's trouble or a
+# timeout's, behind which the request may have been accepted.
+_REFUSING_ENVELOPES: Final = frozenset({400, 401, 402, 403, 404, 422, 429})
+
+_ID_NAMES: Final = ("taskId", "task_id", "id")
+
+
 def parse_submit(reply: Reply) -> str:
     """Return the generation id.
 
-    :raises SubmissionUnknownError: when it may have been accepted.
+    :raises SubmissionUnknownError: when it may have been accepted; it carries the id if there is one.
     :raises GptImageError: as the table has it, when it was not accepted.
     """
     if isinstance(reply, NoResponse):
@@ -162,34 +172,52 @@ def parse_submit(reply: Reply) -> str:
         raise SubmissionUnknownError(
             f"The request was sent but no response came: {reply.reason}. {SubmissionUnknownError.remedy}"
         )
-    data = (reply.document or {}).get("data")
-    generation_id = _generation_id_in(data)
+    document = reply.document or {}
+    _raise_for_refusal(reply, document)
+    generation_id = _generation_id_in(document)
     try:
         _raise_for_error(reply)
         if generation_id is None:
             _raise_unreadable(reply, "it holds no generation id")
-    except UnreadableResponseError as error:
-        raise SubmissionUnknownError(
-            f"The request was sent but its response can't be read: {error.message} "
-            f"{SubmissionUnknownError.remedy}",
-            generation_id=generation_id,
-            status=reply.status,
-            request_id=error.request_id,
-        ) from None
     except GptImageError as error:
-        if generation_id is None:
-            raise
+        if generation_id is not None:
+            what = f"The response names a generation ({generation_id}) and an error at once"
+        elif isinstance(error, UnreadableResponseError):
+            what = "The request was sent but its response can't be read"
+        else:
+            what = "The request was sent but its response doesn't prove that it was refused"
         raise SubmissionUnknownError(
-            f"The response names a generation ({generation_id}) and an error at once: {error.message} "
-            f"{SubmissionUnknownError.remedy}",
-            generation_id=generation_id,
+            f"{what}: {error.message} {SubmissionUnknownError.remedy}",
             status=reply.status,
+            code=error.code,
+            type=error.type,
+            generation_id=generation_id,
             request_id=error.request_id,
         ) from None
     return generation_id
 
 
-def _generation_id_in(data: object) -> str | None:
+def _raise_for_refusal(response: Response, document: dict[str, Any]) -> None:
+    """Raise the table's class if the response says beyond doubt that a submit was not accepted."""
+    data = document.get("data")
+    for part in (document, data if isinstance(data, dict) else {}):
+        if any(part.get(name) is not None for name in _ID_NAMES):
+            return  # whatever else it says, it may name what was paid for
+    error, envelope = document.get("error"), document.get("code")
+    if isinstance(error, dict):
+        code = error.get("code")
+        if isinstance(code, str) and (response.status, code) in ERROR_REFERENCE:
+            kind, message = single_line(error.get("type")), single_line(error.get("message"))
+            _raise_error(response, code, kind, response.status, message, None)
+    # With an error beside it that isn't the table's, an envelope's code could be anybody's.
+    if error or not isinstance(envelope, int) or envelope not in _REFUSING_ENVELOPES:
+        return
+    if 200 <= response.status < 300 or response.status == envelope:
+        _raise_error(response, None, None, envelope, single_line(document.get("msg")), None)
+
+
+def _generation_id_in(document: dict[str, Any]) -> str | None:
+    data = document.get("data")
     try:
         return check_generation_id(data.get("taskId") if isinstance(data, dict) else None)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Error answers → the classes of the table, whichever call they answer."""
+"""Error responses to a read become the classes of the table. What refuses a submit is tested elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ TABLE = [
     (503, "upstream_error", "upstream_error", errors.UpstreamError),
 ]
 READERS = {
-    "a submit": protocol.parse_submit,
     "a read": lambda reply: protocol.parse_generation(reply, "abc"),
     "the balance": protocol.parse_balance,
 }
@@ -37,7 +36,7 @@ def _response(body, status=200, **headers):
 
 @pytest.fixture(params=READERS.values(), ids=READERS)
 def error_of(request):
-    """The error that an answer to any of the three calls becomes."""
+    """Return the error that a response to either read becomes."""
 
     def raised(body, status, **headers):
         with pytest.raises(errors.GptImageError) as caught:
