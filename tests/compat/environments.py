@@ -92,6 +92,7 @@ def floors_that_are_not_tried() -> list[str]:
 def newer_airflow() -> str | None:
     """Return the newest Airflow of the package index, pre-releases included, when no row tries it."""
     command = [sys.executable, "-m", "pip", "index", "versions", "--pre", "apache-airflow"]
+    command += ["--retries", "0", "--timeout", "15"]
     try:
         answer = run(command, cwd=PROJECT)
     except CommandFailedError:

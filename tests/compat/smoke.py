@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from airflow_gpt_image.emulator.server import EmulatorServer
 from stack.airflow import ScratchAirflow
 from stack.rest import region_of
-from tests.compat.environments import CommandFailedError, run
+from tests.compat.environments import run
 
 _HERE = Path(__file__).parent
 _RUN_SECONDS = 120
@@ -163,10 +164,7 @@ class _Rounds:
                 task["map_index"],
                 region_of(task),
             )
-            lines = [line for line in log.splitlines() if " error " in line or " critical " in line]
-            said.append(
-                f"{task['task_id']}[{task['map_index']}]: " + "\n".join(line[:600] for line in lines[-3:])
-            )
+            said.append(f"{task['task_id']}[{task['map_index']}]: {_cause(log)}")
         return said
 
 
@@ -181,8 +179,15 @@ def _result(case: Case, first: _Outcome, second: _Outcome, images: int) -> Resul
     return Result(case.dag_id, first.charges, second.charges, case.due, images, seconds, problems)
 
 
+def _cause(log: str) -> str:
+    """The last errors of a log, each with what led to it, without their stacks."""
+    errors = [line for line in log.splitlines() if " error " in line or " critical " in line]
+    told = []
+    for line in errors[-2:]:
+        chain = re.findall(r'"exc_type": "(\w+)", "exc_value": "((?:[^"\\]|\\.)*)"', line)
+        told.append(" < ".join(f"{name}: {text}" for name, text in chain) or line)
+    return "; ".join(text[:1000] for text in told) or "no error in its log"
+
+
 def _count_images(folder: Path) -> int:
     return sum(path.suffix in (".png", ".jpg", ".jpeg", ".webp") for path in folder.rglob("*"))
-
-
-__all__ = ["CommandFailedError", "Result", "check_installed", "run_cases"]
