@@ -258,9 +258,9 @@ class AsyncGptImageClient:
         self._http = build(wire.client_options(self.settings))
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
-    async def submit(self, request: ImageRequest) -> str:
+    async def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = lambda: None) -> str:
         """As :meth:`GptImageClient.submit`."""
-        return await self._run(flows.submit(request, self._retrying))
+        return await self._run(flows.submit(request, self._retrying, before_send=before_send))
 
     async def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
         """As :meth:`GptImageClient.get`."""
