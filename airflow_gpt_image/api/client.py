@@ -86,7 +86,7 @@ class GptImageClient:
         self._http = build(wire.client_options(self.settings))
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
-    def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = lambda: None) -> str:
+    def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = flows.do_nothing) -> str:
         """Submit a request, which costs money, and return the generation id.
 
         :param before_send: called right before the request is sent, each time; what it raises keeps it back.
@@ -115,7 +115,7 @@ class GptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], None] = flows.ignore_poll,
+        on_poll: Callable[[], object] = flows.do_nothing,
     ) -> Generation:
         """As :meth:`wait`, with a deadline in seconds since 1970.
 
@@ -258,7 +258,9 @@ class AsyncGptImageClient:
         self._http = build(wire.client_options(self.settings))
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
-    async def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = lambda: None) -> str:
+    async def submit(
+        self, request: ImageRequest, *, before_send: Callable[[], object] = flows.do_nothing
+    ) -> str:
         """As :meth:`GptImageClient.submit`."""
         return await self._run(flows.submit(request, self._retrying, before_send=before_send))
 
@@ -280,7 +282,7 @@ class AsyncGptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], None] = flows.ignore_poll,
+        on_poll: Callable[[], object] = flows.do_nothing,
     ) -> Generation:
         """As :meth:`GptImageClient.wait_until`."""
         return await self._run(

@@ -33,8 +33,12 @@ T = TypeVar("T")
 NOT_FOUND_GRACE: Final = 15.0
 
 
+def do_nothing() -> None:
+    """Be called where nobody wants to know."""
+
+
 def submit(
-    request: ImageRequest, retrying: Retrying, *, before_send: Callable[[], object] = lambda: None
+    request: ImageRequest, retrying: Retrying, *, before_send: Callable[[], object] = do_nothing
 ) -> Flow[str]:
     """Submit, and return the generation id. Sent again only when it provably was not accepted.
 
@@ -76,7 +80,7 @@ def _send_with_retries(
     call: Call,
     read: Callable[[Reply], T],
     retrying: Retrying,
-    before_send: Callable[[], object] = lambda: None,
+    before_send: Callable[[], object] = do_nothing,
 ) -> Flow[T]:
     sends = 0
     while True:
@@ -92,17 +96,13 @@ def _send_with_retries(
         yield Sleep(pause)
 
 
-def ignore_poll() -> None:
-    """Do nothing: the default of ``on_poll``."""
-
-
 def wait(
     generation_id: str,
     *,
     poll_interval: float,
     deadline: float,
     retrying: Retrying,
-    on_poll: Callable[[], None] = ignore_poll,
+    on_poll: Callable[[], object] = do_nothing,
 ) -> Flow[Generation]:
     """Poll until the generation is finished; a poll that fails for a passing reason doesn't end the wait.
 
