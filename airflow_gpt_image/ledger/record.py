@@ -130,6 +130,10 @@ class Payer(BaseModel):
         """Return whether both are attempts of the same task instance with no clear in between."""
         return self.same_instance(other) and self.clear_epoch == other.clear_epoch
 
+    def same_attempt(self, other: Payer) -> bool:
+        """Return whether both are the same try; what else is cleared in the run meanwhile changes nothing."""
+        return self.same_epoch(other) and self.attempt == other.attempt
+
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
         looped = f", iteration {self.loop_index}" if self.loop_index is not None else ""
@@ -246,6 +250,11 @@ class Record(BaseModel):
         return (
             redacted_request(request).model_dump(mode="json", exclude={"callback_url"}) if request else None
         )
+
+    def same_submit(self, other: Record) -> bool:
+        """Return whether both are of the same attempt, about the same image."""
+        same = (self.fingerprint, self.slot) == (other.fingerprint, other.slot)
+        return same and self.payer.same_attempt(other.payer)
 
     @property
     def net_charges(self) -> int:
