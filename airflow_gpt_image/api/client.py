@@ -1,7 +1,7 @@
 """Carry out the flows' steps over httpx, blocking or on an event loop. Nothing is decided here.
 
 The key is put on a call to the API and on nothing else: it is no header of the client's own, redirects are
-never followed, and images are fetched without it.
+never followed, and images are fetched without it. Submits, reads and images have connections of their own.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class GptImageClient:
             )
             return self._clients.enter_context(client)
 
-        self._http = build(wire.client_options(self.settings))
+        self._reads = build(wire.client_options(self.settings))
+        # Submits never use a connection that reads use: bytes left on it, such as the late response to a read
+        # that had timed out, would be taken for the submit's. Built when first needed: most clients read.
+        self._submits = cache(lambda: build(wire.client_options(self.settings)))
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
     def submit(self, request: ImageRequest) -> str:
@@ -186,8 +189,9 @@ class GptImageClient:
 
     def _send(self, step: Send) -> Response | NoResponse:
         body = wire.Body(self.settings)
+        client = self._submits() if step.call.method == "POST" else self._reads
         try:
-            with self._http.stream(**wire.request_options(self.settings, step.call)) as response:
+            with client.stream(**wire.request_options(self.settings, step.call)) as response:
                 for chunk in wire.require_uncompressed(response).iter_raw():
                     body.add(chunk)
         except wire.FAILURES as error:
@@ -254,7 +258,8 @@ class AsyncGptImageClient:
             self._clients.append(client)
             return client
 
-        self._http = build(wire.client_options(self.settings))
+        self._reads = build(wire.client_options(self.settings))
+        self._submits = cache(lambda: build(wire.client_options(self.settings)))  # as in GptImageClient
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
     async def submit(self, request: ImageRequest) -> str:
@@ -341,8 +346,9 @@ class AsyncGptImageClient:
     async def _send(self, step: Send) -> Response | NoResponse:
         async with self._gate:
             body = wire.Body(self.settings)
+            client = self._submits() if step.call.method == "POST" else self._reads
             try:
-                async with self._http.stream(**wire.request_options(self.settings, step.call)) as response:
+                async with client.stream(**wire.request_options(self.settings, step.call)) as response:
                     async for chunk in wire.require_uncompressed(response).aiter_raw():
                         body.add(chunk)
             except wire.FAILURES as error:
