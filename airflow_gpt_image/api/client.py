@@ -21,6 +21,7 @@ import httpx
 from airflow_gpt_image.api import downloads, flows, wire
 from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
@@ -41,6 +42,7 @@ class SettingsOptions(TypedDict, total=False):
     allow_http: bool
     image_hosts: tuple[str, ...]
     max_image_bytes: int
+    prices: Prices
 
 
 def _settings(given: ClientSettings | None, api_key: str | None, options: SettingsOptions) -> ClientSettings:
