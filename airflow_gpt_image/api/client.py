@@ -149,7 +149,7 @@ class GptImageClient:
     def credits(self) -> Decimal:
         """Return the account's balance in credits.
 
-        :raises UnreadableResponseError: when the response, whose shape is undocumented, can't be read.
+        :raises UnreadableResponseError: when the response can't be read; its shape is undocumented.
         """
         return self._run(flows.balance(self._retrying))
 
