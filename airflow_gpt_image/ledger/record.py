@@ -55,7 +55,7 @@ ALLOWED_FROM: Final[dict[State, frozenset[State | None]]] = {
 
 # Anybody may have written a record. Sums over numbers without end take time without end.
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Money = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=8)]
+Money = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12)]
 AirflowId = Annotated[str, Field(max_length=1_000)]
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
