@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_gpt_image.api.models import ImageRequest
 
-_LABEL: Final = "gpt_image_map_index"  # in the task state store, beside the ledger
+_LABEL: Final = "gpt_image_map_index"  # in the task state store; Airflow 3.3.0 has no keys with a slash
 _LONGEST_LABEL: Final = 250  # a longer one doesn't fit into Airflow's column, and fails a task that has paid
 
 
