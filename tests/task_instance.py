@@ -68,6 +68,7 @@ class StateStore:
     :param unreachable: the API server doesn't answer.
     :param at: what happens at the n-th write of a try: ``die before 2``, ``die after 2``, ``fail 2``, or
         ``lost 2``: it is written, and the answer lost. It happens once.
+    :param unreadable: asked at each read: whether the API server doesn't answer it.
     :param befalls: called at each write of a try, with its number, before anything else happens.
     """
 
@@ -76,6 +77,7 @@ class StateStore:
         self.retentions: dict[str, Any] = {}
         self.unreachable = False
         self.at = ""
+        self.unreadable: Callable[[], bool] = lambda: False
         self.befalls: Callable[[int], object] = lambda number: None
         self.writes = 0
         self.reads = 0
@@ -100,7 +102,7 @@ class StateStoreAccessor:
     def get(self, key: str, default: Any = None) -> Any:
         store = self._store
         store.reads += 1
-        if store.unreachable:
+        if store.unreachable or store.unreadable():
             raise ConnectionError("the API server does not answer")
         # Airflow answers a replaced task instance as if nothing were stored.
         return (

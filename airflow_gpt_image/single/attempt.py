@@ -302,7 +302,7 @@ class ImageAttempt:
         """Submit the request; None when another run has just begun to: then its answer is waited for."""
         ledger, settings = self._ledger, self._client.settings
         regenerate = self._options.on_clear == "regenerate"
-        ledger.check_nothing_is_missing(identity, regenerate=regenerate)
+        ledger.check_nothing_is_missing(identity, earlier, regenerate=regenerate)
         budget = self._budget()
         price = self._prices.credits(request.resolution)
         budget.check(price)

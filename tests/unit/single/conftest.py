@@ -69,3 +69,8 @@ def task(make, deferrable):
 def bare_task(make, deferrable):
     """A task without a destination: its records are in the task state store alone."""
     return make(deferrable=deferrable, destination=None)
+
+
+def charges(api):
+    """The ids of all that was ever charged, refunded or not."""
+    return [charge["task_id"] for charge in api.books()["charges"]]
