@@ -43,10 +43,10 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "records": {
                         "description": (
-                            "Folder for the records of tasks without a destination, on any store Airflow knows or "
-                            "a path that all workers share: such as s3://conn_id@bucket/records. They tell what is "
-                            "paid for when Airflow's task state is gone, as after a clear on Airflow 3.4. Empty: "
-                            "such tasks have their records in the task state alone."
+                            "Folder for the records of tasks without a destination, on any store Airflow "
+                            "knows or a path that all workers share. They tell what is paid for when "
+                            "Airflow's task state is gone, as after a clear on Airflow 3.4. Empty: such "
+                            "tasks have their records in the task state alone."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

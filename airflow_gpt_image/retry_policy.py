@@ -1,6 +1,6 @@
-"""Our errors → Airflow's retry decision.
+"""Turn our errors into Airflow's retry decisions.
 
-Whether an error can be retried stands on its class; this says when.
+Whether an error can be retried is said by its class; this module says when.
 """
 
 from __future__ import annotations

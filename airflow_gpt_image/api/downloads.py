@@ -11,10 +11,10 @@ from typing import BinaryIO, Final
 from urllib.parse import urljoin
 
 from airflow_gpt_image.api.addresses import check_image_url, is_public
-from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
 from airflow_gpt_image.api.settings import ClientSettings
-from airflow_gpt_image.api.steps import Fetch, FileAnswer, Flow, Resolve, Sleep
+from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Sleep
 from airflow_gpt_image.api.text import quote_url
 from airflow_gpt_image.errors import DownloadError, ImageExpiredError, ImageRefusedError
 
@@ -55,8 +55,8 @@ def download(url: str, into: BinaryIO, settings: ClientSettings, retrying: Retry
 def _follow_redirects(url: str, into: BinaryIO, settings: ClientSettings, sends: int) -> Flow[Downloaded]:
     for _ in range(_MAX_REDIRECTS + 1):
         address = yield from _resolve_checked(url, settings, sends)
-        reply: FileAnswer | NoAnswer = yield Fetch(url, into, address)
-        if isinstance(reply, NoAnswer):
+        reply: FileResponse | NoResponse = yield Fetch(url, into, address)
+        if isinstance(reply, NoResponse):
             raise DownloadError(f"The image at {quote_url(url)} did not arrive: {reply.reason}.")
         if reply.status not in (301, 302, 303, 307, 308):
             return _parse_file_response(url, reply)
@@ -78,8 +78,8 @@ def _resolve_checked(url: str, settings: ClientSettings, sends: int) -> Flow[str
     allowed = check_image_url(
         url, allowed_hosts=settings.image_hosts, allow_loopback=settings.on_this_machine
     )
-    found: tuple[str, ...] | NoAnswer | None = yield Resolve(url)
-    if isinstance(found, NoAnswer):
+    found: tuple[str, ...] | NoResponse | None = yield Resolve(url)
+    if isinstance(found, NoResponse):
         raise DownloadError(f"The image at {quote_url(url)} did not arrive: {found.reason}.")
     if found is None:
         return None
@@ -92,7 +92,7 @@ def _resolve_checked(url: str, settings: ClientSettings, sends: int) -> Flow[str
     return found[sends % len(found)]  # another try asks another of them
 
 
-def _parse_file_response(url: str, reply: FileAnswer) -> Downloaded:
+def _parse_file_response(url: str, reply: FileResponse) -> Downloaded:
     if reply.status in (401, 403, 404, 410):
         # File hosts of signed addresses say 403 for one whose time is over.
         raise ImageExpiredError(

@@ -23,23 +23,29 @@ from airflow_gpt_image.errors import (
     GenerationTimeoutError,
     GptImageError,
     InvalidRequestError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
 )
 
 T = TypeVar("T")
 
-# A generation just submitted may not be readable everywhere at once; for so long "unknown id" is "not yet".
+# A generation just submitted may not be readable everywhere at once: for so long, an unknown id is one that
+# is not known yet.
 NOT_FOUND_GRACE: Final = 15.0
 
 
+def do_nothing() -> None:
+    """Be called where nobody wants to know."""
+
+
 def submit(
-    request: ImageRequest, retrying: Retrying, *, before_send: Callable[[], object] = lambda: None
+    request: ImageRequest, retrying: Retrying, *, before_send: Callable[[], object] = do_nothing
 ) -> Flow[str]:
-    """Submit, again only after an answer that says "not accepted" or when nothing left; the generation id.
+    """Submit, and return the generation id. Sent again only when it provably was not accepted.
 
     :param before_send: called right before each send; what it raises ends the flow with nothing sent.
     """
-    return (yield from _sent(protocol.submission(request), protocol.read_submission, retrying, before_send))
+    call = protocol.submit_call(request)
+    return (yield from _send_with_retries(call, protocol.parse_submit, retrying, before_send))
 
 
 def get(generation_id: str, retrying: Retrying, *, grace: float = 0.0) -> Flow[Generation]:
@@ -47,12 +53,14 @@ def get(generation_id: str, retrying: Retrying, *, grace: float = 0.0) -> Flow[G
 
     :param grace: seconds that an unknown id may stay unknown, for one that was just submitted.
     """
-    call = protocol.reading(generation_id)
+    call = protocol.get_call(generation_id)
     failures, waited = 0, 0.0
     while True:
         try:
             return (
-                yield from _sent(call, lambda reply: protocol.read_generation(reply, generation_id), retrying)
+                yield from _send_with_retries(
+                    call, lambda reply: protocol.parse_generation(reply, generation_id), retrying
+                )
             )
         except GenerationNotFoundError:
             if waited >= grace:
@@ -65,14 +73,14 @@ def get(generation_id: str, retrying: Retrying, *, grace: float = 0.0) -> Flow[G
 
 def balance(retrying: Retrying) -> Flow[Decimal]:
     """Read the account's credits."""
-    return (yield from _sent(protocol.BALANCE, protocol.read_balance, retrying))
+    return (yield from _send_with_retries(protocol.BALANCE_CALL, protocol.parse_balance, retrying))
 
 
-def _sent(
+def _send_with_retries(
     call: Call,
     read: Callable[[Reply], T],
     retrying: Retrying,
-    before_send: Callable[[], object] = lambda: None,
+    before_send: Callable[[], object] = do_nothing,
 ) -> Flow[T]:
     sends = 0
     while True:
@@ -88,43 +96,39 @@ def _sent(
         yield Sleep(pause)
 
 
-def unheard() -> None:
-    """What is called after a look when nobody wants to know."""
-
-
 def wait(
     generation_id: str,
     *,
     poll_interval: float,
     deadline: float,
     retrying: Retrying,
-    on_look: Callable[[], None] = unheard,
+    on_poll: Callable[[], object] = do_nothing,
 ) -> Flow[Generation]:
-    """Look until the generation is finished; a look that fails for a passing reason doesn't end the wait.
+    """Poll until the generation is finished; a poll that fails for a passing reason doesn't end the wait.
 
-    :param poll_interval: seconds from one look to the next.
-    :param deadline: seconds since 1970; the last look is at the deadline.
-    :param on_look: called after each look, whatever came of it.
+    :param poll_interval: seconds from one poll to the next.
+    :param deadline: seconds since 1970; the last poll is at the deadline.
+    :param on_poll: called after each poll, whatever came of it.
     :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
-    :raises GptImageError: at once, when looking again can't help.
+    :raises GptImageError: at once, when polling again can't help.
     """
-    call = protocol.reading(generation_id)
+    call = protocol.get_call(generation_id)
     _check_interval(poll_interval)
     failures = 0
     now = started = yield Sleep(0)
     while True:
         reply = yield Send(call)
         now = reply.at
-        on_look()
+        on_poll()
         try:
-            generation = protocol.read_generation(reply, generation_id)
+            generation = protocol.parse_generation(reply, generation_id)
         except GptImageError as error:
             too_early = isinstance(error, GenerationNotFoundError) and now - started < NOT_FOUND_GRACE
             if not error.retryable and not too_early:
                 raise
             failures += 1
-            seen = f"the last look failed ({error.message})"
-            # The server's wish is kept here whatever its length: nobody is held up but this wait itself.
+            seen = f"the last poll failed ({error.message})"
+            # Retry-After is honoured here whatever its length: it holds up nothing but this wait.
             pause = max(retrying.backoff(failures), error.retry_after or 0.0)
         else:
             if generation.finished:
@@ -155,7 +159,7 @@ def generate(
 
 
 def _check_interval(seconds: float) -> None:
-    # Before anything is paid for; zero would ask as fast as the machine can.
+    # Checked before anything is paid for. Zero would poll as fast as the machine can.
     if not 0 < seconds < math.inf:
         raise InvalidRequestError(
             f"poll_interval={seconds!r} must be a number of seconds above 0; for example 5."
@@ -163,10 +167,10 @@ def _check_interval(seconds: float) -> None:
 
 
 def succeeded(generation: Generation) -> Generation:
-    """The same generation when it is completed and has images.
+    """Return the same generation when it is completed and has images.
 
     :raises GenerationFailedError: when it failed; it was refunded.
-    :raises UnreadableAnswerError: when it is completed without an image; reading it again may show one.
+    :raises UnreadableResponseError: when it is completed without an image; reading it again may show one.
     """
     if generation.status == "failed":
         failure = generation.error
@@ -179,7 +183,7 @@ def succeeded(generation: Generation) -> Generation:
             generation_id=generation.id,
         )
     if not generation.urls:
-        raise UnreadableAnswerError(
+        raise UnreadableResponseError(
             f"Generation {generation.id} is {generation.status!r} but names no image.",
             generation_id=generation.id,
         )

@@ -1,4 +1,4 @@
-"""What goes to the API and what comes back, as frozen values.
+"""Define what goes to the API and what comes back, as frozen values.
 
 What we send is checked strictly, against every rule of the API document, before money is spent. What comes
 back is read leniently where nothing depends on it (an unknown field, a junk timestamp) and strictly where
@@ -47,7 +47,7 @@ def _can_be_sent(text: str) -> bool:
 
 
 class ImageRequest(BaseModel):
-    """One image to be made. Checked when it is created; every rule is the API document's.
+    """Describe one image to be made. Checked when it is created; every rule is the API document's.
 
     :param prompt: what to draw; at most 20,000 characters. Required unless there are reference images.
     :param image_urls: up to 16 addresses of reference images, in order: http(s), or an object's on a store
@@ -132,7 +132,7 @@ class ImageRequest(BaseModel):
     @field_validator("resolution", mode="before")
     @classmethod
     def _resolved(cls, resolution: object, info: ValidationInfo) -> object:
-        # Without an aspect ratio of its own mind (it was refused), there is nothing to contradict.
+        # An aspect ratio that was refused is not in info.data; then there is nothing to contradict.
         size = sizes.parse_size(info.data.get("aspect_ratio", ""))
         tier = sizes.tier_of(size) if size is not None else None
         if resolution is None:
@@ -155,8 +155,8 @@ class ImageRequest(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _in_our_words(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """All problems at once, in an error of our own tree; pydantic's text would quote whole prompts."""
+    def _raise_all_problems(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Raise all problems at once, as our own error; pydantic's text would quote whole prompts."""
         try:
             request = handler(data)
         except ValidationError as error:
@@ -169,12 +169,12 @@ class ImageRequest(BaseModel):
 
     @property
     def credits(self) -> Decimal:
-        """What the generation is charged, in credits."""
+        """Return what the generation is charged by default, in credits."""
         return pricing.CREDITS[self.resolution]
 
     @property
     def sizes(self) -> tuple[sizes.Size, ...]:
-        """The pixel sizes the image may come in."""
+        """Return the pixel sizes the image may come in."""
         return sizes.sizes_of(self.aspect_ratio, self.resolution)
 
 
@@ -200,7 +200,7 @@ def _invalid(problems: list[Problem]) -> InvalidRequestError:
     )
 
 
-def _moment(value: object) -> datetime | None:
+def _parse_moment(value: object) -> datetime | None:
     # Seconds since 1970. Informative only, so a value that makes no sense is no reason to lose a paid image.
     if isinstance(value, datetime):
         return value
@@ -212,48 +212,48 @@ def _moment(value: object) -> datetime | None:
         return None
 
 
-def _text(value: object) -> str | None:
+def _keep_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-# Ours: an answer with more of them is none of the API's, and mustn't fill a user's storage.
-_MOST_IMAGES: Final = 100
+# Ours: a response with more of them isn't the API's, and mustn't fill a user's storage.
+_MAX_IMAGES: Final = 100
 
 # The API's own words about a generation go into XCom, which is no place for large things.
 _MAX_METADATA_CHARACTERS: Final = 2_000
 
 
-def _metadata(value: object) -> dict[str, Any]:
+def _parse_metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
     try:
-        found: dict[str, Any] = _told(value)
+        found: dict[str, Any] = _redact(value)
         length = len(json.dumps(found))
     except (ValueError, TypeError, RecursionError):
         return {}
     return found if length <= _MAX_METADATA_CHARACTERS else {"omitted": f"{length:,} characters"}
 
 
-def _told(value: Any) -> Any:
-    """The same JSON value without the queries of addresses, keys included."""
+def _redact(value: Any) -> Any:
+    """Return the same JSON value without the queries of addresses, keys included."""
     if isinstance(value, str):
         return redact_queries(value)
     if isinstance(value, (list, tuple)):
-        return [_told(item) for item in value]
+        return [_redact(item) for item in value]
     if isinstance(value, dict):
-        return {_told(key): _told(item) for key, item in value.items()}
+        return {_redact(key): _redact(item) for key, item in value.items()}
     return value
 
 
-Moment = Annotated[datetime | None, BeforeValidator(_moment)]
-Text = Annotated[str | None, BeforeValidator(_text)]
+Moment = Annotated[datetime | None, BeforeValidator(_parse_moment)]
+Text = Annotated[str | None, BeforeValidator(_keep_text)]
 
 # The id becomes a part of a path and of log lines, so it must not be able to be anything else there.
 _GENERATION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def check_generation_id(value: object) -> str:
-    """The value if it can be a generation id: letters, digits, ``_`` and ``-``, 1 to 128 characters.
+    """Return the value if it can be a generation id: letters, digits, ``_`` and ``-``, 1 to 128 characters.
 
     :raises ValueError: when it can't.
     """
@@ -263,7 +263,7 @@ def check_generation_id(value: object) -> str:
 
 
 class GenerationFailure(BaseModel):
-    """Why a generation failed: a code of the error table and a message."""
+    """Say why a generation failed: a code of the error table and a message."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -273,8 +273,7 @@ class GenerationFailure(BaseModel):
 
 
 class GenerationOutput(BaseModel):
-    """
-    Where the images are.
+    """Say where the images are.
 
     ``metadata`` is kept as it comes, up to 2,000 characters of JSON, without the queries of addresses.
     """
@@ -282,13 +281,13 @@ class GenerationOutput(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     urls: Annotated[
-        tuple[StrictStr, ...], Field(max_length=_MOST_IMAGES), BeforeValidator(lambda urls: urls or ())
+        tuple[StrictStr, ...], Field(max_length=_MAX_IMAGES), BeforeValidator(lambda urls: urls or ())
     ] = ()
-    metadata: Annotated[dict[str, Any], BeforeValidator(_metadata)] = {}
+    metadata: Annotated[dict[str, Any], BeforeValidator(_parse_metadata)] = {}
 
 
 class Generation(BaseModel):
-    """One remote job, as the API tells of it (the API calls it a task).
+    """Describe one remote job, as the API does (which calls it a task).
 
     ``status`` is ``pending``, ``processing``, ``completed`` or ``failed``; a word the document doesn't know
     is kept and counts as not finished. Times are UTC, None when the API gave none that can be read.
@@ -311,7 +310,7 @@ class Generation(BaseModel):
 
     @property
     def finished(self) -> bool:
-        """Completed or failed: the API will not change it again."""
+        """Return whether it is completed or failed: the API will not change it again."""
         return self.status in ("completed", "failed")
 
     @property
@@ -320,7 +319,7 @@ class Generation(BaseModel):
 
 
 class GeneratedImage(BaseModel):
-    """One image of a generation; everything but ``url`` is None as long as it isn't stored.
+    """Describe one image of a generation; everything but ``url`` is None as long as it isn't stored.
 
     :param url: where the API said it is; such an address does not live for ever.
     :param path: where it was stored.

@@ -1,4 +1,4 @@
-"""How to reach the API: checked once, used by either client. The hook reads it from a connection."""
+"""Hold how to reach the API: checked once, used by either client. The hook reads it from a connection."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,252})")
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
-    """Where the API is, who is asking, and how patiently.
+    """Hold where the API is, the key, and the limits of every call.
 
     :param api_key: begins with ``sk-``. Shown in no repr, message or log.
     :param base_url: without the ``/v1``. Plain http only to this machine, unless ``allow_http``.
     :param connect_timeout: seconds until a connection stands; above 0, at most 300. Default 10.
-    :param read_timeout: seconds without a byte of an answer, and the bound of a whole API answer; five times
-        as long, that of a whole image. Above 0, at most 3,600. Default 60.
+    :param read_timeout: seconds without a byte of a response, and the bound of a whole API response; five
+        times as long, that of a whole image. Above 0, at most 3,600. Default 60.
     :param proxy: address of an http(s) or socks5 proxy, which may carry a user and password. None: the
         environment's.
     :param verify: True for the system's certificates, False for no check, or the path of a CA bundle.
@@ -68,7 +68,7 @@ class ClientSettings:
         _proxy(self.proxy)
         _flag("allow_http", self.allow_http)
         if isinstance(self.verify, str):
-            trusted(self.verify)
+            load_ca_bundle(self.verify)
         elif not isinstance(self.verify, bool):
             raise _refused("verify", self.verify, "must be true, false, or the path of a CA bundle", "true")
         if isinstance(self.image_hosts, str) or not isinstance(self.image_hosts, (tuple, list)):
@@ -94,12 +94,12 @@ class ClientSettings:
 
     @property
     def host(self) -> str:
-        """The API's host, with the port where it isn't the scheme's own: who the account belongs to."""
+        """Return the API's host, with the port where it isn't the scheme's own: whose account it is."""
         return urlsplit(self.base_url).netloc
 
     @property
     def on_this_machine(self) -> bool:
-        """Whether the API is on this machine's loopback, as the emulator is."""
+        """Return whether the API is on this machine's loopback, as the emulator is."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
@@ -152,11 +152,10 @@ def _flag(name: str, value: object) -> None:
         raise _refused(name, value, "must be true or false", "false")
 
 
-def trusted(ca_bundle: object, *, name: str = "verify") -> ssl.SSLContext:
-    """
-    Read a CA bundle: the path of a PEM file, or of a folder of them ending in ``/``.
+def load_ca_bundle(ca_bundle: object, *, name: str = "verify") -> ssl.SSLContext:
+    """Read a CA bundle: the path of a PEM file, or of a folder of them ending in ``/``.
 
-    :param name: what a message calls it.
+    :param name: the setting's name in a message.
     :raises InvalidSettingsError: when it can't be read.
     """
     example = "the path of an existing CA bundle: a PEM file, or a folder ending in '/'"

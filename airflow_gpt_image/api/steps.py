@@ -27,7 +27,7 @@ class Send:
 class Resolve:
     """Look up the host of an address.
 
-    Comes back: its IP addresses, at least one; None when a proxy will look it up; or NoAnswer.
+    Comes back: its IP addresses, at least one; None when a proxy will look it up; or NoResponse.
     """
 
     url: str
@@ -35,9 +35,9 @@ class Resolve:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Get an image's bytes, without the API key; they are written to ``into`` when the status is 200.
+    """Fetch an image without the API key; its bytes are written to ``into`` when the status is 200.
 
-    Comes back: a FileAnswer or NoAnswer.
+    Comes back: a FileResponse or NoResponse.
 
     :param address: the IP address to connect to, whatever the host's name leads to by now; None: through the
         proxy.
@@ -49,8 +49,12 @@ class Fetch:
 
 
 @dataclass(frozen=True)
-class FileAnswer:
-    """What the file host answered; ``received`` counts the bytes written, ``at`` is in seconds since 1970."""
+class FileResponse:
+    """Hold what a file host sent.
+
+    :param received: how many bytes were written.
+    :param at: when it was read, in seconds since 1970.
+    """
 
     status: int
     headers: Mapping[str, str]

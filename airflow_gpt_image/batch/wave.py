@@ -287,7 +287,7 @@ class Wave:
             record.generation_id or "",
             poll_interval=self._rules.poll_interval,
             deadline=self.deadline(record),
-            on_look=lambda: self._looked.update({item.index: time.monotonic()}),
+            on_poll=lambda: self._looked.update({item.index: time.monotonic()}),
         )
         return flows.succeeded(generation)
 

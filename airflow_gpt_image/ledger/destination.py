@@ -146,15 +146,16 @@ class RecordsFolder:
         name = f"{record.fingerprint}-{slot_text(record.slot)}~{payer.instance_digest[:8]}"
         return f"{RECORDS}/{self.scope}/{name}-{payer.clear_epoch}-{payer.attempt}.json"
 
-    def read_sidecar(self, name: str, fingerprint: str) -> Record | None:
+    def read_sidecar(self, name: str, fingerprint: str | None = None) -> Record | None:
         """
         Read the record beside an image; None when there is none, or it is about another request.
 
         :param name: the image's name without its ending.
+        :param fingerprint: of the request; None: whichever it is.
         :raises DestinationError: when it can't be read, or is no record.
         """
         record = self._read(f"{name}.json")
-        return record if record is not None and record.fingerprint == fingerprint else None
+        return record if record is not None and fingerprint in (None, record.fingerprint) else None
 
     def write_sidecar(self, record: Record, name: str) -> None:
         """

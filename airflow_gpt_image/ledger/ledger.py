@@ -66,8 +66,9 @@ class Ledger:
         self._records: list[Record] = []
         self._folder_has: set[str] = set()
         self._errors: list[GptImageError] = []
-        self._was_read = self._store_was_read = False
+        self._was_read = False
         self._fenced_at = float("-inf")
+        self._store_is_read = False
 
     # --- reading
 
@@ -76,7 +77,7 @@ class Ledger:
         self._was_read = True
         self._errors.clear()
         try:
-            self._read_store()
+            self._note(*self._read_store())
         except LedgerError as error:
             self._errors.append(error)
         if self.folder is not None:
@@ -86,10 +87,11 @@ class Ledger:
             except DestinationError as error:
                 self._errors.append(error)
 
-    def _read_store(self) -> None:
+    def _read_store(self) -> Iterable[Record]:
+        self._store_is_read = False
         self._state = self._document.read()
-        self._store_was_read = True
-        self._note(*(self._state.records if self._state else ()))
+        self._store_is_read = True
+        return self._state.records if self._state is not None else ()
 
     def _own_files(self, folder: RecordsFolder) -> Iterable[Record]:
         mine = self.payer.instance_digest[:8]
@@ -174,6 +176,14 @@ class Ledger:
         except DestinationError as error:
             self._errors.append(error)
             return None
+
+    def holder(self, name: str) -> Record | None:
+        """
+        Return the record beside an image of this name, whatever request it is about.
+
+        :raises DestinationError: when it can't be read, or is no record.
+        """
+        return self.folder.read_sidecar(name) if self.folder is not None else None
 
     def find_shared(self, name: str, fingerprint: str, *, fresh_after: datetime) -> list[Record]:
         """
@@ -286,7 +296,7 @@ class Ledger:
                     intent = intent.model_copy(update={"name": shared})
                     self.folder.write_sidecar(intent, shared)
                     kept = self.folder.read_sidecar(shared, intent.fingerprint)
-                    if kept is None or not kept.payer.same_instance(self.payer):
+                    if kept is not None and not kept.payer.same_instance(self.payer):
                         return False
             except DestinationError as error:
                 raise DestinationError(
@@ -394,12 +404,11 @@ class Ledger:
         self._records = latest_versions([*self._records, *records])
 
     def _write_folder(self, record: Record) -> None:
-        if self.folder is not None:
+        # What another run paid for is on record in its own place.
+        if self.folder is not None and record.payer.same_task(self.payer):
             self.folder.write(record)
 
     def _write_store(self, record: Record, waiting: Waiting | None) -> None:
-        if not self._store_was_read:
-            self._read_store()  # or what it alone knows would be written over
         self._write(self._new_state(record, waiting))
 
     def _new_state(self, record: Record | None, waiting: Waiting | None) -> ImageTaskState:
@@ -418,6 +427,10 @@ class Ledger:
 
     def _write(self, state: ImageTaskState) -> None:
         began = self.clock.elapsed()
+        if not self._store_is_read:
+            # It could not be read before, and what it has on record must not be lost.
+            known = latest_versions([*self._read_store(), *state.records])
+            state = state.model_copy(update={"records": tuple(known)})
         self._document.write(state)
         self._state, self._fenced_at = state, began
 

@@ -366,9 +366,7 @@ def foreign_record(
     name: str | None = None,
     warnings: Sequence[str] = (),
 ) -> Record:
-    """
-    Return the record of a generation that somebody else submitted: what was asked for and paid isn't known.
-    """
+    """Return the record of a generation that somebody else submitted: nobody knows what was asked for."""
     return Record(
         state="stored",
         fingerprint=hashlib.sha256(f"generation {generation.id}".encode()).hexdigest(),

@@ -237,9 +237,9 @@ class GptImageBatchOperator(BaseOperator):
     def _deferred(self, waiting: Waiting) -> TaskDeferred:
         from airflow.sdk.exceptions import TaskDeferred
 
-        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, fitting
+        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, first_that_fit
 
-        generation_ids = fitting(waiting.generation_ids)
+        generation_ids = first_that_fit(waiting.generation_ids)
         enough = max(1, math.ceil(len(generation_ids) * waiting.share))
         return TaskDeferred(
             **GptImageTrigger.deferral(

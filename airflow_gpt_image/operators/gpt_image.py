@@ -171,6 +171,8 @@ class GptImageGenerateOperator(BaseOperator):
             if attempt.resume():
                 if attempt.request is not None:
                     self.show_request(attempt.request)
+                if (result := attempt.stored_result) is not None:
+                    return self._publish_asset_events(context, result)
                 generation = attempt.poll()
                 if not generation.finished and time.time() < attempt.deadline:
                     self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)

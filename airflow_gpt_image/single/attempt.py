@@ -84,6 +84,7 @@ class ImageAttempt:
         self._options = options
         self._log = log
         self._submitted = False
+        self._lost: set[str] = set()
         self._record: Record | None = None
 
     # --- from here to there
@@ -131,12 +132,14 @@ class ImageAttempt:
             verdict = self._decided(identity, request)
             record = verdict.record
             if verdict.decision == "done" and record is not None:
+                self._say_whose(record)
                 self._log.info("Generation %s is stored already; nothing is paid.", record.generation_id)
                 self._ledger.wait_for(record, deadline=self._deadline(), reused=True)
                 return self._result(record, reused=True)
             if verdict.decision == "attach" and record is not None:
                 if self._is_lost(record):
                     continue
+                self._say_whose(record)
                 self._log.info("Generation %s is paid for already; it is waited for.", record.generation_id)
                 self._ledger.restore(record)
                 self._ledger.wait_for(record, deadline=self._deadline(), reused=True)
@@ -152,6 +155,16 @@ class ImageAttempt:
             if submitted is not None:
                 self._record = submitted
                 return None
+
+    def _say_whose(self, record: Record) -> None:
+        payer = self._ledger.payer
+        if not record.payer.same_task(payer):
+            self._log.info("It was paid for by %s.", record.payer)
+        elif record.payer.map_index != payer.map_index:
+            self._log.warning(
+                "The same request was paid for at map index %d before the clear; its image is taken.",
+                record.payer.map_index,
+            )
 
     def resume(self) -> bool:
         """
@@ -170,6 +183,13 @@ class ImageAttempt:
         self._record = of_this[-1] if of_this else None
         self._submitted = not waiting.reused
         return self._record is not None
+
+    @property
+    def stored_result(self) -> dict[str, Any] | None:
+        """Return the task's result if the images are stored already; None when they aren't."""
+        if self._current.state != "stored":
+            return None
+        return self._result(self._current, reused=not self._submitted)
 
     @property
     def request(self) -> ImageRequest | None:
@@ -215,8 +235,6 @@ class ImageAttempt:
         :raises DestinationError: likewise, when the destination didn't take it.
         """
         record = self._current
-        if record.state == "stored":
-            return self._result(record, reused=not self._submitted)
         try:
             flows.succeeded(generation)
         except GenerationFailedError as error:
@@ -266,7 +284,13 @@ class ImageAttempt:
         if not self._options.reuse_destination or self._regenerates:
             return own
         fresh_after = self._now() - timedelta(seconds=self._options.timeout)
-        shared = self._ledger.find_shared(self._stem(identity, request), identity, fresh_after=fresh_after)
+        shared = [
+            record
+            for record in self._ledger.find_shared(
+                self._stem(identity, request), identity, fresh_after=fresh_after
+            )
+            if record.generation_id is None or record.generation_id not in self._lost
+        ]
         # What this task instance paid for goes before what another run did, unless nothing is paid for there.
         return own if any(record.state in ("submitted", "stored") for record in own) else [*own, *shared]
 
@@ -293,7 +317,9 @@ class ImageAttempt:
                 flows.succeeded(generation)
             except GptImageError as error:
                 failure = error
-        self._ledger.write_outcome(record.failed(failure, self._now()))
+        self._lost.add(record.generation_id or "")
+        if not another:
+            self._ledger.write_outcome(record.failed(failure, self._now()))
         return True
 
     # --- paying
@@ -314,6 +340,7 @@ class ImageAttempt:
         now = self._now()
         own = earlier if earlier is not None and earlier.payer == ledger.payer else None
         seconds = submitting.answer_seconds(settings.connect_timeout, settings.read_timeout)
+        seconds += ledger.timing.fence_valid  # so late the POST may go
         intent = intend(
             request,
             identity,
@@ -324,7 +351,9 @@ class ImageAttempt:
             now=now,
             answer_by=now + timedelta(seconds=seconds),
         )
-        shared = self._stem(identity, request) if self._options.reuse_destination else None
+        # Not where an image is to be replaced: its record stays until the new one is stored.
+        looked_for = self._options.reuse_destination and not self._regenerates
+        shared = self._stem(identity, request) if looked_for else None
         yielded = False
 
         def write_intent(record: Record) -> None:
@@ -396,6 +425,7 @@ class ImageAttempt:
             self._ledger.write_stored(stored, [])
             return stored
         stems = self._free_stems(record, generation)
+        self._check_is_ours(record, stems[0])
         files, warnings = self._images.fetch_all(self._client, generation, stems, record.request, self._log)
         stored = record.stored(files, facts, self._now(), name=stems[0], warnings=warnings)
         self._ledger.write_stored(stored, stems, moved=stems[0] != record.name)
@@ -419,6 +449,20 @@ class ImageAttempt:
         mine = holder.generation_id == generation.id
         stale = holder.state != "stored" and not holder.may_be_under_way(self._now())
         return stems if mine or stale else [f"{stem}~{generation.id}" for stem in stems]
+
+    def _check_is_ours(self, record: Record, stem: str) -> None:
+        """Refuse a generation that another request has stored: the API gave one id to two submits."""
+        another = self._ledger.holder(stem)
+        if another is None or another.generation_id != record.generation_id or another.request is None:
+            return  # one without a request was fetched by a sensor, which doesn't know whose it is
+        if (another.fingerprint, another.slot) == (record.fingerprint, record.slot):
+            return
+        raise SubmissionUnknownError(
+            f"Generation {record.generation_id} is what {another.payer} got for another request.\n"
+            "Whether this task's own submit was accepted can't be known.\n"
+            f"{SubmissionUnknownError.remedy}",
+            generation_id=record.generation_id,
+        )
 
     def _stem(self, identity: str, request: ImageRequest, generation_id: str = "none") -> str:
         return self._names.of(identity, generation_id, request.prompt).stem(0)

@@ -29,13 +29,11 @@ class Due:
     :param charges: by the API's books, refunds included.
     :param stored: images that are at the destination, whole, and that a result or a manifest names.
     :param state: the run's, in the end; of several runs in the order of their start.
-    :param tries: of the task; None: any number.
     """
 
     charges: int
     stored: int
     state: str
-    tries: int | None = None
 
 
 @dataclass(frozen=True)
@@ -206,9 +204,7 @@ class Life:
 
     def seen(self) -> Due:
         states = [self.house.finish(*run) for run in self.runs]
-        many = "mapped" in self.line.dag_id or "loop" in self.line.dag_id
-        tries = None if many else self.task()["try_number"]
-        return Due(len(self.charges()), self.stored(), ",".join(states), tries)
+        return Due(len(self.charges()), self.stored(), ",".join(states))
 
 
 def play(house: House, lines: Sequence[Line], folder: Path, *, at_once: int = 8) -> list[str]:
@@ -234,19 +230,18 @@ def play_together(
 
 def report(lives: Sequence[Life], seen: Sequence[Due | None]) -> list[str]:
     """Print the table and the logs of the rows that are wrong; return those rows."""
-    rows = [("case", "way", "charges", "due", "stored", "due", "state", "due", "tries", "ok")]
+    rows = [("case", "way", "charges", "due", "stored", "due", "state", "due", "ok")]
     wrong = []
     for life, found in zip(lives, seen, strict=True):
         dues = life.line.due if isinstance(life.line.due, tuple) else (life.line.due,)
         told = found or Due(len(life.charges()), 0, "?")
-        ok = found is not None and not life.wrong and any(_is_due(found, due) for due in dues)
+        ok = found in dues and not life.wrong
         rows.append(
             (
                 *(life.line.what, life.line.dag_id.removeprefix("life_")),
                 *(str(told.charges), " or ".join(str(due.charges) for due in dues)),
                 *(str(told.stored), " or ".join(str(due.stored) for due in dues)),
                 *(told.state, " or ".join(dict.fromkeys(due.state for due in dues))),
-                f"{told.tries or ''}" + (f" (due {dues[0].tries})" if dues[0].tries else ""),
                 " ".join(["yes" if ok else "NO", *life.wrong, *life.notes]),
             )
         )
@@ -255,12 +250,6 @@ def report(lives: Sequence[Life], seen: Sequence[Due | None]) -> list[str]:
             print(f"=== {life.line.what}, {life.line.dag_id}\n{_log(life)}")
     print_table(rows)
     return wrong
-
-
-def _is_due(found: Due, due: Due) -> bool:
-    return (found.charges, found.stored, found.state) == (due.charges, due.stored, due.state) and (
-        due.tries in (None, found.tries)
-    )
 
 
 def _life(house: House, line: Line, folder: Path) -> Life:

@@ -60,7 +60,9 @@ GATEWAYS = (
     "gateway=504;form=envelope;status=200",
     "gateway=524",
     "gateway=408",
+    "gateway=408;form=envelope",
     "gateway=499",
+    "gateway=499;form=envelope;status=200",
     "gateway=409;form=type",
     "gateway=425",
     "gateway=425;form=page",
@@ -71,10 +73,20 @@ GATEWAYS = (
 )
 
 
+def unknown_also_after_a_clear(life: Life) -> None:
+    """The first try fails for good, and a clear alone is no word of the author's to pay again."""
+    life.start()
+    life.finish()
+    if (tries := life.task()["try_number"]) != 1:
+        life.wrong.append(f"{tries} tries")
+    life.notes.append(f"{len(life.charges())} before the clear")
+    life.clear()
+
+
 def gateway_lines(answers: tuple[str, ...], ways: tuple[str, ...] = SINGLE) -> list[Line]:
-    unknown = Due(1, 0, "failed", tries=1)
+    unknown = Due(1, 0, "failed")
     return [
-        Line(answer, f"life_{way}_limited", simply, unknown, (f"submit:{answer}",))
+        Line(answer, f"life_{way}_limited", unknown_also_after_a_clear, unknown, (f"submit:{answer}",))
         for answer in answers
         for way in ways
     ]
@@ -84,6 +96,10 @@ def one_row_meets(answer: str, life: Life) -> None:
     life.rows(life.prompts(3))
     life.fault(f"submit:{answer}", row=1)
     life.start()
+    life.finish()
+    [result] = life.results()
+    if result["unknown"] != 1:
+        life.wrong.append(f"{result['unknown']} unknown, {result['failed']} failed")
 
 
 def batch_gateway_lines(answers: tuple[str, ...]) -> list[Line]:
@@ -282,7 +298,8 @@ def emptied_between_tries(life: Life) -> None:
     life.notes.append(f"empty: {ended}")
 
 
-def emptied_without_retries(life: Life) -> None:
+def emptied_for_all_tries(life: Life) -> None:
+    """The folder is back only when the task has failed, and somebody has cleared it."""
     life.rows(life.prompts(6))
     for row in (3, 4, 5):
         life.fault("generation:takes=15", row=row)
@@ -331,11 +348,9 @@ EMPTIED = [
         Due(6, 6, "success"),
     ),
     Line(
-        "destination empty, cleared later",
-        "life_batch_deferred_once",
-        emptied_without_retries,
-        Due(6, 6, "success"),
+        "destination empty for all tries", "life_batch_deferred", emptied_for_all_tries, Due(6, 6, "success")
     ),
+    Line("the same without retries", "life_batch_deferred_once", emptied_for_all_tries, Due(6, 6, "success")),
     *both("destination empty at a clear", "life_{}", emptied_and_cleared, ONCE),
     *both("both places empty at a clear", "life_{}", everything_emptied, Due(1, 0, "failed")),
 ]
@@ -480,7 +495,6 @@ SHARED = [
         "life_batch_deferred_shared",
         marked_failed_while_deferred,
         Due(3, 3, "failed,success"),
-        shared=True,
     ),
 ]
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
@@ -38,7 +38,7 @@ REQUEST = ImageRequest(prompt="x")
 
 def _answer(status, body, **headers):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return protocol.answer(status=status, headers=headers, body=raw, at=0.0, api_key=KEY)
+    return protocol.parse_response(status=status, headers=headers, body=raw, at=0.0, api_key=KEY)
 
 
 def _refusal(status, code):
@@ -47,7 +47,7 @@ def _refusal(status, code):
 
 # Nothing was accepted, and nothing else was: these alone may be followed by another send.
 PROOF_OF_NOTHING = [
-    NoAnswer(sent=False, reason="ConnectError: refused", at=0.0),
+    NoResponse(sent=False, reason="ConnectError: refused", at=0.0),
     _refusal(500, "internal_error"),
     _refusal(503, "upstream_error"),
     _refusal(429, "rate_limit_exceeded"),
@@ -56,7 +56,7 @@ PROOF_OF_NOTHING = [
 REFUSED_FOR_GOOD = [_refusal(400, "invalid_request"), _refusal(402, "insufficient_credits")]
 ACCEPTED = [_answer(200, {"code": 200, "msg": "success", "data": {"taskId": ID}})]
 no_proof = st.one_of(
-    st.just(NoAnswer(sent=True, reason="ReadTimeout", at=0.0)),
+    st.just(NoResponse(sent=True, reason="ReadTimeout", at=0.0)),
     st.builds(
         _answer,
         st.sampled_from([200, 201, 202, 204, 302, 307, 401, 404, 413, 429, 500, 502, 503, 504]),

@@ -147,8 +147,10 @@ def test_no_error_of_an_answer_shows_a_signature(address, quoted, before):
     ]
 
     for body in bodies:
-        reply = protocol.answer(status=400, headers={"location": words}, body=body, at=0.0, api_key="sk-key")
-        for read in (protocol.read_submission, protocol.read_balance):
+        reply = protocol.parse_response(
+            status=400, headers={"location": words}, body=body, at=0.0, api_key="sk-key"
+        )
+        for read in (protocol.parse_submit, protocol.parse_balance):
             with pytest.raises(Exception) as raised:  # noqa: PT011  # whichever: none may show it
                 read(reply)
             shown = f"{raised.value!s}{raised.value!r}{vars(raised.value)}"

@@ -36,7 +36,7 @@ AGAIN = {
     "InternalServerError": True,
     "UpstreamError": True,
     "ConnectionFailedError": True,
-    "UnreadableAnswerError": True,
+    "UnreadableResponseError": True,
     "SubmissionUnknownError": False,
     "GenerationTimeoutError": True,
     "DownloadError": True,

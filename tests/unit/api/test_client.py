@@ -160,16 +160,16 @@ def test_wait_and_wait_until_return_the_finished_generation(connect):
     assert client.wait_until(ID, poll_interval=1, deadline=time.time()).finished
 
 
-def test_both_clients_tell_of_each_look(connect):
+def test_both_clients_report_each_poll(connect):
     api = Api({"id": ID, "status": "pending"}, httpx.ConnectError("refused"), DONE)
-    told = []
+    polls = []
 
     client = connect(handler=api, retrying=Retrying(first_pause=0.01))
     client.wait_until(
-        ID, poll_interval=0.01, deadline=time.time() + 60, on_look=lambda: told.append(len(api.requests))
+        ID, poll_interval=0.01, deadline=time.time() + 60, on_poll=lambda: polls.append(len(api.requests))
     )
 
-    assert told == [1, 2, 3]
+    assert polls == [1, 2, 3]
 
 
 def test_waiting_ends_at_the_timeout(connect):

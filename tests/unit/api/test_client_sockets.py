@@ -20,7 +20,7 @@ from airflow_gpt_image.errors import (
     GptImageError,
     ImageRefusedError,
     SubmissionUnknownError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
 )
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
@@ -233,7 +233,7 @@ def test_a_redirect_takes_neither_the_key_nor_the_request_along(reach, answering
 
     with pytest.raises(SubmissionUnknownError):
         client.submit(REQUEST)
-    with pytest.raises(UnreadableAnswerError, match="key is not sent"):
+    with pytest.raises(UnreadableResponseError, match="key is not sent"):
         client.get(ID)
 
     assert elsewhere.connections == 0

@@ -7,7 +7,7 @@ import certifi
 import pytest
 
 from airflow_gpt_image.api.addresses import is_loopback
-from airflow_gpt_image.api.settings import ClientSettings, trusted
+from airflow_gpt_image.api.settings import ClientSettings, load_ca_bundle
 from airflow_gpt_image.errors import GptImageError, InvalidApiKeyError, InvalidSettingsError
 
 KEY = "sk-live-0123456789abcdef"
@@ -356,4 +356,4 @@ def test_a_single_host_that_is_no_tuple_is_not_taken_letter_by_letter():
 )
 def test_what_is_no_bundle_is_refused_by_the_name_its_setting_has(bundle):
     with pytest.raises(InvalidSettingsError, match=r"ca_bundle=.* CA bundle"):
-        trusted(bundle, name="ca_bundle")
+        load_ca_bundle(bundle, name="ca_bundle")

@@ -677,7 +677,7 @@ def test_what_is_deferred_is_small_and_has_nothing_secret(deferring, api):
     with structlog.testing.capture_logs() as lines, pytest.raises(TaskDeferred) as deferred:
         deferring.begin()
     _, kwargs = deferred.value.trigger.serialize()
-    kwargs["first_look_at"] = 0.0
+    kwargs["first_poll_at"] = 0.0
 
     async def wait():
         return [event.payload async for event in GptImageTrigger(**kwargs).run()]
