@@ -9,6 +9,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -22,6 +23,41 @@ class DiedError(BaseException):
     """The worker is dead: nothing of it runs on, so no ``except Exception`` may see this."""
 
 
+class Clock:
+    """
+    A clock for the ledger that is put forward, by who sleeps or by a test, and makes nobody wait.
+
+    What shall happen meanwhile is said before: ``clock.after(30, store_is_back)``.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.sleeps = 0
+        self._due: list[tuple[float, Callable[[], object]]] = []
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
+
+    def elapsed(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        self.forward(seconds)
+
+    def forward(self, seconds: float) -> None:
+        """Let so much time pass; what is due happens."""
+        self.ahead += seconds
+        due = [happens for when, happens in self._due if when <= self.ahead]
+        self._due = [(when, happens) for when, happens in self._due if when > self.ahead]
+        for happens in due:
+            happens()
+
+    def after(self, seconds: float, happens: Callable[[], object]) -> None:
+        """Have something happen once, when so many seconds have passed from now on."""
+        self._due.append((self.ahead + seconds, happens))
+
+
 class StateStore:
     """
     Airflow's task state store of one task instance: JSON in, JSON out.
@@ -30,8 +66,10 @@ class StateStore:
     id. What befalls the store is set on it:
 
     :param unreachable: the API server doesn't answer.
-    :param at: what happens at the n-th write of a try: ``die before 2``, ``die after 2``, ``fail 2``. It
-        happens once.
+    :param at: what happens at the n-th write of a try: ``die before 2``, ``die after 2``, ``fail 2``, or
+        ``lost 2``: it is written, and the answer lost. It happens once.
+    :param unreadable: asked at each read: whether the API server doesn't answer it.
+    :param befalls: called at each write of a try, with its number, before anything else happens.
     """
 
     def __init__(self) -> None:
@@ -39,6 +77,8 @@ class StateStore:
         self.retentions: dict[str, Any] = {}
         self.unreachable = False
         self.at = ""
+        self.unreadable: Callable[[], bool] = lambda: False
+        self.befalls: Callable[[int], object] = lambda number: None
         self.writes = 0
         self.reads = 0
         self.newest: object = None
@@ -62,7 +102,7 @@ class StateStoreAccessor:
     def get(self, key: str, default: Any = None) -> Any:
         store = self._store
         store.reads += 1
-        if store.unreachable:
+        if store.unreachable or store.unreadable():
             raise ConnectionError("the API server does not answer")
         # Airflow answers a replaced task instance as if nothing were stored.
         return (
@@ -76,6 +116,7 @@ class StateStoreAccessor:
         if value is None:
             raise ValueError("Cannot set value as None")
         store.writes += 1
+        store.befalls(store.writes)
         self._befall("die before", DiedError())
         self._befall("fail", RuntimeError("the API server answered 500"))
         if store.unreachable:
@@ -84,6 +125,7 @@ class StateStoreAccessor:
             raise RuntimeError("TASK_STORE_NOT_FOUND: 404")
         store.texts[key], store.retentions[key] = json.dumps(value), retention
         self._befall("die after", DiedError())
+        self._befall("lost", ConnectionError("the API server's answer did not arrive"))
 
     def _befall(self, what: str, error: BaseException) -> None:
         if self._store.at == f"{what} {self._store.writes}":

@@ -66,6 +66,7 @@ class Ledger:
         self._records: list[Record] = []
         self._folder_has: set[str] = set()
         self._errors: list[GptImageError] = []
+        self._was_read = False
         self._fenced_at = float("-inf")
         self._store_is_read = False
 
@@ -73,19 +74,18 @@ class Ledger:
 
     def read(self) -> None:
         """Read both places; whatever can't be read is remembered for :meth:`check_readable`."""
+        self._was_read = True
         self._errors.clear()
-        records: list[Record] = []
         try:
-            records += self._read_store()
+            self._note(*self._read_store())
         except LedgerError as error:
             self._errors.append(error)
         if self.folder is not None:
             try:
                 self._listing = self.folder.list()
-                records += self._own_files(self.folder)
+                self._note(*self._own_files(self.folder))
             except DestinationError as error:
                 self._errors.append(error)
-        self._records = latest_versions([*self._records, *records])
 
     def _read_store(self) -> Iterable[Record]:
         self._store_is_read = False
@@ -224,30 +224,51 @@ class Ledger:
 
     # --- before anything is paid
 
-    def check_nothing_is_missing(self, fingerprint: str, *, regenerate: bool) -> None:
+    def check_nothing_is_missing(
+        self, fingerprint: str, earlier: Record | None, *, regenerate: bool
+    ) -> None:
         """
         Refuse to pay where a record may be missing.
 
+        :param earlier: what is on record about this request.
         :param regenerate: the author's word to pay for a new image after a clear.
         :raises DestinationError: when the folder held records and is empty now.
         :raises RecordMissingError: when the task was cleared, and nothing tells what it had paid for.
         """
         state, folder = self._state, self.folder
-        known = state is not None and folder is not None and state.records_at == folder.address
-        if state is not None and folder is not None and known and state.records and not self._folder_has:
+        if state is not None and folder is not None and self._is_emptied(state, folder):
             raise DestinationError(
                 f"{folder.address} held the record of what this task paid for, and is empty now.\n"
                 "Paying again could pay twice.\n"
                 "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
             )
+        if self.history.resumed and not self._is_mine(earlier):
+            raise self._missing(_WHY_RESUMED)
         if regenerate or self.history.first_run or not self.cleared:
             return
         was_here = state is not None or bool(self._folder_has) or self.payer.map_index in self._listing.notes
-        shifted = self.history.mapped and (folder is None or self.history.own_folder)
-        if was_here and not (shifted and self._records):
-            return
-        raise RecordMissingError(
-            f"This task was cleared, and {_WHY['shifted' if was_here else 'gone']}\n"
+        if not was_here and not self._is_mine(earlier):
+            raise self._missing(_WHY_GONE)
+        # The record of what stands at this index now may be under another one.
+        position = self.history.mapped and (folder is None or self.history.own_folder)
+        if position and self._records and all(r.fingerprint != fingerprint for r in self._records):
+            raise self._missing(_WHY_SHIFTED)
+
+    def _is_mine(self, record: Record | None) -> bool:
+        return record is not None and record.payer.same_instance(self.payer)
+
+    def _is_emptied(self, state: ImageTaskState, folder: RecordsFolder) -> bool:
+        """Return whether the folder held records of this task instance, as the store knows, and holds none."""
+        mine = [record for record in state.records if self._is_mine(record)]
+        if state.records_at != folder.address or not mine or self._folder_has:
+            return False
+        # An intent that other runs shall find is in the sidecar alone.
+        return not any(r.name and folder.read_sidecar(r.name, r.fingerprint) for r in mine)
+
+    @staticmethod
+    def _missing(why: str) -> RecordMissingError:
+        return RecordMissingError(
+            f"{why}\n"
             "A new image could be paid for a second time, so nothing was submitted.\n"
             "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this, give "
             "the task a destination (the same for every map index), or let [gpt_image] records in Airflow's "
@@ -272,6 +293,7 @@ class Ledger:
                 if shared is None:
                     self.folder.write(intent)
                 else:
+                    intent = intent.model_copy(update={"name": shared})
                     self.folder.write_sidecar(intent, shared)
                     kept = self.folder.read_sidecar(shared, intent.fingerprint)
                     if kept is not None and not kept.payer.same_instance(self.payer):
@@ -285,9 +307,8 @@ class Ledger:
         try:
             self._write_store(intent, waiting)
         except LedgerError as error:
-            if self.folder is not None:
-                withdrawn = intent.not_accepted(error, self.clock.now())
-                self._insist("taken back", [lambda: self._write_folder(withdrawn)])
+            # Of a write that failed nobody knows whether it was carried out.
+            self.write_outcome(intent.not_accepted(error, self.clock.now()))
             raise
         self._note(intent)
         return True
@@ -336,7 +357,7 @@ class Ledger:
             if moved or not names:
                 self.folder.write(record)
         self._note(record)
-        self._write_store(record, self.waiting)
+        self._insist("put on record as stored", [lambda: self._write_store(record, self.waiting)])
 
     def wait_for(self, record: Record, *, deadline: float, reused: bool) -> None:
         """
@@ -366,6 +387,8 @@ class Ledger:
 
     def note_attempt(self) -> None:
         """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
+        if not self._was_read:
+            self.read()
         if self._errors or self._state is not None or self._records:
             return
         if self.history.cleared and self.payer.map_index not in self._listing.notes:
@@ -377,8 +400,8 @@ class Ledger:
         except GptImageError as error:
             self._log.warning("It could not be noted that nothing is paid for: %s", error.message)
 
-    def _note(self, record: Record) -> None:
-        self._records = latest_versions([*self._records, record])
+    def _note(self, *records: Record) -> None:
+        self._records = latest_versions([*self._records, *records])
 
     def _write_folder(self, record: Record) -> None:
         # What another run paid for is on record in its own place.
@@ -424,6 +447,7 @@ class Ledger:
                 except ReplacedError as error:
                     replaced, failure = error, error
                     writes.remove(write)
+                    self._log.warning("It could not be %s in the task state store: %s", what, error.message)
                 except (LedgerError, DestinationError) as error:
                     failure = error
                     self._log.warning("It could not be %s yet: %s", what, error.message)
@@ -442,16 +466,18 @@ class Ledger:
             self.clock.sleep(self.timing.retry_every)
 
 
-_WHY: Final = {
-    "gone": (
-        "no record tells what it had paid for before: Airflow 3.4 deletes a task's state on a clear, and so "
-        "does every success with [state_store] clear_on_success."
-    ),
-    "shifted": (
-        "what stands at this map index now is another request than before: its record may be under "
-        "another index, where it can't be looked for."
-    ),
-}
+_WHY_GONE: Final = (
+    "This task was cleared, and no record tells what it had paid for before: Airflow 3.4 deletes a task's state "
+    "on a clear, and so does every success with [state_store] clear_on_success."
+)
+_WHY_SHIFTED: Final = (
+    "This task was cleared, and what stands at this map index now is another request than before: its record "
+    "may be under another index, where it can't be looked for."
+)
+_WHY_RESUMED: Final = (
+    "This task was waiting for an image that it had paid for, and no record tells any more which: somebody "
+    "removed the task's state meanwhile."
+)
 
 
 def slot_of(payer: Payer) -> Slot:

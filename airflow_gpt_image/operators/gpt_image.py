@@ -142,6 +142,7 @@ class GptImageGenerateOperator(BaseOperator):
         # Asked before it is rendered: a folder for each map index can't show where a shifted list's images
         # are.
         self._own_folder = "map_index" in str(destination)
+        self._resumed = False
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
@@ -179,6 +180,7 @@ class GptImageGenerateOperator(BaseOperator):
                 finished = generation if generation.finished else attempt.wait(self.poll_interval)
                 return self._publish_asset_events(context, attempt.finish(finished))
         self.log.warning("The task state no longer says what this task waits for: it begins anew.")
+        self._resumed = True
         return self.execute(context)
 
     def _publish_asset_events(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +248,9 @@ class GptImageGenerateOperator(BaseOperator):
         from airflow_gpt_image.ledger.ledger import Ledger
         from airflow_gpt_image.storage.folders import open_folder
 
-        payer, history = payer_of(context, retries=self.retries, own_folder=self._own_folder)
+        payer, history = payer_of(
+            context, retries=self.retries, own_folder=self._own_folder, resumed=self._resumed
+        )
         folder = images.folder if images is not None else None
         if folder is None and (records := conf.get("gpt_image", "records", fallback=None)):
             folder = open_folder(records.strip())

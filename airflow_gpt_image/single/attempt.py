@@ -328,7 +328,7 @@ class ImageAttempt:
         """Submit the request; None when another run has just begun to: then its answer is waited for."""
         ledger, settings = self._ledger, self._client.settings
         regenerate = self._options.on_clear == "regenerate"
-        ledger.check_nothing_is_missing(identity, regenerate=regenerate)
+        ledger.check_nothing_is_missing(identity, earlier, regenerate=regenerate)
         budget = self._budget()
         price = self._prices.credits(request.resolution)
         budget.check(price)
@@ -435,20 +435,26 @@ class ImageAttempt:
         """
         Return the names of a generation's images, without their endings.
 
-        A name that follows from the request alone may be another run's by now, if both submitted at the same
-        moment: then these get a name of their own.
+        A name without the generation's id may hold another image that somebody has been told of: another run's,
+        if both submitted at the same moment, or another request's, if a mapped list was shifted. Then these
+        get a name of their own.
         """
         prompt = record.request.prompt if record.request is not None else None
         names = self._names.of(record.fingerprint, generation.id, prompt)
         stems = [names.stem(index) for index in range(len(generation.urls))]
-        if not self._options.reuse_destination or self._regenerates:
+        anybodys = self._names.of(record.fingerprint, "none", prompt).stem(0) == stems[0]
+        if not anybodys or self._may_replace(self._ledger.holder(stems[0]), record):
             return stems
-        holder = self._ledger.sidecar(stems[0], record.fingerprint)
-        if holder is None or holder.payer.same_instance(record.payer):
-            return stems
-        mine = holder.generation_id == generation.id
-        stale = holder.state != "stored" and not holder.may_be_under_way(self._now())
-        return stems if mine or stale else [f"{stem}~{generation.id}" for stem in stems]
+        return [names.set_apart(stem) for stem in stems]
+
+    def _may_replace(self, holder: Record | None, record: Record) -> bool:
+        """Return whether an image may take the name of another one, whose record that is."""
+        if holder is None or holder.generation_id == record.generation_id:
+            return True
+        if self._options.reuse_destination and self._regenerates:
+            return True
+        mapped = record.payer.map_index >= 0 and holder.fingerprint != record.fingerprint
+        return holder.payer.same_instance(record.payer) and not mapped
 
     def _check_is_ours(self, record: Record, stem: str) -> None:
         """Refuse a generation that another request has stored: the API gave one id to two submits."""

@@ -130,6 +130,11 @@ class Names:
         filled = template.format(**self._parts, index=index)
         return "/".join(_cut(segment) for segment in filled.split("/"))
 
+    def set_apart(self, stem: str) -> str:
+        """Return a name like this one that is no other generation's."""
+        folder, slash, name = stem.rpartition("/")
+        return folder + slash + _cut(f"{name}{_ADDED}{self._parts['generation_id']}")
+
 
 def _safe(text: str) -> str:
     if _SAFE.fullmatch(text) and len(text) <= _LONGEST_PART and text == text.strip("."):

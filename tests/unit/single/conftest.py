@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
-from tests.task_instance import TaskInstance
+from tests.task_instance import Clock, TaskInstance
 
 
 @pytest.fixture
-def connect(monkeypatch):
-    """Puts the default connection into the environment."""
-
-    def connect(host, password="sk-emulator", **fields):
-        given = {"conn_type": "gpt_image", "host": host, "password": password, **fields}
-        monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", json.dumps(given))
-
-    return connect
+def api(api):
+    """The emulated API, whose generations take a moment."""
+    api.settings(duration=0.05)
+    return api
 
 
 @pytest.fixture
-def api(gpt_image_emulator, connect):
-    """The emulated API, and the default connection to it. A submit takes a second and a half at most."""
-    timeouts = {"connect_timeout": 0.2, "read_timeout": 0.6}
-    connect(gpt_image_emulator.url, gpt_image_emulator.key, extra={"verify": False, **timeouts})
-    gpt_image_emulator.settings(duration=0.1)
-    return gpt_image_emulator
+def clock():
+    """The clock of every ledger: nobody waits in these tests for an intent to age, or an outage to pass."""
+    return Clock()
 
 
 @pytest.fixture
-def make(api, tmp_path):
+def operator(clock):
+    """The operator's class, on that clock."""
+
+    class OnTheClock(GptImageGenerateOperator):
+        def _ledger(self, context, images):
+            ledger = super()._ledger(context, images)
+            ledger.clock = clock
+            return ledger
+
+    return OnTheClock
+
+
+@pytest.fixture
+def make(api, operator, tmp_path):
     """Makes a task instance of one image that is stored on a disk."""
 
     def make(deferrable=True, destination=tmp_path / "images", **fields):
         given = {
-            "task_id": "poster",
+            "task_id": fields.get("task_id", "poster"),
             "prompt": "a red teapot",
             "poll_interval": 0.05,
             "timeout": 20,
@@ -44,12 +48,29 @@ def make(api, tmp_path):
             "deferrable": deferrable,
             "destination": None if destination is None else str(destination),
         }
-        return TaskInstance(lambda **options: GptImageGenerateOperator(**given | options), **fields)
+        return TaskInstance(lambda **options: operator(**given | options), **fields)
 
     return make
 
 
 @pytest.fixture(params=["deferrable", "sync"])
-def task(request, make):
-    """The same task on either path: nothing that is paid for may depend on who waits."""
-    return make(deferrable=request.param == "deferrable")
+def deferrable(request):
+    """On either path: nothing that is paid for may depend on who waits."""
+    return request.param == "deferrable"
+
+
+@pytest.fixture
+def task(make, deferrable):
+    """A task with a destination: its records are there and in the task state store."""
+    return make(deferrable=deferrable)
+
+
+@pytest.fixture
+def bare_task(make, deferrable):
+    """A task without a destination: its records are in the task state store alone."""
+    return make(deferrable=deferrable, destination=None)
+
+
+def charges(api):
+    """The ids of all that was ever charged, refunded or not."""
+    return [charge["task_id"] for charge in api.books()["charges"]]
