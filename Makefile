@@ -1,6 +1,7 @@
 # make demo    images from a DAG in a real Airflow, without a key: under three minutes
 # make up      the same Airflow with its UI, until Ctrl-C
 # make test    everything that must hold; under ten minutes on two cores
+# make compat  the wheel on every Airflow and Python we support: a few minutes, once they are installed
 # make soak    what takes longer: kill matrices on real components
 # make bench   figures, side by side in one run
 #
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo up test test-rooms test-airflow soak bench lint format clean
+.PHONY: demo up test test-rooms test-airflow compat soak bench lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m stack demo $(ARGS)
@@ -27,9 +28,9 @@ test: $(VENV)/.dev lint
 
 test-rooms: $(VENV)/.dev
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not soak" tests/unit/api tests/property
-	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*" --fail-under=100
-	$(BIN)/python -m pytest -m "not soak" --ignore tests/unit/api tests/unit $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
+	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*,airflow_gpt_image/errors.py" --fail-under=100
+	$(BIN)/python -m pytest -m "not soak" --ignore tests/unit/api --ignore tests/unit/test_errors.py tests/unit $(ARGS)
 
 test-airflow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not soak" tests/e2e tests/integration tests/packaging $(ARGS)
@@ -43,6 +44,9 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+compat: $(VENV)/.dev
+	$(BIN)/python -m tests.compat $(ARGS)
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak $(ARGS)
@@ -64,4 +68,4 @@ $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) demo-output dist .coverage .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .compat demo-output dist .coverage .hypothesis .mypy_cache .ruff_cache

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 FIELDS: Final = tuple(ImageRequest.model_fields)
@@ -48,9 +48,9 @@ def refusal(message: str, field: str = "requests") -> InvalidRequestError:
 
 
 def safely_shown(value: object) -> str:
-    """As :func:`shown`, however deep the value is nested."""
+    """As :func:`quote`, however deep the value is nested."""
     try:
-        return shown(value)
+        return quote(value)
     except RecursionError:
         return f"a {type(value).__name__} nested too deep to be shown"
 
@@ -88,9 +88,9 @@ def _jsonl(stream: BinaryIO, path: str, defaults: Mapping[str, object]) -> Itera
             continue
         try:
             if len(line) > _MAX_LINE:
-                raise ValueError(f"{shown(text)} is longer than {_MAX_LINE:,} bytes; shorten it.")
+                raise ValueError(f"{quote(text)} is longer than {_MAX_LINE:,} bytes; shorten it.")
             if not is_text(text):
-                raise ValueError(f"{shown(text)} is not UTF-8 text; save the file as UTF-8.")
+                raise ValueError(f"{quote(text)} is not UTF-8 text; save the file as UTF-8.")
             item = _json(text, "Give one JSON object or string per line.")
         except ValueError as error:
             yield Given({}, [(None, text, str(error))], number)
@@ -112,14 +112,14 @@ def _json(text: str, remedy: str) -> Any:
         reason = "it is nested too deep"
     except ValueError as error:
         reason = str(error)
-    raise ValueError(f"{shown(text)} can't be read as JSON: {reason}. {remedy}")
+    raise ValueError(f"{quote(text)} can't be read as JSON: {reason}. {remedy}")
 
 
 def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name, value in pairs:
         if name in said:
-            raise ValueError(f"{shown(name)} is there twice")
+            raise ValueError(f"{quote(name)} is there twice")
         said[name] = value
     return said
 
@@ -154,7 +154,7 @@ def _csv(stream: BinaryIO, path: str, defaults: Mapping[str, object]) -> Iterato
         except csv.Error as error:
             # After a stray quote other rows would be read than were written, so none is taken.
             raise refusal(
-                f"{shown(path)} is broken CSV from line {begins} on ({error}). Quote cells that contain a "
+                f"{quote(path)} is broken CSV from line {begins} on ({error}). Quote cells that contain a "
                 "comma, a quote or a line break, and double the quotes in them."
             ) from None
 
@@ -163,7 +163,7 @@ def _of_record(header: Sequence[str], record: Sequence[str], line: int) -> Given
     if len(record) != len(header):
         # Half a prompt, most likely: its comma or its line break isn't quoted.
         rule = (
-            f"{shown(record)} has {len(record)} cells, the header has {len(header)}. Quote cells that "
+            f"{quote(record)} has {len(record)} cells, the header has {len(header)}. Quote cells that "
             "contain a comma, a quote or a line break; keep the commas of empty ones."
         )
         return Given({}, [(None, record, rule)], line)
@@ -181,13 +181,13 @@ def _of_record(header: Sequence[str], record: Sequence[str], line: int) -> Given
 
 def _of_text(name: str, text: str) -> Any:
     if not is_text(text) or "\0" in text:
-        raise ValueError(f"{shown(text)} contains a byte that is no UTF-8 text; save the file as UTF-8.")
+        raise ValueError(f"{quote(text)} contains a byte that is no UTF-8 text; save the file as UTF-8.")
     if name == "image_urls":
         remedy = "Give a JSON array of addresses, or addresses with white space between."
         return _json(text, remedy) if text.startswith("[") else text.split()
     if name == "nsfw_checker":
         if text.lower() not in _YES_NO:
-            raise ValueError(f"{shown(text)} is neither true nor false; give one (or yes, no, 1, 0).")
+            raise ValueError(f"{quote(text)} is neither true nor false; give one (or yes, no, 1, 0).")
         return _YES_NO[text.lower()]
     return text
 
@@ -195,7 +195,7 @@ def _of_text(name: str, text: str) -> Any:
 def _texts(stream: BinaryIO, path: str) -> Iterator[str]:
     for number, line in enumerate(_lines(stream), 1):
         if len(line) > _MAX_LINE:
-            raise refusal(f"Line {number} of {shown(path)} is longer than {_MAX_LINE:,} bytes; shorten it.")
+            raise refusal(f"Line {number} of {quote(path)} is longer than {_MAX_LINE:,} bytes; shorten it.")
         # A byte that is no text is kept until it is known which cell it is in.
         yield line.decode(errors="surrogateescape")
 
@@ -233,7 +233,7 @@ def _parquet(stream: BinaryIO, path: str, defaults: Mapping[str, object]) -> Ite
         from pyarrow import parquet
     except ImportError as error:
         raise refusal(
-            f"{shown(path)} can't be read without pyarrow. Run pip install "
+            f"{quote(path)} can't be read without pyarrow. Run pip install "
             "'airflow-provider-gpt-image[parquet]', or give a .csv or .jsonl file."
         ) from error
     watched = _Watched(stream)
@@ -250,7 +250,7 @@ def _parquet(stream: BinaryIO, path: str, defaults: Mapping[str, object]) -> Ite
         if watched.trouble is not None:
             raise watched.trouble from None
         raise refusal(
-            f"{shown(path)} is no Parquet file, or a broken one ({shown(str(error))}); write it again."
+            f"{quote(path)} is no Parquet file, or a broken one ({quote(str(error))}); write it again."
         ) from error
 
 
@@ -311,11 +311,11 @@ def _header(columns: Iterable[object], path: str, defaults: Mapping[str, object]
     try:
         names = _names(columns)
     except ValueError as error:
-        raise refusal(f"The header of {shown(path)} can't be used. {error}") from None
+        raise refusal(f"The header of {quote(path)} can't be used. {error}") from None
     if not {"prompt", "image_urls"} & {*names, *defaults}:
         # Said once, instead of for each of 10,000 rows.
         raise refusal(
-            f"{shown(path)} has neither a column prompt nor image_urls; found {shown(names, 400)}. Name the "
+            f"{quote(path)} has neither a column prompt nor image_urls; found {quote(names, 400)}. Name the "
             "columns so (in a CSV in its first line, with commas between), or give one of them in defaults."
         )
     return names
@@ -335,8 +335,8 @@ def _names(columns: Iterable[object]) -> list[str]:
         name = column.strip()
         almost = "_".join(name.lower().replace("-", " ").split())
         if almost in FIELDS and name != almost:
-            raise ValueError(f"Column {shown(name)} looks like {almost}; name it so, or quite differently.")
+            raise ValueError(f"Column {quote(name)} looks like {almost}; name it so, or quite differently.")
         if name in names:
-            raise ValueError(f"Column {shown(name)} is there twice; give each column a name of its own.")
+            raise ValueError(f"Column {quote(name)} is there twice; give each column a name of its own.")
         names.append(name)
     return names

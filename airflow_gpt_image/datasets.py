@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.dataset_files import FIELDS, SOURCES, Given, is_text, of_item, refusal, safely_shown
 from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError, Problem
 
@@ -69,7 +69,7 @@ class BadCell(NamedTuple):
     def __str__(self) -> str:
         line = "" if self.line is None else f" (line {self.line})"
         tame = self.column and self.column.isprintable() and len(self.column) <= 80
-        column = "" if self.column is None else f", column {self.column if tame else shown(self.column)}"
+        column = "" if self.column is None else f", column {self.column if tame else quote(self.column)}"
         return f"row {self.row}{line}{column}: {self.rule}"
 
 
@@ -137,7 +137,7 @@ def _rows_of(
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         reason = error.strerror or type(error).__name__
         raise refusal(
-            f"{shown(path)} can't be read ({reason}); give the path of a file that this worker may read."
+            f"{quote(path)} can't be read ({reason}); give the path of a file that this worker may read."
         ) from error
 
 
@@ -202,7 +202,7 @@ def _plain(value: object, depth: int = 0) -> Json:
     """
     if isinstance(value, str):
         if not is_text(value):
-            raise ValueError(f"{shown(value)} contains half a surrogate pair, which is no text; remove it.")
+            raise ValueError(f"{quote(value)} contains half a surrogate pair, which is no text; remove it.")
         return value
     if value is None or isinstance(value, bool):
         return value

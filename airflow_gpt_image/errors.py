@@ -15,7 +15,7 @@
     ├── InternalServerError        *   service  500 internal_error
     ├── UpstreamError              *   service  503 upstream_error
     ├── ConnectionFailedError      *   service  no response
-    ├── UnreadableAnswerError      *   service  a response that isn't the API's
+    ├── UnreadableResponseError      *   service  a response that isn't the API's
     ├── SubmissionUnknownError         request  a submit without a readable response; it may be paid for
     ├── GenerationFailedError     (*)  request  the generation failed, and was refunded; as its code says
     ├── GenerationTimeoutError     *   request  not finished before the deadline
@@ -177,7 +177,8 @@ class SpendLimitError(GptImageError):
 class InternalServerError(GptImageError):
     """Report that the API failed unexpectedly.
 
-    After a submit this is read as "not accepted": the document is silent on it.
+    A submit that met ``500 internal_error`` counts as not accepted. That is our reading, for the document is
+    silent on it; so the same submit is not sent again within the attempt.
     """
 
     retryable = True
@@ -185,7 +186,10 @@ class InternalServerError(GptImageError):
 
 
 class UpstreamError(GptImageError):
-    """Report an error of the AI provider behind the API; credits are refunded."""
+    """Report an error of the AI provider behind the API; credits are refunded.
+
+    A submit that met ``503 upstream_error`` counts as not accepted, and is not sent again within the attempt.
+    """
 
     retryable = True
     scope = "service"
@@ -206,7 +210,7 @@ class ConnectionFailedError(GptImageError):
     scope = "service"
 
 
-class UnreadableAnswerError(GptImageError):
+class UnreadableResponseError(GptImageError):
     """Report a response that isn't the API's: a proxy's page, broken JSON, a missing field, a redirect."""
 
     retryable = True
@@ -353,18 +357,21 @@ class TaskInterruptedError(GptImageError):
     scope = "service"
 
 
-_BY_CODE: Final[dict[str, type[GptImageError]]] = {
-    "invalid_request": InvalidRequestError,
-    "invalid_api_key": InvalidApiKeyError,
-    "insufficient_credits": InsufficientCreditsError,
-    "ip_not_allowed": IpNotAllowedError,
-    "model_not_found": ModelNotFoundError,
-    "task_not_found": GenerationNotFoundError,
-    "rate_limit_exceeded": RateLimitError,
-    "spend_limit_exceeded": SpendLimitError,
-    "internal_error": InternalServerError,
-    "upstream_error": UpstreamError,
+ERROR_REFERENCE: Final[dict[tuple[int, str], type[GptImageError]]] = {
+    (400, "invalid_request"): InvalidRequestError,
+    (401, "invalid_api_key"): InvalidApiKeyError,
+    (402, "insufficient_credits"): InsufficientCreditsError,
+    (403, "ip_not_allowed"): IpNotAllowedError,
+    (404, "model_not_found"): ModelNotFoundError,
+    (404, "task_not_found"): GenerationNotFoundError,
+    (429, "rate_limit_exceeded"): RateLimitError,
+    (429, "spend_limit_exceeded"): SpendLimitError,
+    (500, "internal_error"): InternalServerError,
+    (503, "upstream_error"): UpstreamError,
 }
+"""The statuses and codes that stand together under "Error Reference" in the API document."""
+
+_BY_CODE: Final[dict[str, type[GptImageError]]] = {code: kind for (_, code), kind in ERROR_REFERENCE.items()}
 _BY_TYPE: Final[dict[str, type[GptImageError]]] = {
     "invalid_request_error": InvalidRequestError,
     "authentication_error": InvalidApiKeyError,

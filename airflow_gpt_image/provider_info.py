@@ -37,6 +37,25 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_gpt_image.decorators.gpt_image.gpt_image_batch_task",
             },
         ],
+        "config": {
+            "gpt_image": {
+                "description": "Settings of airflow-provider-gpt-image.",
+                "options": {
+                    "records": {
+                        "description": (
+                            "Folder for the records of tasks without a destination, on any store Airflow "
+                            "knows or a path that all workers share. They tell what is paid for when "
+                            "Airflow's task state is gone, as after a clear on Airflow 3.4. Empty: such "
+                            "tasks have their records in the task state alone."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://aws_default@my-bucket/gpt-image-records",
+                        "default": "",
+                    },
+                },
+            },
+        },
         "connection-types": [
             {
                 "connection-type": "gpt_image",
@@ -93,6 +112,12 @@ def get_provider_info() -> dict[str, Any]:
                         "Lets the API key travel in clear to a host that isn't this machine.",
                         type="boolean",
                         default=False,
+                    ),
+                    "prices": _field(
+                        "Prices",
+                        "JSON with the credits for 1k, 2k, 4k and usd_per_credit, where they aren't the API "
+                        'document\'s: {"1k": "4.7", "2k": "9.4", "4k": "14.1", "usd_per_credit": "0.005"}.',
+                        type="string",
                     ),
                 },
             }

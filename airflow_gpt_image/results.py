@@ -2,63 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from airflow_gpt_image.api.models import MODEL, GeneratedImage, Generation, ImageRequest
-from airflow_gpt_image.api.pricing import plain, usd
-from airflow_gpt_image.ledger import Spent
+from airflow_gpt_image.api.pricing import Prices, plain
+from airflow_gpt_image.ledger.record import GenerationFacts, Record
+from airflow_gpt_image.storage.folders import Folder
 
 
-def of_generation(generation: Generation) -> dict[str, Any]:
-    """What is known of a generation whoever submitted it.
-
-    Times are ISO 8601 in UTC, None where the API gave none.
+def of_record(record: Record, folder: Folder | None) -> dict[str, Any]:
     """
-    return {
-        "generation_id": generation.id,
-        "status": generation.status,
-        "model": generation.model or MODEL,
-        "created_at": _iso(generation.created_at),
-        "completed_at": _iso(generation.completed_at),
-        "metadata": generation.output.metadata,
+    Return what is known of a generation, by its record.
+
+    Money is in decimal strings, times in ISO 8601 UTC, None where the API gave none. What was asked for and
+    what it cost is left out where somebody else submitted it.
+
+    :param folder: that the images are in; None when they are where the API put them.
+    """
+    facts = record.generation or GenerationFacts(status=record.state)
+    result = {
+        "generation_id": record.generation_id,
+        "status": facts.status,
+        "model": facts.model,
+        "created_at": _iso(facts.created_at),
+        "completed_at": _iso(facts.completed_at),
+        "metadata": facts.metadata,
+        "images": [image.located(folder).model_dump(mode="json") for image in record.images],
+    }
+    if record.request is None:
+        return result
+    return result | {
+        "aspect_ratio": record.request.aspect_ratio,
+        "resolution": record.request.resolution,
+        "credits": str(plain(record.credits)),
+        "usd": str(plain(record.usd)),
+        "fingerprint": record.fingerprint,
     }
 
 
-def of_images(images: Sequence[GeneratedImage]) -> dict[str, Any]:
-    """Where the images are."""
-    return {"images": [image.model_dump(mode="json") for image in images]}
-
-
-def of_request(request: ImageRequest, fingerprint: str) -> dict[str, Any]:
-    """What is known of a generation because we submitted it. Money is in decimal strings."""
+def spent_fields(charged: Decimal, refunded: Decimal, prices: Prices) -> dict[str, str]:
+    """Return what a task instance spent since its last clear: credits, and the net sum in US dollars."""
     return {
-        "aspect_ratio": request.aspect_ratio,
-        "resolution": request.resolution,
-        "credits": str(plain(request.credits)),
-        "usd": str(usd(request.credits)),
-        "fingerprint": fingerprint,
+        "charged": str(plain(charged)),
+        "refunded": str(plain(refunded)),
+        "usd": str(prices.usd(charged - refunded)),
     }
 
 
-def of_try(*, reused: bool, spent: Spent) -> dict[str, Any]:
-    """What this try did: whether it submitted nothing, and the task's credits since its last clear."""
-    return {
-        "reused": reused,
-        "spent": {
-            "charged": str(plain(spent.charged)),
-            "refunded": str(plain(spent.refunded)),
-            "usd": str(usd(spent.net)),
-        },
-    }
-
-
-def of_event(result: dict[str, Any]) -> dict[str, Any]:
-    """What an asset's event tells those who are scheduled on it."""
+def event_fields(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what an asset's event tells those who are scheduled on it."""
     paths = [image["path"] for image in result["images"] if image["path"] is not None]
-    told = ("credits", "usd", "fingerprint", "generation_id")
-    return {"paths": paths, "count": len(result["images"]), **{name: result[name] for name in told}}
+    names = ("credits", "usd", "fingerprint", "generation_id")
+    return {"paths": paths, "count": len(result["images"]), **{name: result[name] for name in names}}
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -1,6 +1,6 @@
-"""Our errors → Airflow's retry decision.
+"""Turn our errors into Airflow's retry decisions.
 
-Whether an error can be retried stands on its class; this says when.
+Whether an error can be retried is said by its class; this module says when.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+from airflow.sdk import RetryDecision, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,11 @@ class GptImageRetryPolicy(RetryPolicy):
     :param spend_limit_delay: wait so long, and try again, when the key's spend limit is reached; for an
         hourly or daily limit. None: fail, for a total limit doesn't go away.
     :param longest_delay: the backoff's cap. A delay that the server asked for is not cut.
+    :param max_reschedules: a rate limit, a spend limit with a ``spend_limit_delay`` and a taken destination
+        are waits, and use up no retry: the task is scheduled again so often in a try, at most; then they are
+        retried as any other error.
+    :param reschedule_timeout: how long a try may go on so, at most. Airflow 3.3 counts only
+        ``max_reschedules``.
     :param jitter: a number in [0, 1) each time it is called.
     """
 
@@ -47,11 +52,15 @@ class GptImageRetryPolicy(RetryPolicy):
         upstream_tries: int = 3,
         spend_limit_delay: timedelta | None = None,
         longest_delay: timedelta = timedelta(hours=1),
+        max_reschedules: int = 100,
+        reschedule_timeout: timedelta = timedelta(days=1),
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.upstream_tries = upstream_tries
         self.spend_limit_delay = spend_limit_delay
         self.longest_delay = longest_delay
+        self.max_reschedules = max_reschedules
+        self.reschedule_timeout = reschedule_timeout
         self._jitter = jitter
 
     def evaluate(
@@ -77,6 +86,15 @@ class GptImageRetryPolicy(RetryPolicy):
         # A clear starts the counting anew: it raises max_tries by the tries before it. Retries that an author
         # lowered meanwhile look the same; then this counts as the first.
         tries = max(1, try_number - max(0, max_tries - retries))
+        delay = self.reschedule_delay(exception, context)
+        if delay is not None and policies_reschedule():
+            decision: RetryDecision = RetryDecision.reschedule(  # type: ignore[attr-defined]  # from 3.4 on
+                delay,
+                max_reschedules=self.max_reschedules,
+                reschedule_timeout=self.reschedule_timeout,
+                reason=f"{name} is only a wait; again in {delay.total_seconds():.0f} s",
+            )
+            return decision
         if issubclass(row, SpendLimitError) and self.spend_limit_delay is not None:
             reason = f"{name}: waiting for the next spend window"
             return self._again(self.spend_limit_delay, reason, retries)
@@ -85,6 +103,16 @@ class GptImageRetryPolicy(RetryPolicy):
         if issubclass(row, UpstreamError) and tries >= self.upstream_tries:
             return RetryDecision.fail(f"{name}: upstream failed {tries} times; it may be the prompt")
         return self._again(self._delay(exception, tries, context), name, retries)
+
+    def reschedule_delay(self, error: BaseException, context: Context | None = None) -> timedelta | None:
+        """Return how long to wait for what passes by itself, using up no retry; None for any other error."""
+        from airflow_gpt_image.errors import DestinationTakenError, RateLimitError, SpendLimitError
+
+        if isinstance(error, SpendLimitError):
+            return self.spend_limit_delay
+        if isinstance(error, (RateLimitError, DestinationTakenError)):
+            return self._delay(error, 1, context)
+        return None
 
     def _again(self, delay: timedelta, reason: str, retries: int) -> RetryDecision:
         if retries == 0:
@@ -103,3 +131,8 @@ class GptImageRetryPolicy(RetryPolicy):
         first = getattr(context["task"], "retry_delay", _DEFAULT_DELAY) if context else _DEFAULT_DELAY
         doubled: timedelta = first * 2 ** min(try_number - 1, 20)
         return min(doubled * (1 + self._jitter() / 4), self.longest_delay)
+
+
+def policies_reschedule() -> bool:
+    """Return whether retry policies can schedule a task again without using up a retry (Airflow 3.4)."""
+    return hasattr(RetryDecision, "reschedule")

@@ -6,11 +6,11 @@ import atexit
 import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import SIGKILL
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 import psutil
@@ -19,6 +19,8 @@ from stack.environment import airflow_environment
 from stack.postgres import ScratchPostgres
 from stack.processes import Child, free_port, interruptions_held_back, is_free, stop
 from stack.rest import AirflowRestApi
+
+_T = TypeVar("_T")
 
 # The api-server first: it takes longest to start.
 _COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -33,7 +35,7 @@ _TASK_TITLE = "airflow worker -- "
 
 class ComponentDiedError(RuntimeError):
     """
-    A component ended while it was starting: the cause is in its log.
+    A component ended, and nobody had asked it to: the cause is in its log.
 
     :param name: Which one.
     :param returncode: Its exit code, negative for a signal.
@@ -47,7 +49,7 @@ class ComponentDiedError(RuntimeError):
         self.log = log
 
     def __str__(self) -> str:
-        return f"airflow {self.name} ended with {self.returncode!r} while starting:\n{self.log}"
+        return f"airflow {self.name} ended by itself, with {self.returncode!r}:\n{self.log}"
 
 
 class RunningTask(NamedTuple):
@@ -77,6 +79,11 @@ class ScratchAirflow(AirflowRestApi):
     :param env: Variables for all components. They win over ours, and nothing else is inherited.
     :param parallelism: Tasks that run at the same time; each costs a process from the start.
     :param port: Port of the api-server; a free one when None.
+    :param python: The interpreter of the environment whose Airflow is started; this one's when None. What is
+        installed there is what runs; add to it with ``env={"PYTHONPATH": ...}``.
+    :param heartbeat_timeout: Seconds without a sign of life after which a task counts as lost. Airflow's own
+        default is 300. Airflow 3.4.0b2 loses its scheduler when a running task is cleared and goes on for
+        longer than this.
     """
 
     def __init__(
@@ -88,6 +95,8 @@ class ScratchAirflow(AirflowRestApi):
         env: Mapping[str, str] | None = None,
         parallelism: int = 4,
         port: int | None = None,
+        python: Path | None = None,
+        heartbeat_timeout: float = 30,
     ) -> None:
         self.home = home.absolute()
         self.dags_folder = dags_folder.absolute()
@@ -95,6 +104,10 @@ class ScratchAirflow(AirflowRestApi):
         super().__init__(f"http://127.0.0.1:{self.port}")
         self._extra_env = dict(env or {})
         self._parallelism = parallelism
+        # Links are not followed: an environment's python is one, and the programs are beside it.
+        self._programs = Path(python or sys.executable).absolute().parent
+        self._heartbeat_timeout = heartbeat_timeout
+        self.database = database
         self._postgres = ScratchPostgres() if database == "postgres" else None
         self._env: dict[str, str] = {}
         self._components: dict[str, Child] = {}
@@ -161,6 +174,8 @@ class ScratchAirflow(AirflowRestApi):
             parallelism=self._parallelism,
             trigger_log_port=free_port(),
             worker_log_port=free_port(),
+            programs=self._programs,
+            heartbeat_timeout=self._heartbeat_timeout,
         )
         self._env = {**common, **self._extra_env}
 
@@ -174,7 +189,6 @@ class ScratchAirflow(AirflowRestApi):
             self._launch(name, name)
 
         def look() -> tuple[bool, dict[str, Any]]:
-            self._raise_if_dead()
             health = {name: part["status"] for name, part in self.health().items()}
             return set(health.values()) == {"healthy"}, health
 
@@ -186,9 +200,11 @@ class ScratchAirflow(AirflowRestApi):
         """
         The process of a component.
 
-        :param name: ``api-server``, ``scheduler``, ``dag-processor``, ``triggerer``, or the name that
-            :meth:`start_component` returned.
+        :param name: ``api-server``, ``scheduler``, ``dag-processor``, ``triggerer``, the name that
+            :meth:`start_component` returned, or ``postgres`` where that is the database.
         """
+        if name == "postgres" and self._postgres is not None:
+            return self._postgres.server
         try:
             return self._components[name]
         except KeyError:
@@ -252,7 +268,7 @@ class ScratchAirflow(AirflowRestApi):
         with interruptions_held_back():
             self._components[name] = Child(
                 name,
-                [str(Path(sys.executable).parent / "airflow"), *arguments],
+                [str(self._programs / "airflow"), *arguments],
                 env={**self._env, **(env or {})},
                 log=self.home / "components" / f"{name}.log",
                 cwd=self.home,
@@ -265,7 +281,6 @@ class ScratchAirflow(AirflowRestApi):
         self._launch(name, kind, env=extra)
 
         def look() -> tuple[bool, object]:
-            self._raise_if_dead(name)
             if kind in _JOB_TYPES:
                 # Health would do, were it not for the dead: a killed component is healthy for 30 s more.
                 return (latest := self._newest_job(kind)) > newest, f"newest job is {latest}"
@@ -279,11 +294,23 @@ class ScratchAirflow(AirflowRestApi):
         )
         return int(rows[0]["id"] or 0)
 
-    def _raise_if_dead(self, *names: str) -> None:
-        for name in names or self._components:
-            child = self._components[name]
-            if (returncode := child.returncode) is not None:
-                raise ComponentDiedError(name, returncode, child.tail())
+    def _wait(
+        self,
+        what: str,
+        look: Callable[[], tuple[bool, _T]],
+        timeout: float,
+        *,
+        describe: Callable[[], Any] | None = None,
+    ) -> _T:
+        """Wait as for any server, but not for a component that has failed."""
+
+        def look_at_both() -> tuple[bool, _T]:
+            for name, child in self._components.items():
+                if (returncode := child.returncode) is not None and not child.asked_to_end:
+                    raise ComponentDiedError(name, returncode, child.tail())
+            return look()
+
+        return super()._wait(what, look_at_both, timeout, describe=describe)
 
     # Behind the API -------------------------------------------------------------------------------------
 

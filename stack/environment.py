@@ -10,7 +10,6 @@ import base64
 import os
 import secrets
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,6 +32,8 @@ def airflow_environment(
     parallelism: int,
     trigger_log_port: int,
     worker_log_port: int,
+    programs: Path,
+    heartbeat_timeout: float,
 ) -> dict[str, str]:
     """
     Build the variables shared by all components.
@@ -44,6 +45,8 @@ def airflow_environment(
     :param parallelism: Tasks that run at the same time.
     :param trigger_log_port: Port on which the triggerer serves its logs.
     :param worker_log_port: Port on which the scheduler serves the logs of its workers.
+    :param programs: Folder of the installation's programs.
+    :param heartbeat_timeout: Seconds without a sign of life after which a task counts as lost.
     """
     url = f"http://127.0.0.1:{port}"
     sections = {
@@ -74,9 +77,8 @@ def airflow_environment(
             "trigger_log_server_port": str(trigger_log_port),
             "worker_log_server_port": str(worker_log_port),
         },
-        # A lost worker is noticed in 35 s instead of more than five minutes.
         "scheduler": {
-            "task_instance_heartbeat_timeout": "30",
+            "task_instance_heartbeat_timeout": str(round(heartbeat_timeout)),
             "task_instance_heartbeat_timeout_detection_interval": "5",
         },
         # Also how long a supervisor may take to notice that its task has deferred.
@@ -88,7 +90,7 @@ def airflow_environment(
         for option, value in options.items()
     }
     return {
-        **_surroundings(os.environ),
+        **_surroundings(os.environ, programs),
         "AIRFLOW_HOME": str(home),
         # Without it the last lines of a killed component never reach its log.
         "PYTHONUNBUFFERED": "1",
@@ -96,10 +98,10 @@ def airflow_environment(
     }
 
 
-def _surroundings(inherited: Mapping[str, str]) -> dict[str, str]:
+def _surroundings(inherited: Mapping[str, str], programs: Path) -> dict[str, str]:
     env = {name: inherited[name] for name in _INHERITED if name in inherited}
     # Components start programs by name, and those must be of the same installation.
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)])
+    env["PATH"] = os.pathsep.join([str(programs), inherited.get("PATH", os.defpath)])
     if any(name.lower().endswith("_proxy") for name in env):
         # The hostname too: log servers are addressed by it.
         local = ["127.0.0.1", "localhost", "::1", socket.gethostname(), socket.getfqdn()]

@@ -56,6 +56,13 @@ class ScratchPostgres:
     def url(self) -> str:
         return f"postgresql+psycopg2://airflow:{self._password}@127.0.0.1:{self.port}/{self.database}"
 
+    @property
+    def server(self) -> Child:
+        """The server's process, to freeze or kill it with all its connections."""
+        if self._server is None:
+            raise RuntimeError("the server is not running")
+        return self._server
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -67,6 +67,7 @@ class Child:
     :param log: File that standard output and standard error are appended to.
     :param cwd: Its working directory.
     :param user: Account to run as, when we are root and it must not be.
+    :ivar asked_to_end: Whether a signal was sent to it; one that has ended without it has failed.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Child:
                 group=None if user is None else pwd.getpwnam(user).pw_gid,
                 extra_groups=None if user is None else [],
             )
+        self.asked_to_end = False
         # Remembers when the process began, so that a later owner of the same pid is not taken for it.
         self.process = psutil.Process(self._popen.pid)
 
@@ -126,6 +128,8 @@ class Child:
         SIGKILL, SIGSTOP and SIGCONT, which no program answers, go to the whole family. Others go to the child
         alone, as from a service manager: Airflow's triggerer never ends when its own child gets one too.
         """
+        if number not in (signal.SIGSTOP, signal.SIGCONT):
+            self.asked_to_end = True
         _send(self.family() if number in _UNANSWERABLE else [self.process], number)
 
     def wait(self, timeout: float) -> int:

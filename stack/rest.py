@@ -16,6 +16,9 @@ import httpx
 
 _T = TypeVar("_T")
 
+# Where in a loop or an expansion a task instance stands: its ``region_id`` and ``region_index``.
+Region = tuple[str, int]
+
 _FINAL_RUN_STATES = frozenset({"success", "failed"})
 _POLL_INTERVAL = 0.3
 
@@ -57,6 +60,7 @@ class AirflowRestApi:
         # For requests that want to see a refusal or send other credentials; it adds none.
         self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
         self._token: str | None = None
+        self._version: tuple[int, int] | None = None
 
     # Requests -------------------------------------------------------------------------------------------
 
@@ -89,6 +93,14 @@ class AirflowRestApi:
         if answer.is_error:
             raise ApiError("GET /api/v2/monitor/health", answer.status_code, answer.text)
         return _dict(answer)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The minor version of Airflow that answers, such as ``(3, 4)``."""
+        if self._version is None:
+            major, minor = str(_dict(self.request("GET", "/api/v2/version"))["version"]).split(".")[:2]
+            self._version = int(major), int(minor)
+        return self._version
 
     def import_errors(self) -> list[dict[str, Any]]:
         """DAG files that cannot be parsed, with ``filename`` and ``stack_trace``."""
@@ -214,16 +226,38 @@ class AirflowRestApi:
         return dict(self._wait(what, look, timeout))
 
     def xcom(
-        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value"
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        map_index: int = -1,
+        key: str = "return_value",
+        region: Region | None = None,
     ) -> Any:
-        """The value as the database has it."""
-        path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{_quoted(key)}"
-        return _dict(self.request("GET", path, params={"map_index": map_index}))["value"]
+        """
+        The value as the database has it.
 
-    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
-        """The task's log, one line per entry, without what is the same in all of them."""
+        :param region: Of the task instance, as :func:`region_of` returns it; only loops need one.
+        """
+        path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{_quoted(key)}"
+        return _dict(self.request("GET", path, params=_instance(map_index, region)))["value"]
+
+    def log(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        try_number: int = 1,
+        map_index: int = -1,
+        region: Region | None = None,
+    ) -> str:
+        """
+        The task's log, one line per entry, without what is the same in all of them.
+
+        :param region: Of the task instance, as :func:`region_of` returns it; only loops need one.
+        """
         path = f"{_task_path(dag_id, run_id, task_id)}/logs/{try_number}"
-        params = {"map_index": map_index, "full_content": True}
+        params = {**_instance(map_index, region), "full_content": True}
         content = _dict(self.request("GET", path, params=params))["content"]
         return "\n".join(_log_line(line) for line in content)
 
@@ -232,11 +266,15 @@ class AirflowRestApi:
         dag_id: str,
         run_id: str,
         task_ids: Sequence[str | tuple[str, int]],
+        *,
+        keep_task_state: bool = False,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """
         Clear tasks of the run, whatever their state; ``(task_id, map_index)`` addresses one mapped instance.
 
+        :param keep_task_state: Keep the tasks' state stores. Airflow 3.4 empties them otherwise; 3.3 never
+            does, and refuses the question.
         :param options: Fields of the request, such as ``include_downstream`` or ``only_failed``.
         :return: The task instances that were cleared.
         """
@@ -245,6 +283,7 @@ class AirflowRestApi:
             "only_failed": False,
             "dag_run_id": run_id,
             "task_ids": list(task_ids),
+            **({"keep_task_state": True} if keep_task_state and self.version >= (3, 4) else {}),
             **options,
         }
         answer = self.request("POST", f"/api/v2/dags/{_quoted(dag_id)}/clearTaskInstances", json=body)
@@ -255,10 +294,16 @@ class AirflowRestApi:
         path = _task_path(dag_id, run_id, task_id)
         self.request("PATCH", path if map_index < 0 else f"{path}/{map_index}", json={"new_state": state})
 
-    def task_state_store(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
-        """Everything the task has put into its state store."""
+    def task_state_store(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, region: Region | None = None
+    ) -> dict[str, Any]:
+        """
+        Everything the task has put into its state store.
+
+        :param region: Of the task instance, as :func:`region_of` returns it; only loops need one.
+        """
         path = f"{_task_path(dag_id, run_id, task_id)}/state-store"
-        answer = self.request("GET", path, params={"map_index": map_index, "limit": 100})
+        answer = self.request("GET", path, params={**_instance(map_index, region), "limit": 100})
         return {each["key"]: each["value"] for each in _list(answer, "task_state_store")}
 
     # Waiting --------------------------------------------------------------------------------------------
@@ -294,6 +339,23 @@ class AirflowRestApi:
                 more = f"; {describe()!r}" if describe is not None else ""
                 raise TimeoutError(f"waited {timeout:.1f} s for {what}; seen last: {seen!r}{more}")
             time.sleep(_POLL_INTERVAL)
+
+
+def region_of(task_instance: Mapping[str, Any]) -> Region | None:
+    """
+    Return what tells a task instance from those of other iterations; None outside of loops.
+
+    :param task_instance: As :meth:`AirflowRestApi.task_instances` returns it. Before 3.4 there are no loops.
+    """
+    if not task_instance.get("in_loop"):
+        return None
+    return str(task_instance["region_id"]), int(task_instance["region_index"])
+
+
+def _instance(map_index: int, region: Region | None) -> dict[str, Any]:
+    if region is None:
+        return {"map_index": map_index}
+    return {"map_index": map_index, "region_id": region[0], "region_index": region[1]}
 
 
 def _quoted(part: str) -> str:

@@ -25,6 +25,7 @@ from airflow_gpt_image.datasets import Row
 from airflow_gpt_image.errors import GenerationFailedError, UpstreamError
 from airflow_gpt_image.ledger.destination import ANY
 from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Payer, Record, intend
+from airflow_gpt_image.ledger.timing import Clock, SystemClock
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.storage.folders import open_folder
 from tests.task_instance import TaskInstance
@@ -112,8 +113,8 @@ class MeddledFolder:
     """
     A destination whose acts a test meddles with.
 
-    :param meddle: is called with the act (``write``, ``read``, ``sizes``, ``remove``), the name, and what is written,
-        before each; what it raises, the act does. What it returns, if anything, is the act's result.
+    :param meddle: is called with the act (``write``, ``read``, ``sizes``, ``remove``), the name, and what is
+        written, before each; what it raises, the act does. What it returns, if anything, is the act's result.
     """
 
     def __init__(self, folder: Any, meddle: Meddle) -> None:
@@ -144,6 +145,16 @@ QUICK = Timing(
 """A batch that begins at a rate it would otherwise feel its way to, and doesn't wait long for the dead."""
 
 
+class LaterClock(SystemClock):
+    """A clock that is ahead: what an earlier worker was at is long over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ahead = timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        return super().now() + self._ahead
+
+
 class BatchTask(TaskInstance):
     """
     A batch's task instance, run try by try; before each part of one the DAG is parsed and rendered anew.
@@ -167,6 +178,7 @@ class BatchTask(TaskInstance):
         self.folder = Path(str(destination))
         self.timing = timing
         self.meddle: Meddle | None = None
+        self.clock: Clock = SystemClock()
         self.given: dict[str, Any] = {
             "requests": ["a teapot", "a vase", "a chair"],
             "destination": str(destination),
@@ -181,7 +193,9 @@ class BatchTask(TaskInstance):
         class Operator(GptImageBatchOperator):
             def build_attempt(self, client: Any, context: Any) -> BatchAttempt:
                 attempt = super().build_attempt(client, context)
-                return replace(attempt, timing=task.timing or Timing(), open_folder=task.open_folder)
+                return replace(
+                    attempt, timing=task.timing or Timing(), open_folder=task.open_folder, clock=task.clock
+                )
 
         with DAG(self.dag_id, schedule=None):
             given = self.given | options

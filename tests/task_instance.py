@@ -1,4 +1,7 @@
-"""One task instance on Airflow's side: its state store, its tries, retries, clears and deferrals, one after the other."""
+"""
+One task instance on Airflow's side: its state store, its tries, retries, clears and deferrals, one after the
+other.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -19,16 +23,53 @@ class DiedError(BaseException):
     """The worker is dead: nothing of it runs on, so no ``except Exception`` may see this."""
 
 
+class Clock:
+    """
+    A clock for the ledger that is put forward, by who sleeps or by a test, and makes nobody wait.
+
+    What shall happen meanwhile is said before: ``clock.after(30, store_is_back)``.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.sleeps = 0
+        self._due: list[tuple[float, Callable[[], object]]] = []
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
+
+    def elapsed(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        self.forward(seconds)
+
+    def forward(self, seconds: float) -> None:
+        """Let so much time pass; what is due happens."""
+        self.ahead += seconds
+        due = [happens for when, happens in self._due if when <= self.ahead]
+        self._due = [(when, happens) for when, happens in self._due if when > self.ahead]
+        for happens in due:
+            happens()
+
+    def after(self, seconds: float, happens: Callable[[], object]) -> None:
+        """Have something happen once, when so many seconds have passed from now on."""
+        self._due.append((self.ahead + seconds, happens))
+
+
 class StateStore:
     """
     Airflow's task state store of one task instance: JSON in, JSON out.
 
-    A worker gets an accessor of it (:meth:`accessor`), which is refused once the task instance has another id. What
-    befalls the store is set on it:
+    A worker gets an accessor of it (:meth:`accessor`), which is refused once the task instance has another
+    id. What befalls the store is set on it:
 
     :param unreachable: the API server doesn't answer.
-    :param at: what happens at the n-th write of a try: ``die before 2``, ``die after 2``, ``fail 2``. It happens once.
-    :param on_write: is called with the number of each write of a try, before it; what it raises, the write does.
+    :param at: what happens at the n-th write of a try: ``die before 2``, ``die after 2``, ``fail 2``, or
+        ``lost 2``: it is written, and the answer lost. It happens once.
+    :param unreadable: asked at each read: whether the API server doesn't answer it.
+    :param befalls: called at each write of a try, with its number, before anything else happens.
     """
 
     def __init__(self) -> None:
@@ -36,10 +77,11 @@ class StateStore:
         self.retentions: dict[str, Any] = {}
         self.unreachable = False
         self.at = ""
+        self.unreadable: Callable[[], bool] = lambda: False
+        self.befalls: Callable[[int], object] = lambda number: None
         self.writes = 0
         self.reads = 0
         self.newest: object = None
-        self.on_write: Callable[[int], object] = lambda number: None
 
     def accessor(self) -> StateStoreAccessor:
         """What the worker of the next try has; those before it are out of date."""
@@ -64,10 +106,12 @@ class StateStoreAccessor:
     def get(self, key: str, default: Any = None) -> Any:
         store = self._store
         store.reads += 1
-        if store.unreachable:
+        if store.unreachable or store.unreadable():
             raise ConnectionError("the API server does not answer")
         # Airflow answers a replaced task instance as if nothing were stored.
-        return json.loads(store.texts[key]) if self._identity is store.newest and key in store.texts else default
+        return (
+            json.loads(store.texts[key]) if self._identity is store.newest and key in store.texts else default
+        )
 
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         store = self._store
@@ -76,7 +120,7 @@ class StateStoreAccessor:
         if value is None:
             raise ValueError("Cannot set value as None")
         store.writes += 1
-        store.on_write(store.writes)
+        store.befalls(store.writes)
         self._befall("die before", DiedError())
         self._befall("fail", RuntimeError("the API server answered 500"))
         if store.unreachable:
@@ -85,6 +129,7 @@ class StateStoreAccessor:
             raise RuntimeError("TASK_STORE_NOT_FOUND: 404")
         store.texts[key], store.retentions[key] = json.dumps(value), retention
         self._befall("die after", DiedError())
+        self._befall("lost", ConnectionError("the API server's answer did not arrive"))
 
     def _befall(self, what: str, error: BaseException) -> None:
         if self._store.at == f"{what} {self._store.writes}":
@@ -96,8 +141,8 @@ class TaskInstance:
     """
     A task instance that is run try by try, as Airflow does it.
 
-    :param operator: makes the operator, parsed and rendered, from the options given to :meth:`run`: it is made anew for
-        each part of a try.
+    :param operator: makes the operator, parsed and rendered, from the options given to :meth:`run`: it is
+        made anew for each part of a try.
     :param deferral_pause: seconds between a deferral and its trigger's event.
     """
 

@@ -1,7 +1,7 @@
-"""The two clients: they carry out the flows' steps over httpx, and decide nothing. All that is written twice.
+"""Carry out the flows' steps over httpx, blocking or on an event loop. Nothing is decided here.
 
 The key is put on a call to the API and on nothing else: it is no header of the client's own, redirects are
-never followed, and images are fetched without it.
+never followed, and images are fetched without it. Submits, reads and images have connections of their own.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from typing import Any, BinaryIO, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 
-from airflow_gpt_image.api import flows, wire
-from airflow_gpt_image.api.flows import Downloaded, Fetch, FileAnswer, Flow, Resolve, Send, Sleep
+from airflow_gpt_image.api import downloads, flows, wire
+from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.protocol import Answer, NoAnswer
+from airflow_gpt_image.api.pricing import Prices
+from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep
 from airflow_gpt_image.errors import InvalidSettingsError
 
 T = TypeVar("T")
 
 
 class SettingsOptions(TypedDict, total=False):
-    """The fields of :class:`ClientSettings`, for the clients' keyword arguments."""
+    """List the fields of :class:`ClientSettings`, for the clients' keyword arguments."""
 
     base_url: str
     connect_timeout: float
@@ -40,6 +42,7 @@ class SettingsOptions(TypedDict, total=False):
     allow_http: bool
     image_hosts: tuple[str, ...]
     max_image_bytes: int
+    prices: Prices
 
 
 def _settings(given: ClientSettings | None, api_key: str | None, options: SettingsOptions) -> ClientSettings:
@@ -51,7 +54,7 @@ def _settings(given: ClientSettings | None, api_key: str | None, options: Settin
 
 
 class GptImageClient:
-    """The API, for code that may block.
+    """Call the API, from code that may block.
 
     :param settings: how to reach the API; or give ``api_key`` and single fields of :class:`ClientSettings`.
     :param retrying: how often calls are sent, and how long apart.
@@ -74,21 +77,27 @@ class GptImageClient:
         hooks = {"response": [wire.keep_location]}
         # A transport of somebody's own connects as it likes.
         self._resolves = transport is None
-        self._made = ExitStack()
+        self._clients = ExitStack()
 
-        def built(options: dict[str, Any]) -> httpx.Client:
-            client = wire.built(lambda: httpx.Client(transport=transport, event_hooks=hooks, **options))
-            return self._made.enter_context(client)
+        def build(options: dict[str, Any]) -> httpx.Client:
+            client = wire.build_client(
+                lambda: httpx.Client(transport=transport, event_hooks=hooks, **options)
+            )
+            return self._clients.enter_context(client)
 
-        self._http = built(wire.options(self.settings))
-        self._files = cache(lambda proxy: built(wire.file_options(self.settings, proxy)))
+        self._reads = build(wire.client_options(self.settings))
+        # Submits never use a connection that reads use: bytes left on it, such as the late response to a read
+        # that had timed out, would be taken for the submit's. Built when first needed: most clients read.
+        self._submits = cache(lambda: build(wire.client_options(self.settings)))
+        self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
-    def submit(self, request: ImageRequest) -> str:
-        """Submit a request, which costs money; the generation id.
+    def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = flows.do_nothing) -> str:
+        """Submit a request, which costs money, and return the generation id.
 
-        :raises SubmissionUnknownError: when it may have been accepted although no answer says so.
+        :param before_send: called right before the request is sent, each time; what it raises keeps it back.
+        :raises SubmissionUnknownError: when it may have been accepted although no response says so.
         """
-        return self._run(flows.submit(request, self._retrying))
+        return self._run(flows.submit(request, self._retrying, before_send=before_send))
 
     def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
         """Read a generation once.
@@ -111,11 +120,11 @@ class GptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_look: Callable[[], None] = flows.unheard,
+        on_poll: Callable[[], object] = flows.do_nothing,
     ) -> Generation:
         """As :meth:`wait`, with a deadline in seconds since 1970.
 
-        :param on_look: called after each look, whatever came of it.
+        :param on_poll: called after each poll, whatever came of it.
         """
         return self._run(
             flows.wait(
@@ -123,7 +132,7 @@ class GptImageClient:
                 poll_interval=poll_interval,
                 deadline=deadline,
                 retrying=self._retrying,
-                on_look=on_look,
+                on_poll=on_poll,
             )
         )
 
@@ -139,9 +148,9 @@ class GptImageClient:
         )
 
     def credits(self) -> Decimal:
-        """The account's balance in credits.
+        """Return the account's balance in credits.
 
-        :raises UnreadableAnswerError: when the answer, whose shape is undocumented, can't be read.
+        :raises UnreadableResponseError: when the response can't be read; its shape is undocumented.
         """
         return self._run(flows.balance(self._retrying))
 
@@ -150,10 +159,11 @@ class GptImageClient:
 
         :raises DownloadError: or one of its subclasses.
         """
-        return self._run(flows.download(url, into, self.settings, self._retrying))
+        return self._run(downloads.download(url, into, self.settings, self._retrying))
 
     def close(self) -> None:
-        self._made.close()
+        """Close all connections."""
+        self._clients.close()
 
     def __enter__(self) -> Self:
         return self
@@ -180,36 +190,39 @@ class GptImageClient:
             else:
                 reply = self._sleep(step)
 
-    def _send(self, step: Send) -> Answer | NoAnswer:
+    def _send(self, step: Send) -> Response | NoResponse:
         body = wire.Body(self.settings)
+        client = self._submits() if step.call.method == "POST" else self._reads
         try:
-            with self._http.stream(**wire.request_of(self.settings, step.call)) as response:
-                for chunk in wire.uncompressed(response).iter_raw():
+            with client.stream(**wire.request_options(self.settings, step.call)) as response:
+                for chunk in wire.require_uncompressed(response).iter_raw():
                     body.add(chunk)
         except wire.FAILURES as error:
-            return wire.no_answer(error, self.settings, time.time())
-        return body.answer(response, self.settings)
+            return wire.no_response(error, self.settings, time.time())
+        return body.response(response, self.settings)
 
-    def _resolve(self, step: Resolve) -> tuple[str, ...] | NoAnswer | None:
+    def _resolve(self, step: Resolve) -> tuple[str, ...] | NoResponse | None:
         if not self._resolves or wire.proxy_of(step.url, self.settings) is not None:
             return None
         try:
-            return wire.addresses(socket.getaddrinfo(*wire.looked_up(step.url), type=socket.SOCK_STREAM))
+            return wire.unique_addresses(
+                socket.getaddrinfo(*wire.look_up_arguments(step.url), type=socket.SOCK_STREAM)
+            )
         except wire.LOOK_UP_FAILURES as error:
-            return wire.no_answer(error, self.settings, time.time())
+            return wire.no_response(error, self.settings, time.time())
 
-    def _fetch(self, step: Fetch) -> FileAnswer | NoAnswer:
+    def _fetch(self, step: Fetch) -> FileResponse | NoResponse:
         file = wire.File(step, self.settings)
         proxy = None if step.address else wire.proxy_of(step.url, self.settings)
         try:
-            with self._files(proxy).stream(**wire.fetch_of(step)) as response:
+            with self._files(proxy).stream(**wire.fetch_options(step)) as response:
                 if response.status_code != 200:
-                    return file.answer(response)
-                for chunk in wire.uncompressed(response).iter_raw():
+                    return file.response(response)
+                for chunk in wire.require_uncompressed(response).iter_raw():
                     file.add(chunk)
         except wire.FAILURES as error:
-            return wire.no_answer(error, self.settings, time.time())
-        return file.answer(response)
+            return wire.no_response(error, self.settings, time.time())
+        return file.response(response)
 
     def _sleep(self, step: Sleep) -> float:
         if step.seconds > 0:
@@ -218,10 +231,10 @@ class GptImageClient:
 
 
 class AsyncGptImageClient:
-    """The API, for code on an event loop; everything else as :class:`GptImageClient`.
+    """Call the API, from code on an event loop; everything else as :class:`GptImageClient`.
 
-    :param at_once: calls under way at the same time; the others queue up. Default 16: more don't make the API
-        answer sooner, and a thousand at once cost 30 times the CPU.
+    :param at_once: calls under way at the same time; the others wait. Default 16: more don't make the API
+        respond sooner, and a thousand at once cost 30 times the CPU.
     """
 
     def __init__(
@@ -239,19 +252,24 @@ class AsyncGptImageClient:
         self._gate = asyncio.Semaphore(at_once)
         hooks = {"response": [wire.akeep_location]}
         self._resolves = transport is None
-        self._made: list[httpx.AsyncClient] = []
+        self._clients: list[httpx.AsyncClient] = []
 
-        def built(options: dict[str, Any]) -> httpx.AsyncClient:
-            client = wire.built(lambda: httpx.AsyncClient(transport=transport, event_hooks=hooks, **options))
-            self._made.append(client)
+        def build(options: dict[str, Any]) -> httpx.AsyncClient:
+            client = wire.build_client(
+                lambda: httpx.AsyncClient(transport=transport, event_hooks=hooks, **options)
+            )
+            self._clients.append(client)
             return client
 
-        self._http = built(wire.options(self.settings))
-        self._files = cache(lambda proxy: built(wire.file_options(self.settings, proxy)))
+        self._reads = build(wire.client_options(self.settings))
+        self._submits = cache(lambda: build(wire.client_options(self.settings)))  # as in GptImageClient
+        self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
-    async def submit(self, request: ImageRequest) -> str:
+    async def submit(
+        self, request: ImageRequest, *, before_send: Callable[[], object] = flows.do_nothing
+    ) -> str:
         """As :meth:`GptImageClient.submit`."""
-        return await self._run(flows.submit(request, self._retrying))
+        return await self._run(flows.submit(request, self._retrying, before_send=before_send))
 
     async def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
         """As :meth:`GptImageClient.get`."""
@@ -271,7 +289,7 @@ class AsyncGptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_look: Callable[[], None] = flows.unheard,
+        on_poll: Callable[[], object] = flows.do_nothing,
     ) -> Generation:
         """As :meth:`GptImageClient.wait_until`."""
         return await self._run(
@@ -280,7 +298,7 @@ class AsyncGptImageClient:
                 poll_interval=poll_interval,
                 deadline=deadline,
                 retrying=self._retrying,
-                on_look=on_look,
+                on_poll=on_poll,
             )
         )
 
@@ -298,10 +316,11 @@ class AsyncGptImageClient:
 
     async def download(self, url: str, into: BinaryIO) -> Downloaded:
         """As :meth:`GptImageClient.download`."""
-        return await self._run(flows.download(url, into, self.settings, self._retrying))
+        return await self._run(downloads.download(url, into, self.settings, self._retrying))
 
     async def aclose(self) -> None:
-        for client in self._made:
+        """Close all connections."""
+        for client in self._clients:
             await client.aclose()
 
     async def __aenter__(self) -> Self:
@@ -329,38 +348,41 @@ class AsyncGptImageClient:
             else:
                 reply = await self._sleep(step)
 
-    async def _send(self, step: Send) -> Answer | NoAnswer:
+    async def _send(self, step: Send) -> Response | NoResponse:
         async with self._gate:
             body = wire.Body(self.settings)
+            client = self._submits() if step.call.method == "POST" else self._reads
             try:
-                async with self._http.stream(**wire.request_of(self.settings, step.call)) as response:
-                    async for chunk in wire.uncompressed(response).aiter_raw():
+                async with client.stream(**wire.request_options(self.settings, step.call)) as response:
+                    async for chunk in wire.require_uncompressed(response).aiter_raw():
                         body.add(chunk)
             except wire.FAILURES as error:
-                return wire.no_answer(error, self.settings, time.time())
-            return body.answer(response, self.settings)
+                return wire.no_response(error, self.settings, time.time())
+            return body.response(response, self.settings)
 
-    async def _resolve(self, step: Resolve) -> tuple[str, ...] | NoAnswer | None:
+    async def _resolve(self, step: Resolve) -> tuple[str, ...] | NoResponse | None:
         if not self._resolves or wire.proxy_of(step.url, self.settings) is not None:
             return None
         look_up = asyncio.get_running_loop().getaddrinfo
         try:
-            return wire.addresses(await look_up(*wire.looked_up(step.url), type=socket.SOCK_STREAM))
+            return wire.unique_addresses(
+                await look_up(*wire.look_up_arguments(step.url), type=socket.SOCK_STREAM)
+            )
         except wire.LOOK_UP_FAILURES as error:
-            return wire.no_answer(error, self.settings, time.time())
+            return wire.no_response(error, self.settings, time.time())
 
-    async def _fetch(self, step: Fetch) -> FileAnswer | NoAnswer:
+    async def _fetch(self, step: Fetch) -> FileResponse | NoResponse:
         file = wire.File(step, self.settings)
         proxy = None if step.address else wire.proxy_of(step.url, self.settings)
         try:
-            async with self._files(proxy).stream(**wire.fetch_of(step)) as response:
+            async with self._files(proxy).stream(**wire.fetch_options(step)) as response:
                 if response.status_code != 200:
-                    return file.answer(response)
-                async for chunk in wire.uncompressed(response).aiter_raw():
+                    return file.response(response)
+                async for chunk in wire.require_uncompressed(response).aiter_raw():
                     file.add(chunk)
         except wire.FAILURES as error:
-            return wire.no_answer(error, self.settings, time.time())
-        return file.answer(response)
+            return wire.no_response(error, self.settings, time.time())
+        return file.response(response)
 
     async def _sleep(self, step: Sleep) -> float:
         if step.seconds > 0:

@@ -1,4 +1,4 @@
-"""What goes to the API and what comes back, as frozen values.
+"""Define what goes to the API and what comes back, as frozen values.
 
 What we send is checked strictly, against every rule of the API document, before money is spent. What comes
 back is read leniently where nothing depends on it (an unknown field, a junk timestamp) and strictly where
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -30,68 +28,14 @@ from pydantic import (
 )
 
 from airflow_gpt_image.api import pricing, sizes
-from airflow_gpt_image.api.quoting import shown, without_queries
+from airflow_gpt_image.api.addresses import check_reference, check_url
 from airflow_gpt_image.api.sizes import Resolution
+from airflow_gpt_image.api.text import quote, redact_queries
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 MODEL: Final = "gpt-image-2"
 MAX_PROMPT_CHARACTERS: Final = 20_000
 MAX_IMAGE_URLS: Final = 16
-
-# Ours, not the document's: longer is a mistake (an inlined image), and every record carries the addresses.
-_MAX_URL_CHARACTERS: Final = 8_192
-
-
-# Stores that Airflow's providers know, and the disk, whose objects are refused where they would be signed.
-OBJECT_SCHEMES: Final = ("s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl", "oss", "file")
-
-
-def is_object(url: str) -> bool:
-    """Whether an address names an object on a store, which has to be signed before it can be submitted."""
-    return url.partition("://")[0] in OBJECT_SCHEMES
-
-
-_OBJECT: Final = re.compile(r"[a-z0-9]+://[^/?#]*/[^?#]*[^/?#]")
-
-
-def _check_reference(url: str) -> None:
-    scheme, _, rest = url.partition("://")
-    if not is_object(url):
-        check_url(url)
-    elif ":" in rest.partition("/")[0].rpartition("@")[0]:
-        # The address goes into records and messages, and the password in it would go along.
-        raise ValueError(
-            f"The {scheme} address contains a password; name a connection: s3://conn_id@bucket/key."
-        )
-    elif len(url) > _MAX_URL_CHARACTERS or not url.isprintable() or not _OBJECT.fullmatch(url):
-        raise ValueError(
-            f"{shown(url)} is not the address of an object; give one like s3://conn_id@bucket/key."
-        )
-
-
-def check_url(url: str, show: Callable[[str], str] = shown) -> str:
-    """Refuse what is no absolute http(s) address, or has white space or a password in it.
-
-    :param show: how the address stands in the message.
-    :raises ValueError: saying what is wrong.
-    """
-    if len(url) > _MAX_URL_CHARACTERS:
-        raise ValueError(f"{show(url)} is too long; at most {_MAX_URL_CHARACTERS:,} characters.")
-    if any(character.isspace() or not character.isprintable() for character in url):
-        raise ValueError(f"{show(url)} contains white space or a control character; percent-encode it.")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError(f"{show(url)} can't be read as an address.") from None
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        raise ValueError(
-            f"{show(url)} is not an absolute http or https address; give one like https://host/path."
-        )
-    if parts.username is not None:
-        # The address goes to the API and into records: a password in it would go along.
-        raise ValueError(f"The address on {host!r} contains a user name or password; give one without.")
-    return url
 
 
 def _can_be_sent(text: str) -> bool:
@@ -103,7 +47,7 @@ def _can_be_sent(text: str) -> bool:
 
 
 class ImageRequest(BaseModel):
-    """One image to be made. Checked when it is created; every rule is the API document's.
+    """Describe one image to be made. Checked when it is created; every rule is the API document's.
 
     :param prompt: what to draw; at most 20,000 characters. Required unless there are reference images.
     :param image_urls: up to 16 addresses of reference images, in order: http(s), or an object's on a store
@@ -132,16 +76,16 @@ class ImageRequest(BaseModel):
     def _prompt_fits(cls, prompt: str | None) -> str | None:
         if prompt is not None and len(prompt) > MAX_PROMPT_CHARACTERS:
             raise ValueError(
-                f"{shown(prompt)} is too long: {len(prompt):,} characters; "
+                f"{quote(prompt)} is too long: {len(prompt):,} characters; "
                 f"at most {MAX_PROMPT_CHARACTERS:,} are allowed. Shorten it."
             )
         if prompt is not None and not prompt.strip():
             raise ValueError(
-                f"{shown(prompt)} is blank; write a prompt, or leave it out and give image_urls."
+                f"{quote(prompt)} is blank; write a prompt, or leave it out and give image_urls."
             )
         if prompt is not None and not _can_be_sent(prompt):
             raise ValueError(
-                f"{shown(prompt)} contains half a surrogate pair, which can't be sent; remove it."
+                f"{quote(prompt)} contains half a surrogate pair, which can't be sent; remove it."
             )
         return prompt
 
@@ -151,7 +95,7 @@ class ImageRequest(BaseModel):
         if urls is None:
             return ()
         if isinstance(urls, str) or not isinstance(urls, (list, tuple)):
-            raise ValueError(f"{shown(urls)} is not a list; give a list of addresses, even for a single one.")
+            raise ValueError(f"{quote(urls)} is not a list; give a list of addresses, even for a single one.")
         if len(urls) > MAX_IMAGE_URLS:
             raise ValueError(
                 f"{len(urls)} reference images; at most {MAX_IMAGE_URLS} are allowed. Leave some out."
@@ -163,7 +107,7 @@ class ImageRequest(BaseModel):
     def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for index, url in enumerate(urls):
             try:
-                _check_reference(url)
+                check_reference(url)
             except ValueError as error:
                 raise ValueError(f"item {index}: {error}") from None
         return urls
@@ -179,7 +123,7 @@ class ImageRequest(BaseModel):
             )
         if size is None and aspect_ratio != sizes.AUTO and aspect_ratio not in sizes.RATIOS:
             raise ValueError(
-                f"{shown(aspect_ratio)} is not an aspect ratio; one of {sizes.AUTO}, "
+                f"{quote(aspect_ratio)} is not an aspect ratio; one of {sizes.AUTO}, "
                 f"{', '.join(sizes.RATIOS)}, "
                 "or a pixel size of the Size & Resolution table such as 1536x864."
             )
@@ -188,14 +132,14 @@ class ImageRequest(BaseModel):
     @field_validator("resolution", mode="before")
     @classmethod
     def _resolved(cls, resolution: object, info: ValidationInfo) -> object:
-        # Without an aspect ratio of its own mind (it was refused), there is nothing to contradict.
+        # An aspect ratio that was refused is not in info.data; then there is nothing to contradict.
         size = sizes.parse_size(info.data.get("aspect_ratio", ""))
         tier = sizes.tier_of(size) if size is not None else None
         if resolution is None:
             return tier or sizes.DEFAULT_RESOLUTION
         if resolution not in sizes.RESOLUTIONS:
             raise ValueError(
-                f"{shown(resolution)} is not a resolution; one of {', '.join(sizes.RESOLUTIONS)}."
+                f"{quote(resolution)} is not a resolution; one of {', '.join(sizes.RESOLUTIONS)}."
             )
         if tier is not None and resolution != tier:
             raise ValueError(
@@ -211,8 +155,8 @@ class ImageRequest(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _in_our_words(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """All problems at once, in an error of our own tree; pydantic's text would quote whole prompts."""
+    def _raise_all_problems(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Raise all problems at once, as our own error; pydantic's text would quote whole prompts."""
         try:
             request = handler(data)
         except ValidationError as error:
@@ -225,12 +169,12 @@ class ImageRequest(BaseModel):
 
     @property
     def credits(self) -> Decimal:
-        """What the generation is charged, in credits."""
+        """Return what the generation is charged by default, in credits."""
         return pricing.CREDITS[self.resolution]
 
     @property
     def sizes(self) -> tuple[sizes.Size, ...]:
-        """The pixel sizes the image may come in."""
+        """Return the pixel sizes the image may come in."""
         return sizes.sizes_of(self.aspect_ratio, self.resolution)
 
 
@@ -246,7 +190,7 @@ def _problem(details: Any) -> Problem:
     if details["type"] == "value_error":
         return Problem(field, str(details["ctx"]["error"]))
     rule = _EXPECTED_TYPES.get(details["type"], details["msg"])
-    return Problem(field, f"{shown(details['input'])} {rule}.")
+    return Problem(field, f"{quote(details['input'])} {rule}.")
 
 
 def _invalid(problems: list[Problem]) -> InvalidRequestError:
@@ -256,7 +200,7 @@ def _invalid(problems: list[Problem]) -> InvalidRequestError:
     )
 
 
-def _moment(value: object) -> datetime | None:
+def _parse_moment(value: object) -> datetime | None:
     # Seconds since 1970. Informative only, so a value that makes no sense is no reason to lose a paid image.
     if isinstance(value, datetime):
         return value
@@ -268,58 +212,58 @@ def _moment(value: object) -> datetime | None:
         return None
 
 
-def _text(value: object) -> str | None:
+def _keep_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-# Ours: an answer with more of them is none of the API's, and mustn't fill a user's storage.
-_MOST_IMAGES: Final = 100
+# Ours: a response with more of them isn't the API's, and mustn't fill a user's storage.
+_MAX_IMAGES: Final = 100
 
 # The API's own words about a generation go into XCom, which is no place for large things.
 _MAX_METADATA_CHARACTERS: Final = 2_000
 
 
-def _metadata(value: object) -> dict[str, Any]:
+def _parse_metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
     try:
-        found: dict[str, Any] = _told(value)
+        found: dict[str, Any] = _redact(value)
         length = len(json.dumps(found))
     except (ValueError, TypeError, RecursionError):
         return {}
     return found if length <= _MAX_METADATA_CHARACTERS else {"omitted": f"{length:,} characters"}
 
 
-def _told(value: Any) -> Any:
-    """The same JSON value without the queries of addresses, keys included."""
+def _redact(value: Any) -> Any:
+    """Return the same JSON value without the queries of addresses, keys included."""
     if isinstance(value, str):
-        return without_queries(value)
+        return redact_queries(value)
     if isinstance(value, (list, tuple)):
-        return [_told(item) for item in value]
+        return [_redact(item) for item in value]
     if isinstance(value, dict):
-        return {_told(key): _told(item) for key, item in value.items()}
+        return {_redact(key): _redact(item) for key, item in value.items()}
     return value
 
 
-Moment = Annotated[datetime | None, BeforeValidator(_moment)]
-Text = Annotated[str | None, BeforeValidator(_text)]
+Moment = Annotated[datetime | None, BeforeValidator(_parse_moment)]
+Text = Annotated[str | None, BeforeValidator(_keep_text)]
 
 # The id becomes a part of a path and of log lines, so it must not be able to be anything else there.
 _GENERATION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def check_generation_id(value: object) -> str:
-    """The value if it can be a generation id: letters, digits, ``_`` and ``-``, 1 to 128 characters.
+    """Return the value if it can be a generation id: letters, digits, ``_`` and ``-``, 1 to 128 characters.
 
     :raises ValueError: when it can't.
     """
     if not isinstance(value, str) or not _GENERATION_ID.fullmatch(value):
-        raise ValueError(f"{shown(value)} is not a generation id (1 to 128 letters, digits, '_' or '-').")
+        raise ValueError(f"{quote(value)} is not a generation id (1 to 128 letters, digits, '_' or '-').")
     return value
 
 
 class GenerationFailure(BaseModel):
-    """Why a generation failed: a code of the error table and a message."""
+    """Say why a generation failed: a code of the error table and a message."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -329,8 +273,7 @@ class GenerationFailure(BaseModel):
 
 
 class GenerationOutput(BaseModel):
-    """
-    Where the images are.
+    """Say where the images are.
 
     ``metadata`` is kept as it comes, up to 2,000 characters of JSON, without the queries of addresses.
     """
@@ -338,13 +281,13 @@ class GenerationOutput(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     urls: Annotated[
-        tuple[StrictStr, ...], Field(max_length=_MOST_IMAGES), BeforeValidator(lambda urls: urls or ())
+        tuple[StrictStr, ...], Field(max_length=_MAX_IMAGES), BeforeValidator(lambda urls: urls or ())
     ] = ()
-    metadata: Annotated[dict[str, Any], BeforeValidator(_metadata)] = {}
+    metadata: Annotated[dict[str, Any], BeforeValidator(_parse_metadata)] = {}
 
 
 class Generation(BaseModel):
-    """One remote job, as the API tells of it (the API calls it a task).
+    """Describe one remote job, as the API does (which calls it a task).
 
     ``status`` is ``pending``, ``processing``, ``completed`` or ``failed``; a word the document doesn't know
     is kept and counts as not finished. Times are UTC, None when the API gave none that can be read.
@@ -367,7 +310,7 @@ class Generation(BaseModel):
 
     @property
     def finished(self) -> bool:
-        """Completed or failed: the API will not change it again."""
+        """Return whether it is completed or failed: the API will not change it again."""
         return self.status in ("completed", "failed")
 
     @property
@@ -376,7 +319,7 @@ class Generation(BaseModel):
 
 
 class GeneratedImage(BaseModel):
-    """One image of a generation; everything but ``url`` is None as long as it isn't stored.
+    """Describe one image of a generation; everything but ``url`` is None as long as it isn't stored.
 
     :param url: where the API said it is; such an address does not live for ever.
     :param path: where it was stored.

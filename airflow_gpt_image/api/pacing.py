@@ -1,6 +1,6 @@
-"""How fast to submit against a limit nobody has written down.
+"""Decide how fast to submit against a limit that isn't documented.
 
-The rate feels its way, as TCP does (RFC 9438, CUBIC):
+The rate finds the limit as TCP does (RFC 9438, CUBIC):
 
 1. Until the first refusal it doubles every second.
 2. A refusal lowers it, once for all the submits that were under way: they were sent at the old rate.
@@ -34,7 +34,7 @@ _MEMORY: Final = 32
 
 
 class Pacer:
-    """When the next submit may go, for all senders together: one event loop's, for it has no lock.
+    """Say when the next submit may go, for all senders of one event loop together. It has no lock.
 
     Every ``now`` is in monotonic seconds.
 
@@ -61,14 +61,14 @@ class Pacer:
 
     @property
     def rate(self) -> float:
-        """Submits per second it aims at now."""
+        """Return the submits per second that are aimed at now."""
         return self._rate
 
     def pause(self, now: float) -> float:
-        """0.0 when a submit may go now, and its place is taken. Otherwise seconds until to ask again.
+        """Return 0.0 and take the next place when a submit may go now, else the seconds until to ask again.
 
-        A place nobody took is gone: after a hold or a lull one submit goes at once, the next an interval
-        later. Saved-up places would go as a burst, and a burst is refused however low the rate.
+        An unused place is not kept: after a hold or a pause one submit goes at once, the next an interval
+        later. Kept places would go as a burst, and a burst is refused however low the rate.
         """
         interval = 1 / self._rate
         late = _finite("now", now) - max(self._last_place + interval, self._held_until)
@@ -80,13 +80,14 @@ class Pacer:
         return 0.0
 
     def held(self, now: float) -> float:
-        """Seconds from ``now`` that all senders are held, also one that has its place already; 0.0: none."""
+        """Return the seconds from ``now`` that all senders wait, also one that has its place; 0.0: none."""
         return max(self._held_until - _finite("now", now), 0.0)
 
     def accepted(self, now: float) -> None:
-        """A submit was accepted. The rate grows if at least half of it is used.
+        """Record that a submit was accepted. The rate grows if at least half of it is used.
 
-        One turned down for another reason than the rate has passed the limit, too, and is best told here.
+        A submit refused for another reason than the rate has passed the limit, too, and is best reported
+        here.
         """
         if not self._is_news(_finite("now", now)):
             return
@@ -102,7 +103,7 @@ class Pacer:
         self._rate = min(max(rate, self._least), self._most)
 
     def refused(self, now: float, retry_after: float | None) -> None:
-        """A submit met the rate limit. All senders are held, and the rate falls unless it just has.
+        """Record that a submit met the rate limit. All senders wait, and the rate falls unless it just has.
 
         :param retry_after: seconds, however many; one that ends before the hold there is doesn't shorten it.
             None when the server named none.
@@ -119,9 +120,9 @@ class Pacer:
         self._held_until = max(self._held_until, now + (self._hold if retry_after is None else retry_after))
 
     def _is_news(self, now: float) -> bool:
-        """Count an answer: does it tell of the rate since the fall, or of the one before?
+        """Count a response, and return whether it is about the rate since the fall and not the one before.
 
-        Answers name no submit; they are taken to come in the order of sending.
+        Responses name no submit; they are taken to come in the order of sending.
         """
         if self._bygone and now < self._bygone_until:
             self._bygone -= 1

@@ -1,12 +1,14 @@
-"""What goes over the wire: a value → a call, an answer → a value or a typed error. No network, no clock.
+"""Turn a value into a call, and a response into a value or a typed error. No network, no clock.
 
 Rules:
 
 1. An error body of the API itself becomes the class of the table. Everything else that can't be read becomes
-   UnreadableAnswerError; "could not be read" is never "does not exist".
-2. After a submit the same doubt has another name, SubmissionUnknownError, for there it is about money. Only a
-   request that provably never left, or an error body of the API itself, means "not accepted".
-3. An id in the answer to a submit is believed whatever else is missing: it is what was paid for.
+   UnreadableResponseError; "could not be read" is never "does not exist".
+2. After a submit the same doubt has another name, SubmissionUnknownError, for there it is about money. Only
+   these mean "not accepted": a request that provably never left; a status and an ``error.code`` that stand
+   together in the document's table; an envelope without an id whose code refuses, under a status that is a
+   success or the same code. A type, a status or a gateway's JSON alone proves nothing.
+3. An id in the response to a submit is taken whatever else is missing: it is what was paid for.
 4. The API key is concealed in everything that came over the wire before anybody else sees it, and so are the
    queries of addresses in every text that is quoted: the API may quote a reference image's signature.
 """
@@ -22,28 +24,28 @@ from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
-from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id, is_object
-from airflow_gpt_image.api.quoting import shown, without_queries
+from airflow_gpt_image.api.addresses import is_object
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
 from airflow_gpt_image.api.retrying import parse_retry_after
+from airflow_gpt_image.api.text import quote, redact_queries, single_line
 from airflow_gpt_image.errors import (
+    ERROR_REFERENCE,
     ConnectionFailedError,
     GptImageError,
     InvalidRequestError,
     SubmissionUnknownError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
     error_class,
 )
 
-# An answer of the API is a few hundred bytes; more than this isn't one, and mustn't fill a triggerer's
+# A response of the API is a few hundred bytes. A larger one isn't the API's, and mustn't fill a triggerer's
 # memory.
-MAX_ANSWER_BYTES: Final = 1024 * 1024
-
-_MAX_MESSAGE_CHARACTERS: Final = 500
+MAX_RESPONSE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request to the API: the path is below the base URL."""
+    """Describe one HTTP request to the API; ``path`` is below the base URL."""
 
     method: str
     path: str
@@ -51,10 +53,13 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An HTTP answer, with the key concealed: ``document`` is its JSON, or None where it isn't a JSON object.
+class Response:
+    """Hold an HTTP response, with the key concealed.
 
-    ``at`` is when it was read, in seconds since 1970; ``excerpt`` the body's beginning, for messages.
+    :param headers: their names in lower case.
+    :param document: the body's JSON; None where it isn't a JSON object.
+    :param excerpt: the body's beginning, for messages.
+    :param at: when it was read, in seconds since 1970.
     """
 
     status: int
@@ -65,55 +70,61 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class NoAnswer:
-    """No whole answer came. ``sent`` is False only when provably no byte of the request reached the API."""
+class NoResponse:
+    """Say why no whole response came.
+
+    :param sent: False only when provably no byte of the request reached the API.
+    :param at: when that was known, in seconds since 1970.
+    """
 
     sent: bool
     reason: str
     at: float
 
 
-Reply = Answer | NoAnswer
+Reply = Response | NoResponse
 
 
-def answer(*, status: int, headers: Mapping[str, str], body: bytes, at: float, api_key: str) -> Answer:
-    """Make an Answer of what came over the wire; ``headers`` in lower case."""
+def parse_response(
+    *, status: int, headers: Mapping[str, str], body: bytes, at: float, api_key: str
+) -> Response:
+    """Read what came over the wire; ``headers`` in lower case."""
     text = body.decode("utf-8-sig", errors="replace")
     try:
-        found = _concealed(json.loads(text), api_key)
+        found = _conceal(json.loads(text), api_key)
         # Out of what was read, for in the text itself the key may stand escaped.
-        excerpt = without_queries(json.dumps(found))[:200]
+        excerpt = redact_queries(json.dumps(found))[:200]
     except (ValueError, RecursionError):
-        found, excerpt = None, without_queries(_concealed(text, api_key))[:200]
-    return Answer(
+        found, excerpt = None, redact_queries(_conceal(text, api_key))[:200]
+    return Response(
         status=status,
-        headers=_concealed(dict(headers), api_key),
+        headers=_conceal(dict(headers), api_key),
         document=found if isinstance(found, dict) else None,
         excerpt=excerpt,
         at=at,
     )
 
 
-def _concealed(value: Any, secret: str) -> Any:
-    """The same JSON value with the secret replaced in every string, keys included."""
+def _conceal(value: Any, secret: str) -> Any:
+    """Return the same JSON value with the secret replaced in every string, keys included."""
     if isinstance(value, str):
         return value.replace(secret, "***")
     if isinstance(value, list):
-        return [_concealed(item, secret) for item in value]
+        return [_conceal(item, secret) for item in value]
     if isinstance(value, dict):
-        return {_concealed(key, secret): _concealed(item, secret) for key, item in value.items()}
+        return {_conceal(key, secret): _conceal(item, secret) for key, item in value.items()}
     return value
 
 
-def submission(request: ImageRequest) -> Call:
-    """The call that submits a request, and costs money. The resolved tier is always sent.
+def submit_call(request: ImageRequest) -> Call:
+    """Build the call that submits a request, and costs money. The resolved tier is always sent.
 
     :raises InvalidRequestError: when a reference image is an object that nobody has signed.
     """
     unsigned = [url for url in request.image_urls if is_object(url)]
     if unsigned:
         raise InvalidRequestError(
-            f"image_urls: {shown(unsigned[0])} is an object on a store, which the API can't read. Give a "
+            f"image_urls: {quote(unsigned[0])} is an object on a store, which the API can't read. Give a "
             "signed https address of it.",
             code="invalid_request",
         )
@@ -126,8 +137,8 @@ def submission(request: ImageRequest) -> Call:
     return Call("POST", "/v1/images/generations", body)
 
 
-def reading(generation_id: str) -> Call:
-    """The call that reads a generation.
+def get_call(generation_id: str) -> Call:
+    """Build the call that reads a generation.
 
     :raises InvalidRequestError: when the id can't be one; it becomes a part of the path.
     """
@@ -137,74 +148,100 @@ def reading(generation_id: str) -> Call:
         raise InvalidRequestError(f"generation_id: {error}", code="invalid_request") from None
 
 
-BALANCE: Final = Call("GET", "/v1/credits")
+BALANCE_CALL: Final = Call("GET", "/v1/credits")
 
 
-def read_submission(reply: Reply) -> str:
-    """The generation id.
+# What the API's envelope says of a request that it has not taken on. Other codes are a server's trouble or a
+# timeout's, behind which the request may have been accepted.
+_REFUSING_ENVELOPES: Final = frozenset({400, 401, 402, 403, 404, 422, 429})
 
-    :raises SubmissionUnknownError: when it may have been accepted.
+_ID_NAMES: Final = ("taskId", "task_id", "id")
+
+
+def parse_submit(reply: Reply) -> str:
+    """Return the generation id.
+
+    :raises SubmissionUnknownError: when it may have been accepted; it carries the id if there is one.
     :raises GptImageError: as the table has it, when it was not accepted.
     """
-    if isinstance(reply, NoAnswer):
+    if isinstance(reply, NoResponse):
         if not reply.sent:
             raise ConnectionFailedError(
                 f"The request never reached the API: {reply.reason}. Nothing was submitted."
             )
         raise SubmissionUnknownError(
-            f"The request was sent but no answer came: {reply.reason}. {SubmissionUnknownError.remedy}"
+            f"The request was sent but no response came: {reply.reason}. {SubmissionUnknownError.remedy}"
         )
-    data = (reply.document or {}).get("data")
-    generation_id = _generation_id_in(data)
+    document = reply.document or {}
+    _raise_for_refusal(reply, document)
+    generation_id = _generation_id_in(document)
     try:
         _raise_for_error(reply)
         if generation_id is None:
-            _unreadable(reply, "it holds no generation id")
-    except UnreadableAnswerError as error:
-        raise SubmissionUnknownError(
-            f"The request was sent but its answer can't be read: {error.message} "
-            f"{SubmissionUnknownError.remedy}",
-            generation_id=generation_id,
-            status=reply.status,
-            request_id=error.request_id,
-        ) from None
+            _raise_unreadable(reply, "it holds no generation id")
     except GptImageError as error:
-        if generation_id is None:
-            raise
+        if generation_id is not None:
+            what = f"The response names a generation ({generation_id}) and an error at once"
+        elif isinstance(error, UnreadableResponseError):
+            what = "The request was sent but its response can't be read"
+        else:
+            what = "The request was sent but its response doesn't prove that it was refused"
         raise SubmissionUnknownError(
-            f"The answer names a generation ({generation_id}) and an error at once: {error.message} "
-            f"{SubmissionUnknownError.remedy}",
-            generation_id=generation_id,
+            f"{what}: {error.message} {SubmissionUnknownError.remedy}",
             status=reply.status,
+            code=error.code,
+            type=error.type,
+            generation_id=generation_id,
             request_id=error.request_id,
         ) from None
     return generation_id
 
 
-def _generation_id_in(data: object) -> str | None:
+def _raise_for_refusal(response: Response, document: dict[str, Any]) -> None:
+    """Raise the table's class if the response says beyond doubt that a submit was not accepted."""
+    data = document.get("data")
+    for part in (document, data if isinstance(data, dict) else {}):
+        if any(part.get(name) is not None for name in _ID_NAMES):
+            return  # whatever else it says, it may name what was paid for
+    error, envelope = document.get("error"), document.get("code")
+    if isinstance(error, dict):
+        code = error.get("code")
+        if isinstance(code, str) and (response.status, code) in ERROR_REFERENCE:
+            kind, message = single_line(error.get("type")), single_line(error.get("message"))
+            _raise_error(response, code, kind, response.status, message, None)
+    # With an error beside it that isn't the table's, an envelope's code could be anybody's.
+    if error or not isinstance(envelope, int) or envelope not in _REFUSING_ENVELOPES:
+        return
+    if 200 <= response.status < 300 or response.status == envelope:
+        _raise_error(response, None, None, envelope, single_line(document.get("msg")), None)
+
+
+def _generation_id_in(document: dict[str, Any]) -> str | None:
+    data = document.get("data")
     try:
         return check_generation_id(data.get("taskId") if isinstance(data, dict) else None)
     except ValueError:
         return None
 
 
-def read_generation(reply: Reply, generation_id: str) -> Generation:
-    """The generation as the API tells of it now.
+def parse_generation(reply: Reply, generation_id: str) -> Generation:
+    """Return the generation as the API describes it now.
 
-    :raises UnreadableAnswerError: when the answer isn't a generation, or is another one.
+    :raises UnreadableResponseError: when the response isn't a generation, or is another one.
     """
-    reply = _answered(reply, generation_id)
-    document = reply.document or {}
-    # A failed generation carries an "error" as well; only an answer without a status is an error itself.
-    if not 200 <= reply.status < 300 or "status" not in document:
-        _raise_for_error(reply, generation_id)
+    response = _require_response(reply, generation_id)
+    document = response.document or {}
+    # A failed generation carries an "error" as well; only a response without a status is an error itself.
+    if not 200 <= response.status < 300 or "status" not in document:
+        _raise_for_error(response, generation_id)
     try:
         generation = Generation.model_validate(document)
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, details["loc"])) for details in error.errors()}))
-        _unreadable(reply, f"these fields are missing or not what the document says: {fields}", generation_id)
+        what = f"these fields are missing or not what the document says: {fields}"
+        _raise_unreadable(response, what, generation_id)
     if generation.id != generation_id:
-        _unreadable(reply, f"it is about another generation, {generation.id}", generation_id)
+        _raise_unreadable(response, f"it is about another generation, {generation.id}", generation_id)
     return generation
 
 
@@ -212,28 +249,30 @@ def read_generation(reply: Reply, generation_id: str) -> Generation:
 # amount.
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,18})?")
 
+# The API's own name first. What was bought or used in all (total_…) is never the balance.
 _BALANCE_NAMES: Final = (
-    "credits",
     "balance",
+    "credits",
     "remaining",
     "remaining_credits",
     "available_credits",
     "credit_balance",
     "remainingCredits",
     "availableCredits",
-    "total_credits",
 )
 
 
-def read_balance(reply: Reply) -> Decimal:
-    """The account's credits. The answer's shape is undocumented: the plausible ones are read, bare or in
-    ``data``.
+def parse_balance(reply: Reply) -> Decimal:
+    """Return the account's credits.
 
-    :raises UnreadableAnswerError: saying plainly that the balance can't be read.
+    The API document doesn't say what the response looks like. Seen: an envelope whose ``data`` has
+    ``balance`` beside ``total_purchased`` and ``total_consumed``. Other plausible shapes are read, too.
+
+    :raises UnreadableResponseError: saying plainly that the balance can't be read.
     """
-    reply = _answered(reply)
-    _raise_for_error(reply)
-    found: object = reply.document
+    response = _require_response(reply)
+    _raise_for_error(response)
+    found: object = response.document
     # At most: the envelope, "data", and a table of kinds of credits.
     for _ in range(3):
         if isinstance(found, dict):
@@ -242,80 +281,72 @@ def read_balance(reply: Reply) -> Decimal:
             )
     amount = _AMOUNT.fullmatch(str(found).strip())
     if amount is None:
-        _unreadable(reply, "it holds no amount of credits (the API document does not say what it looks like)")
+        what = "it holds no amount of credits (the API document does not say what it looks like)"
+        _raise_unreadable(response, what)
     return Decimal(amount[0])
 
 
-def _answered(reply: Reply, generation_id: str | None = None) -> Answer:
-    if isinstance(reply, NoAnswer):
-        raise ConnectionFailedError(f"No answer from the API: {reply.reason}.", generation_id=generation_id)
+def _require_response(reply: Reply, generation_id: str | None = None) -> Response:
+    if isinstance(reply, NoResponse):
+        raise ConnectionFailedError(f"No response from the API: {reply.reason}.", generation_id=generation_id)
     return reply
 
 
-def _raise_for_error(reply: Answer, generation_id: str | None = None) -> None:
-    """Raise what an answer says went wrong; return when it is a success of the API's own."""
-    document = reply.document
+def _raise_for_error(response: Response, generation_id: str | None = None) -> None:
+    """Raise what a response says went wrong; return when it is a success of the API's own."""
+    document = response.document
     if document is None:
-        _unreadable(reply, "it is not a JSON object", generation_id)
+        _raise_unreadable(response, "it is not a JSON object", generation_id)
     error = document.get("error")
     if isinstance(error, dict):
-        code, kind, message = (one_line(error.get(name)) for name in ("code", "type", "message"))
+        code, kind, message = (single_line(error.get(name)) for name in ("code", "type", "message"))
         # In a server error only the API's own words count: gateways have such objects too, with a number for
         # a code.
-        if code or kind or (message and reply.status < 500):
-            _raise(reply, code, kind, reply.status, message, generation_id)
+        if code or kind or (message and response.status < 500):
+            _raise_error(response, code, kind, response.status, message, generation_id)
     envelope = document.get("code")
     if isinstance(envelope, int) and 400 <= envelope < 600:
-        status = reply.status if reply.status >= 400 else envelope
-        _raise(reply, None, None, status, one_line(document.get("msg")), generation_id)
+        status = response.status if response.status >= 400 else envelope
+        _raise_error(response, None, None, status, single_line(document.get("msg")), generation_id)
     if isinstance(envelope, int) and (isinstance(envelope, bool) or envelope != 200):
-        _unreadable(reply, "its code is neither 200 nor an error's", generation_id)
-    if not 200 <= reply.status < 300:
-        _unreadable(reply, "it is not one of the API's", generation_id)
+        _raise_unreadable(response, "its code is neither 200 nor an error's", generation_id)
+    if not 200 <= response.status < 300:
+        _raise_unreadable(response, "it is not one of the API's", generation_id)
 
 
-def _raise(
-    reply: Answer,
+def _raise_error(
+    response: Response,
     code: str | None,
     type: str | None,
     status: int,
     message: str | None,
     generation_id: str | None,
 ) -> NoReturn:
-    row = error_class(code=code, type=type, status=status)
-    retry_after = parse_retry_after(reply.headers.get("retry-after"), now=reply.at)
+    error = error_class(code=code, type=type, status=status)
+    retry_after = parse_retry_after(response.headers.get("retry-after"), now=response.at)
     later = f" The API asks to wait {retry_after:g} s." if retry_after is not None else ""
-    raise row(
+    raise error(
         f"{message or 'The API gave no message.'} ({status} {code or type or 'without a code'}).{later} "
-        f"{row.remedy}".rstrip(),
+        f"{error.remedy}".rstrip(),
         status=status,
         code=code,
         type=type,
         retry_after=retry_after,
         generation_id=generation_id,
-        request_id=reply.headers.get("x-request-id"),
+        request_id=response.headers.get("x-request-id"),
     )
 
 
-def _unreadable(reply: Answer, what: str, generation_id: str | None = None) -> NoReturn:
-    where = reply.headers.get("location")
+def _raise_unreadable(response: Response, what: str, generation_id: str | None = None) -> NoReturn:
+    where = response.headers.get("location")
     elsewhere = (
-        f"; it redirects to {shown(where)}, where the API key is not sent" if where is not None else ""
+        f"; it redirects to {quote(where)}, where the API key is not sent" if where is not None else ""
     )
-    raise UnreadableAnswerError(
-        f"The answer (HTTP {reply.status}) can't be read: {what}{elsewhere}. It begins "
-        f"{shown(reply.excerpt, 120)}.",
-        status=reply.status,
-        retry_after=parse_retry_after(reply.headers.get("retry-after"), now=reply.at),
+    raise UnreadableResponseError(
+        f"The response (HTTP {response.status}) can't be read: {what}{elsewhere}. It begins "
+        f"{quote(response.excerpt, 120)}.",
+        status=response.status,
+        retry_after=parse_retry_after(response.headers.get("retry-after"), now=response.at),
         generation_id=generation_id,
-        request_id=reply.headers.get("x-request-id"),
+        request_id=response.headers.get("x-request-id"),
     )
-
-
-def one_line(value: object) -> str | None:
-    """A text of the answer as a log takes it, short and printable; None for anything that is no text."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    words = without_queries(" ".join(value.split()))
-    line = "".join(character if character.isprintable() else "�" for character in words)
-    return line if len(line) <= _MAX_MESSAGE_CHARACTERS else f"{line[:_MAX_MESSAGE_CHARACTERS]}…"

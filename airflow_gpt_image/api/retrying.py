@@ -1,4 +1,4 @@
-"""Whether to send again, and when. A retry is a number of seconds or None; the sleeping is the client's job.
+"""Decide whether to send a call again, and when. Nothing here sleeps: the clients do.
 
 Retry-After is honoured up to a cap, because the caller holds a worker slot meanwhile; beyond the cap the
 error is raised with ``retry_after`` set, and Airflow's own retry does the waiting.
@@ -17,15 +17,15 @@ from typing import Final
 
 from airflow_gpt_image.errors import GptImageError, UpstreamError
 
-# A server's wish beyond a week is junk, and would overflow a timedelta further on.
+# A Retry-After beyond a week is junk, and would overflow a timedelta further on.
 _LONGEST_RETRY_AFTER: Final = 7 * 24 * 3600.0
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
-    """Seconds to wait out of a Retry-After header: a number, or an HTTP date; junk means None.
+    """Return the seconds to wait of a Retry-After header: a number, or an HTTP date; junk means None.
 
-    :param now: the time of the answer, in seconds since 1970; a date is relative to it.
+    :param now: the time of the response, in seconds since 1970; a date is relative to it.
     """
     if value is None:
         return None
@@ -43,7 +43,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
 
 @dataclass(frozen=True)
 class Retrying:
-    """How often one call is sent, and how long apart.
+    """Hold how often one call is sent, and how long apart.
 
     :param most_sends: how often a call is sent at most, the first time included.
     :param most_upstream_sends: the same for an upstream error, which may well be the prompt's fault.
@@ -61,13 +61,13 @@ class Retrying:
     jitter: Callable[[], float] = random.random
 
     def backoff(self, failures: int) -> float:
-        """Seconds to pause after the n-th failure in a row: exponential, the upper half of it random."""
+        """Return the seconds to pause after the n-th failure in a row: exponential, the upper half random."""
         # ldexp overflows long after any pause has reached its cap.
         whole = min(math.ldexp(self.first_pause, min(failures - 1, 60)), self.longest_pause)
         return whole * (0.5 + self.jitter() / 2)
 
     def pause_after(self, error: GptImageError, *, sends: int) -> float | None:
-        """Seconds to wait before sending the same call again; None when it is not to be sent again here."""
+        """Return the seconds to wait before sending the same call again; None: don't send it."""
         few = isinstance(error, UpstreamError) and sends >= self.most_upstream_sends
         if not error.retryable or few or sends >= self.most_sends:
             return None

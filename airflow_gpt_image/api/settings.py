@@ -1,4 +1,4 @@
-"""How to reach the API: checked once, used by either client. The hook reads it from a connection."""
+"""Hold how to reach the API: checked once, used by either client. The hook reads it from a connection."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from airflow_gpt_image.api.models import check_url
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.addresses import check_url, is_ip_address, is_loopback
+from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 
 DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
@@ -26,19 +26,20 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,252})")
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
-    """Where the API is, who is asking, and how patiently.
+    """Hold where the API is, the key, and the limits of every call.
 
     :param api_key: begins with ``sk-``. Shown in no repr, message or log.
     :param base_url: without the ``/v1``. Plain http only to this machine, unless ``allow_http``.
     :param connect_timeout: seconds until a connection stands; above 0, at most 300. Default 10.
-    :param read_timeout: seconds without a byte of an answer, and the bound of a whole API answer; five times
-        as long, that of a whole image. Above 0, at most 3,600. Default 60.
+    :param read_timeout: seconds without a byte of a response, and the bound of a whole API response; five
+        times as long, that of a whole image. Above 0, at most 3,600. Default 60.
     :param proxy: address of an http(s) or socks5 proxy, which may carry a user and password. None: the
         environment's.
     :param verify: True for the system's certificates, False for no check, or the path of a CA bundle.
     :param allow_http: send the key in clear to a host that isn't this machine. Default False.
     :param image_hosts: hosts images may come from besides public https ones, in lower case.
     :param max_image_bytes: largest image taken, in bytes. Default 128 MiB.
+    :param prices: what a generation and a credit cost. Default: the API document's.
     :raises InvalidApiKeyError: when the key can't be one.
     :raises InvalidSettingsError: naming the setting, its value, the rule and the remedy.
     """
@@ -52,6 +53,7 @@ class ClientSettings:
     allow_http: bool = False
     image_hosts: tuple[str, ...] = ()
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
+    prices: Prices = DEFAULT_PRICES
 
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, str) or not _KEY.fullmatch(self.api_key):
@@ -67,7 +69,7 @@ class ClientSettings:
         _proxy(self.proxy)
         _flag("allow_http", self.allow_http)
         if isinstance(self.verify, str):
-            trusted(self.verify)
+            load_ca_bundle(self.verify)
         elif not isinstance(self.verify, bool):
             raise _refused("verify", self.verify, "must be true, false, or the path of a CA bundle", "true")
         if isinstance(self.image_hosts, str) or not isinstance(self.image_hosts, (tuple, list)):
@@ -75,7 +77,7 @@ class ClientSettings:
                 "image_hosts", self.image_hosts, "must be a list of bare host names", "['files.example.com']"
             )
         for host in self.image_hosts:
-            if not isinstance(host, str) or not (_HOST.fullmatch(host) or _is_address(host)):
+            if not isinstance(host, str) or not (_HOST.fullmatch(host) or is_ip_address(host)):
                 raise _refused(
                     "image_hosts", host, "must be bare host names in lower case", "files.example.com"
                 )
@@ -90,30 +92,22 @@ class ClientSettings:
                 "must be a whole number of bytes above 0",
                 "134217728",
             )
+        if not isinstance(self.prices, Prices):
+            raise _refused("prices", self.prices, "must be a Prices value", "Prices(credits_1k='4.7')")
 
     @property
     def host(self) -> str:
-        """The API's host, with the port where it isn't the scheme's own: who the account belongs to."""
+        """Return the API's host, with the port where it isn't the scheme's own: whose account it is."""
         return urlsplit(self.base_url).netloc
 
     @property
     def on_this_machine(self) -> bool:
-        """Whether the API is on this machine's loopback, as the emulator is."""
+        """Return whether the API is on this machine's loopback, as the emulator is."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by name: ``localhost`` or a loopback address. Resolves nothing."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
-    return InvalidSettingsError(f"{name}={shown(value)} {rule}; for example {example}.")
+    return InvalidSettingsError(f"{name}={quote(value)} {rule}; for example {example}.")
 
 
 def _base_url(url: str, *, allow_http: bool) -> str:
@@ -147,16 +141,8 @@ def _base_url(url: str, *, allow_http: bool) -> str:
 
 
 def _check_labels(host: str) -> None:
-    if not _is_address(host) and any(not 0 < len(label) < 64 for label in host.rstrip(".").split(".")):
+    if not is_ip_address(host) and any(not 0 < len(label) < 64 for label in host.rstrip(".").split(".")):
         raise ValueError
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _seconds(name: str, value: object, *, most: float) -> None:
@@ -169,11 +155,10 @@ def _flag(name: str, value: object) -> None:
         raise _refused(name, value, "must be true or false", "false")
 
 
-def trusted(ca_bundle: object, *, name: str = "verify") -> ssl.SSLContext:
-    """
-    Read a CA bundle: the path of a PEM file, or of a folder of them ending in ``/``.
+def load_ca_bundle(ca_bundle: object, *, name: str = "verify") -> ssl.SSLContext:
+    """Read a CA bundle: the path of a PEM file, or of a folder of them ending in ``/``.
 
-    :param name: what a message calls it.
+    :param name: the setting's name in a message.
     :raises InvalidSettingsError: when it can't be read.
     """
     example = "the path of an existing CA bundle: a PEM file, or a folder ending in '/'"

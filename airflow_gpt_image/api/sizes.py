@@ -1,4 +1,4 @@
-"""The Size & Resolution table of the API document, and what can be asked of it.
+"""Hold the Size & Resolution table of the API document, and answer questions about it.
 
 The table is looked up, never computed: 1881x836 stands under 3:1 although it is 9:4 in numbers, and 887x1774
 stands under both 1:2 and 1:3. Pixel sizes are (width, height). Source: "Size & Resolution" in the API
@@ -19,7 +19,7 @@ RATIO_OF_AUTO: Final = "1:1"
 
 
 class Size(NamedTuple):
-    """A pixel size; its text is the form the API takes, ``1881x836``."""
+    """Hold a pixel size; its text is the form the API takes, ``1881x836``."""
 
     width: int
     height: int
@@ -73,7 +73,7 @@ _TIER_OF: Final = {size: tier for tiers in SIZES.values() for tier, sizes in tie
 
 
 def sizes_of(aspect_ratio: str, resolution: Resolution) -> tuple[Size, ...]:
-    """The sizes an image of this aspect ratio and tier may come in, at least one.
+    """Return the sizes an image of this aspect ratio and tier may come in, at least one.
 
     :param aspect_ratio: ``auto``, one of :data:`RATIOS`, or a pixel size of the table (which is its own
         answer).
@@ -86,10 +86,10 @@ def sizes_of(aspect_ratio: str, resolution: Resolution) -> tuple[Size, ...]:
 
 
 def tier_of(size: Size) -> Resolution | None:
-    """The one tier a pixel size belongs to; None when it isn't in the table."""
+    """Return the one tier a pixel size belongs to; None when it isn't in the table."""
     return _TIER_OF.get(size)
 
 
 def ratios_of(size: Size) -> tuple[str, ...]:
-    """The ratios a pixel size stands under, in the table's order; empty when it isn't in the table."""
+    """Return the ratios a pixel size stands under, in the table's order; empty when it isn't in the table."""
     return tuple(ratio for ratio, tiers in SIZES.items() if any(size in sizes for sizes in tiers.values()))

@@ -1,4 +1,7 @@
-"""What both clients need of httpx: how one is built, a call sent, a body read, and what a failure proves."""
+"""Serve both clients with what they need of httpx: building one, sending a call, reading a body.
+
+Also says what a failure proves: whether a request can have reached the API.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from airflow_gpt_image import __version__
-from airflow_gpt_image.api import flows, protocol
-from airflow_gpt_image.api.flows import Fetch, FileAnswer
-from airflow_gpt_image.api.protocol import Answer, NoAnswer
-from airflow_gpt_image.api.settings import ClientSettings, trusted
+from airflow_gpt_image.api import protocol
+from airflow_gpt_image.api.protocol import NoResponse, Response
+from airflow_gpt_image.api.settings import ClientSettings, load_ca_bundle
+from airflow_gpt_image.api.steps import Fetch, FileResponse
+from airflow_gpt_image.api.text import quote_url, single_line
 from airflow_gpt_image.errors import ImageRefusedError, InvalidSettingsError
 
 T = TypeVar("T")
@@ -41,16 +45,16 @@ FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, ValueError)
 # A host that isn't found, or is none (UnicodeError is a ValueError).
 LOOK_UP_FAILURES: Final = (OSError, httpx.InvalidURL, ValueError)
 
-# A host that drips holds a worker slot: an image may take so many read timeouts as a whole.
+# A host that sends endlessly slowly holds a worker slot: a whole image may take so many read timeouts.
 _IMAGE_READS: Final = 5
 
-_STALLED: Final = "the answer took too long as a whole"
-_OVERSIZED: Final = "the answer is larger than any of the API's"
+_TOO_SLOW: Final = "the response took too long as a whole"
+_TOO_LARGE: Final = "the response is larger than any of the API's"
 
 
-def options(settings: ClientSettings) -> dict[str, Any]:
-    """What both kinds of httpx client are built with."""
-    verify = trusted(settings.verify) if isinstance(settings.verify, str) else settings.verify
+def client_options(settings: ClientSettings) -> dict[str, Any]:
+    """Return what both kinds of httpx client are built with."""
+    verify = load_ca_bundle(settings.verify) if isinstance(settings.verify, str) else settings.verify
     return {
         "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
         "limits": httpx.Limits(max_connections=100, keepalive_expiry=_KEEPALIVE_SECONDS),
@@ -60,7 +64,7 @@ def options(settings: ClientSettings) -> dict[str, Any]:
         # the key.
         "trust_env": not settings.on_this_machine,
         "follow_redirects": False,
-        # A cookie could carry to the file host what the API was told, and a junk one fails every later call.
+        # A cookie could carry to the file host what the API has set, and a junk one fails every later call.
         "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         # Uncompressed, so that a few bytes can't become a gigabyte: sizes are counted as they arrive.
         "headers": {
@@ -71,7 +75,7 @@ def options(settings: ClientSettings) -> dict[str, Any]:
 
 
 def proxy_of(url: str, settings: ClientSettings) -> str | None:
-    """The proxy that an image is fetched through: the connection's, else the environment's; None: none."""
+    """Return the proxy an image is fetched through: the connection's, else the environment's, else None."""
     if settings.proxy is not None or settings.on_this_machine:
         return settings.proxy
     parts = urlsplit(url)
@@ -84,17 +88,17 @@ def proxy_of(url: str, settings: ClientSettings) -> str | None:
 
 
 def file_options(settings: ClientSettings, proxy: str | None) -> dict[str, Any]:
-    """What a client that fetches images is built with.
+    """Return what a client that fetches images is built with.
 
-    Its proxy is the one that was asked for and no other: without one it connects to the address that was
-    checked. No connection is kept, for two hosts at one address would share it.
+    It uses the given proxy and no other: without one it connects to the address that was checked. No
+    connection is kept, for two hosts at one address would share it.
     """
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-    return {**options(settings), "proxy": proxy, "trust_env": False, "limits": limits}
+    return {**client_options(settings), "proxy": proxy, "trust_env": False, "limits": limits}
 
 
-def fetch_of(step: Fetch) -> dict[str, Any]:
-    """The request for an image: to the address that was checked, in the name of the host."""
+def fetch_options(step: Fetch) -> dict[str, Any]:
+    """Return the request for an image: to the address that was checked, in the name of the host."""
     url = httpx.URL(step.url)
     if step.address is None:
         return {"method": "GET", "url": url}
@@ -106,18 +110,19 @@ def fetch_of(step: Fetch) -> dict[str, Any]:
     }
 
 
-def looked_up(url: str) -> tuple[str, int]:
-    """Host and port to look up for an address."""
+def look_up_arguments(url: str) -> tuple[str, int]:
+    """Return the host and port to look up for an address."""
     parsed = httpx.URL(url)
     return parsed.raw_host.decode("ascii"), parsed.port or (443 if parsed.scheme == "https" else 80)
 
 
-def addresses(found: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
-    """The IP addresses of a look-up, each once, in the system's order of preference."""
+def unique_addresses(found: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
+    """Return the IP addresses of a look-up, each once, in the system's order of preference."""
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def request_of(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
+def request_options(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
+    """Return the request for a call to the API: the only one that carries the key."""
     return {
         "method": call.method,
         "url": settings.base_url + call.path,
@@ -126,13 +131,16 @@ def request_of(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
     }
 
 
-def no_answer(error: Exception, settings: ClientSettings, at: float) -> NoAnswer:
-    text = protocol.one_line(str(error).replace(settings.api_key, "***")) or "no details"
-    return NoAnswer(sent=not isinstance(error, _NEVER_SENT), reason=f"{type(error).__name__}: {text}", at=at)
+def no_response(error: Exception, settings: ClientSettings, at: float) -> NoResponse:
+    """Say why no response came, and whether the request can have left."""
+    text = single_line(str(error).replace(settings.api_key, "***")) or "no details"
+    return NoResponse(
+        sent=not isinstance(error, _NEVER_SENT), reason=f"{type(error).__name__}: {text}", at=at
+    )
 
 
 class Body:
-    """Collects an answer's body, and stops when it is none of the API's: too large, or dripping for ever."""
+    """Collect a response's body, and stop when it can't be the API's: too large, or sent endlessly slowly."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self._seconds = settings.read_timeout
@@ -141,18 +149,19 @@ class Body:
 
     def add(self, chunk: bytes) -> None:
         self.bytes += chunk
-        # From the first byte of the body on: however long the API took to answer, its answer is read.
+        # From the first byte of the body on: however long the API took to respond, its response is read.
         if self._until is None:
             self._until = time.monotonic() + self._seconds
-        if len(self.bytes) > protocol.MAX_ANSWER_BYTES:
-            raise httpx.ReadError(_OVERSIZED)
+        if len(self.bytes) > protocol.MAX_RESPONSE_BYTES:
+            raise httpx.ReadError(_TOO_LARGE)
         if time.monotonic() > self._until:
-            raise httpx.ReadTimeout(_STALLED)
+            raise httpx.ReadTimeout(_TOO_SLOW)
 
-    def answer(self, response: httpx.Response, settings: ClientSettings) -> Answer:
-        return protocol.answer(
+    def response(self, response: httpx.Response, settings: ClientSettings) -> Response:
+        """Return the whole response, once its body has been added."""
+        return protocol.parse_response(
             status=response.status_code,
-            headers=_lower(response),
+            headers=_lower_case_headers(response),
             body=bytes(self.bytes),
             at=time.time(),
             api_key=settings.api_key,
@@ -160,7 +169,7 @@ class Body:
 
 
 class File:
-    """Writes an image's bytes as they come, up to the largest size that is taken."""
+    """Write an image's bytes as they come, up to the largest size that is taken."""
 
     def __init__(self, step: Fetch, settings: ClientSettings) -> None:
         self._step = step
@@ -172,23 +181,24 @@ class File:
         self.received += len(chunk)
         if self.received > self._most:
             raise ImageRefusedError(
-                f"The image at {flows.bare(self._step.url)} is larger than {self._most:,} bytes "
+                f"The image at {quote_url(self._step.url)} is larger than {self._most:,} bytes "
                 "(max_image_bytes)."
             )
         if time.monotonic() > self._until:
-            raise httpx.ReadTimeout(_STALLED)
+            raise httpx.ReadTimeout(_TOO_SLOW)
         self._step.into.write(chunk)
 
-    def answer(self, response: httpx.Response) -> FileAnswer:
-        return FileAnswer(
+    def response(self, response: httpx.Response) -> FileResponse:
+        """Return what the file host sent, once its bytes have been added."""
+        return FileResponse(
             status=response.status_code,
-            headers=_lower(response),
+            headers=_lower_case_headers(response),
             received=self.received,
             at=time.time(),
         )
 
 
-def _lower(response: httpx.Response) -> Mapping[str, str]:
+def _lower_case_headers(response: httpx.Response) -> Mapping[str, str]:
     headers = {name.lower(): value for name, value in response.headers.items()}
     if "location" in response.extensions:
         headers["location"] = response.extensions["location"]
@@ -196,10 +206,10 @@ def _lower(response: httpx.Response) -> Mapping[str, str]:
 
 
 def keep_location(response: httpx.Response) -> None:
-    """Put a redirect's target where httpx doesn't see it.
+    """Move a redirect's target to where httpx doesn't see it.
 
-    It prepares the next request even when told not to follow, and fails over a junk address: after our POST
-    was answered, as if it had never been sent.
+    Even when redirects are off, httpx prepares the next request, and fails over a junk address: after our
+    POST was answered, as if it had never been sent.
     """
     location = response.headers.pop("location", None)
     if location is not None:
@@ -207,19 +217,21 @@ def keep_location(response: httpx.Response) -> None:
 
 
 async def akeep_location(response: httpx.Response) -> None:
+    """As :func:`keep_location`, for the client on an event loop."""
     keep_location(response)
 
 
-def uncompressed(response: httpx.Response) -> httpx.Response:
+def require_uncompressed(response: httpx.Response) -> httpx.Response:
+    """Return the response, unless it is compressed: then a few bytes could become a gigabyte."""
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise httpx.DecodingError("the answer is compressed, which was not asked for")
+        raise httpx.DecodingError("the response is compressed, which was not asked for")
     return response
 
 
-def built(make: Callable[[], T]) -> T:
-    """Make an httpx client; what it can fail over is a proxy that only the environment knows."""
+def build_client(build: Callable[[], T]) -> T:
+    """Build an httpx client; what it can fail over is a proxy that only the environment names."""
     try:
-        return make()
+        return build()
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         raise InvalidSettingsError(
             f"The environment's proxy can't be used ({type(error).__name__}). Mend HTTPS_PROXY or ALL_PROXY "

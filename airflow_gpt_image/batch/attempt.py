@@ -20,7 +20,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.api.client import GptImageClient
-from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
+from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.batch import MOST_ITEMS, manifest, report
 from airflow_gpt_image.batch.checkpoint import Checkpoint, decode_indexes, encode_indexes
 from airflow_gpt_image.batch.context import BatchContext, Spending
@@ -210,7 +210,7 @@ class BatchAttempt:
 
     @property
     def _prices(self) -> Prices:
-        return getattr(self.client.settings, "prices", DEFAULT_PRICES)
+        return self.client.settings.prices
 
     @property
     def _scope(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_gpt_image.api.quoting import shown as quote
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.batch.checkpoint import Checkpoint
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import InvalidRequestError, LedgerError, ReplacedError

@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_gpt_image.api.quoting import shown as quote
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import DestinationTakenError
 from airflow_gpt_image.ledger.record import Payer

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.pricing import plain
-from airflow_gpt_image.api.quoting import shown as quote
-from airflow_gpt_image.api.quoting import without_queries
+from airflow_gpt_image.api.text import quote, redact_queries
 from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.dataset_files import FIELDS
 from airflow_gpt_image.datasets import BadCell
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
-from airflow_gpt_image.ledger.record import ImageFile, Payer, Record, redacted_request
+from airflow_gpt_image.ledger.record import Payer, Record, redacted_request
 from airflow_gpt_image.storage.folders import Folder, open_file
+from airflow_gpt_image.storage.images import ImageFile
 
 JSONL: Final = "manifest.jsonl"
 CSV: Final = "manifest.csv"
@@ -146,8 +146,7 @@ def line(folder: Folder, plan: Plan, entry: Entry, payer: Payer) -> dict[str, An
 
 
 def _described(folder: Folder, image: ImageFile) -> dict[str, Any]:
-    located = image.located(folder.address(image.name) if image.name is not None else None)
-    return {**located.model_dump(mode="json"), "url": without_queries(image.url)}
+    return {**image.located(folder).model_dump(mode="json"), "url": redact_queries(image.url)}
 
 
 def read_manifest(path: object) -> Iterator[dict[str, Any]]:

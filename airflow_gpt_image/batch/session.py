@@ -30,8 +30,8 @@ from airflow_gpt_image.errors import (
     ItemsFailedError,
     TaskInterruptedError,
 )
-from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Record
-from airflow_gpt_image.storage.landing import Landing
+from airflow_gpt_image.ledger.record import GenerationFacts, Record
+from airflow_gpt_image.storage.images import ImageFile, ImageFolder
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Session:
         self._began = began
         self._options = context.options
         self._log = context.log
-        self._images = Landing(context.folder)
+        self._images = ImageFolder(context.folder)
         self._progress = Progress(table, context.prices, now=time.monotonic())
         self._pauses = Retrying(first_pause=context.timing.item_pause)
         self._storing = asyncio.Semaphore(_STORED_AT_ONCE)
@@ -220,7 +220,7 @@ class Session:
             record.generation_id or "",
             poll_interval=poll_interval,
             deadline=self.deadline(record),
-            on_look=on_poll,
+            on_poll=on_poll,
         )
         return flows.succeeded(generation)
 
@@ -240,21 +240,13 @@ class Session:
         warnings: list[str] = []
         for index, url in enumerate(generation.urls):
             stem = name if index == 0 else f"{name}~{index}"
-            image, _, unusual = self._images.fetched(context.folder, context.client, url, stem, request)
-            images.append(
-                ImageFile(
-                    url=url,
-                    name=context.folder.name_of(image.path or ""),
-                    **image.model_dump(include={"width", "height", "sha256", "bytes"}),
-                )
-            )
+            image, unusual = self._images.fetch(context.client, url, stem, request)
+            images.append(image)
             warnings += unusual
         for warning in warnings:
             self._log.warning("Row %d: %s", entry.item.row, warning)
         facts = GenerationFacts.of(generation)
-        # What was read long ago may be without the request's signatures; the plan has it whole.
-        whole = record.model_copy(update={"request": request})
-        stored = whole.stored(images, facts, context.now(), name=name, warnings=warnings)
+        stored = record.stored(images, facts, context.now(), name=name, warnings=warnings)
         return context.records.write_stored(stored, name)
 
     async def _note(self, entry: Entry, record: Record) -> None:

@@ -7,14 +7,13 @@ one that contains ``{{`` means just that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.sdk.bases.decorator import DecoratedOperator, is_async_callable, task_decorator_factory
-from airflow.sdk.definitions.context import context_merge
 from airflow.sdk.exceptions import TaskDeferred
 
+from airflow_gpt_image.airflow_internals import SET_DURING_EXECUTION
 from airflow_gpt_image.errors import InvalidRequestError
-from airflow_gpt_image.operators.airflow_internals import SET_DURING_EXECUTION
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.bases.decorator import TaskDecorator
 
-_LABEL: Final = "gpt_image_map_index"  # in the task state store, beside the records
+    from airflow_gpt_image.api.models import ImageRequest
+
+_LABEL: Final = "gpt_image_map_index"  # in the task state store; Airflow 3.3.0 has no keys with a slash
 _LONGEST_LABEL: Final = 250  # a longer one doesn't fit into Airflow's column, and fails a task that has paid
 
 
@@ -113,7 +114,7 @@ class _FunctionOperator(DecoratedOperator):
 
     def execute(self, context: Context) -> Any:
         """Call the function; then do what the operator does."""
-        context_merge(context, self.op_kwargs)
+        _put(context, self.op_kwargs)
         self.take(self.python_callable(*self.op_args, **self.determine_kwargs(context)))
         if template := context.get("map_index_template"):
             # Airflow renders it at the task's end, and fails the task if it can't. After a deferral it can't:
@@ -149,13 +150,9 @@ class _GptImageDecoratedOperator(_FunctionOperator, GptImageGenerateOperator):
         for name, value in _request_fields(returned, self.python_callable).items():
             setattr(self, name, value)
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Take what was asked for from the ledger, for the UI: the function isn't called again."""
-        from airflow_gpt_image.ledger import Ledger
-
-        ledger = Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
-        self.take(ledger.waiting()[1].request)
-        return super().execute_complete(context, event)
+    def show_request(self, request: ImageRequest) -> None:
+        """Take what was asked for from the record, for the UI: the function isn't called again."""
+        self.take(request)
 
 
 class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):
@@ -198,23 +195,28 @@ class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):
 def _refuse_given(operator: type[_FunctionOperator], kwargs: Mapping[str, Any]) -> None:
     """Refuse an argument that is the function's to return."""
     if operator.returns in kwargs:
-        from airflow_gpt_image.api.quoting import shown
+        from airflow_gpt_image.api.text import quote
 
         raise InvalidRequestError(
-            f"{operator.returns}={shown(kwargs[operator.returns])} was given to "
+            f"{operator.returns}={quote(kwargs[operator.returns])} was given to "
             f"{operator.custom_operator_name}, where the function returns it. Leave it out, or use the "
             "operator without a function."
         )
 
 
 def _fix_label(context: Context, label: Any) -> None:
-    context_merge(context, map_index_template="{{ map_index_label }}", map_index_label=label)
+    _put(context, {"map_index_template": "{{ map_index_label }}", "map_index_label": label})
+
+
+def _put(context: Context, values: Mapping[str, Any]) -> None:
+    # A type checker knows it as a fixed set of names; functions are handed whatever is in it.
+    cast("dict[str, Any]", context).update(values)
 
 
 def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str, Any]:
     """The fields of a request as the function named them; whether they are valid, the request itself says."""
     from airflow_gpt_image.api.models import ImageRequest
-    from airflow_gpt_image.api.quoting import shown
+    from airflow_gpt_image.api.text import quote
 
     if isinstance(returned, ImageRequest):
         returned = returned.model_dump(exclude_unset=True)
@@ -222,13 +224,13 @@ def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str,
         returned = {"prompt": returned}
     if not isinstance(returned, Mapping):
         raise InvalidRequestError(
-            f"{function.__name__}() returned {shown(returned)}; it has to return a prompt (a string), a "
+            f"{function.__name__}() returned {quote(returned)}; it has to return a prompt (a string), a "
             "mapping of request fields, or an ImageRequest. To make no image, raise AirflowSkipException."
         )
     unknown = [name for name in returned if name not in ImageRequest.model_fields]
     if unknown:
         raise InvalidRequestError(
-            f"{function.__name__}() returned {shown(unknown[0])}, which is not a field of a request; one of "
+            f"{function.__name__}() returned {quote(unknown[0])}, which is not a field of a request; one of "
             f"{', '.join(ImageRequest.model_fields)}. Everything else is given to the decorator."
         )
     return {"prompt": None, **returned}

@@ -30,11 +30,14 @@ examples:
   python -m airflow_gpt_image.emulator --fault "submit:503*2" --fault "submit:lost*1;match=bicycle"
       the first two submits fail; one whose prompt has "bicycle" is charged, and its answer lost
 
+  python -m airflow_gpt_image.emulator --fault "submit:gateway=504*1" --fault "submit:repeated_id*1"
+      one is charged, and a gateway answers 504; one is charged, and answered with an earlier one's id
+
   curl http://127.0.0.1:8787/_emulator/books
       what was charged and refunded
   curl -d '"get:late=3;share=0.1"' http://127.0.0.1:8787/_emulator/faults
       a further fault while it runs (-X DELETE forgets all)
-  curl -d '{"credits": 5, "duration": "0-1"}' http://127.0.0.1:8787/_emulator/settings
+  curl -d '{"credits": 5, "duration": "0-1", "prices": {"1k": "5.2"}}' http://127.0.0.1:8787/_emulator/settings
       other settings while it runs
   curl -X POST http://127.0.0.1:8787/_emulator/reset
       new books, and all as at the start
@@ -47,12 +50,18 @@ options:
   after=N              lets N pass first
   share=P              by chance, with probability P
   match=TEXT           only if the prompt contains the text
+  lasts=SECONDS        from the first request it meets; it meets none after that
   delay=SECONDS        before it happens
   accepted=yes|no      of a submit: whether it is accepted and charged
-  retry_after=SECONDS  of a status; also date:SECONDS for an HTTP date so far ahead, or any text as it is
+  retry_after=SECONDS  of a status or a gateway; also date:SECONDS for an HTTP date so far ahead, or any text
   body=TEXT            of a status
   content_type=TEXT    of a status or an image
-  status=N             of a redirect, instead of 307
+  status=N             of a redirect, instead of 307; of a gateway, instead of the one its answer speaks of
+  form=FORM            of a gateway, 504 for an example:
+                         error     {"error": {"code": "504", "message": "Gateway Timeout"}} (default)
+                         type      {"error": {"type": "timeout"}}
+                         envelope  {"code": 504, "msg": "Gateway Timeout"}
+                         page      HTML
 
 """
 
@@ -67,10 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     # Its "Started server process" says nothing that the line below doesn't.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    prices = dict(price.partition("=")[::2] for price in options.prices)
     names = ("credits", "duration", "rate_limit", "fail_rate", "seed", "files_url")
     try:
         settings = Settings().changed(
-            {"keys": options.keys or [DEFAULT_KEY], **{name: getattr(options, name) for name in names}}
+            {
+                "keys": options.keys or [DEFAULT_KEY],
+                "prices": prices,
+                **{name: getattr(options, name) for name in names},
+            }
         )
         emulator = Emulator(settings, [Fault.parse(spec) for spec in options.faults], time.time)
         listening = listen(emulator, options.host, options.port)
@@ -131,6 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--files-url", metavar="URL", help="base of the image addresses (default: the emulator's own address)"
+    )
+    add(
+        "--price",
+        dest="prices",
+        action="append",
+        default=[],
+        metavar="TIER=CREDITS",
+        help="what a generation of a tier costs, such as 1k=5.2; repeatable (default: the API document's)",
     )
     add(
         "--fault",

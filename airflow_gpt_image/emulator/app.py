@@ -20,8 +20,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.sizes import Size
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.emulator import control
 from airflow_gpt_image.emulator.books import Books
 from airflow_gpt_image.emulator.emulator import Emulator
@@ -72,19 +72,24 @@ class _Api:
         key = emulator.check_key(request.headers.get("authorization"))
         emulator.check_rate()
         submission = read_submission(request.headers.get("content-type"), await request.body())
-        books.check_affords(submission.request.credits, emulator.now())
+        books.check_affords(emulator.price(submission), emulator.now())
+
+        def earlier(fault: Fault) -> str | None:
+            return books.earlier(fault.value, fault.match)
 
         async def accepted() -> Answer:
             generation = emulator.accept(submission, key, books, faults)
             _log.info(
-                "accepted %s for %s credits: %s", generation.id, generation.credits, shown(generation.prompt)
+                "accepted %s for %s credits: %s", generation.id, generation.credits, quote(generation.prompt)
             )
-            return _submitted(generation.id)
+            return _submitted(generation.id, repeated)
 
-        fault = faults.take("submit", submission.request.prompt)
+        fault = faults.take("submit", submission.request.prompt, earlier=earlier)
+        repeated = earlier(fault) if fault and fault.kind == "repeated_id" else None
         if fault is None:
             return (await accepted()).response()
-        return await self._misbehave(fault, accepted, books, decoy=_submitted(str(uuid.uuid4())))
+        decoy = _submitted(str(uuid.uuid4()), repeated)
+        return await self._misbehave(fault, accepted, books, decoy)
 
     async def get(self, request: Request) -> Response:
         emulator, books = self._emulator, self._emulator.books
@@ -101,9 +106,8 @@ class _Api:
         emulator, books = self._emulator, self._emulator.books
         books.requests["credits"] += 1
         emulator.check_key(request.headers.get("authorization"))
-        # The document names the endpoint and not its answer; the envelope is that of the submit.
-        balance = float(books.balance(emulator.now()))
-        answer = Answer.of({"code": 200, "msg": "success", "data": {"credits": balance}})
+        data = books.in_whole_credits(emulator.now())
+        answer = Answer.of({"code": 200, "msg": "success", "data": data})
         fault = emulator.faults.take("credits")
         return answer.response() if fault is None else await self._misbehave(fault, _ready(answer), books)
 
@@ -151,8 +155,9 @@ class _Api:
         return Response(body, error.status_code, error.headers, media_type=JSON)
 
 
-def _submitted(generation_id: str) -> Answer:
-    return Answer.of({"code": 200, "msg": "success", "data": {"taskId": generation_id}})
+def _submitted(generation_id: str, earlier: str | None = None) -> Answer:
+    payload = {"code": 200, "msg": "success", "data": {"taskId": generation_id}}
+    return Answer.of(payload, earlier=earlier)
 
 
 def _ready(answer: Answer) -> Callable[[], Awaitable[Answer]]:

@@ -11,6 +11,7 @@ The invariant: balance = granted - charged + refunded, exactly, in Decimal.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -45,6 +46,21 @@ class Books:
         self._settle(now)
         return self.granted - self.charged + self.refunded
 
+    def in_whole_credits(self, now: float) -> dict[str, int]:
+        """Return what ``GET /v1/credits`` tells; its numbers are integers, while prices have fractions.
+
+        1. The balance is rounded down: nobody is promised more than there is.
+        2. So is what was purchased.
+        3. What was consumed is the difference of the two: the three always add up, and it is less than one
+           credit off. With a whole number purchased that rounds it up.
+        """
+        balance, purchased = int(self.balance(now)), int(self.granted)
+        return {
+            "balance": balance,
+            "total_purchased": purchased,
+            "total_consumed": purchased - balance,
+        }
+
     def set_balance(self, credits: Decimal, now: float) -> None:
         """Top up or take away so that this is left."""
         self.granted += credits - self.balance(now)
@@ -64,6 +80,15 @@ class Books:
         self.charged += generation.credits
         if generation.fate.failure is not None:
             heapq.heappush(self._refunds_due, (generation.finished_at, generation.number, generation))
+
+    def earlier(self, number: int, match: str | None) -> str | None:
+        """Return the id of the ``number``-th last submit whose prompt contains ``match``, if there is one."""
+        latest = (
+            generation.id
+            for generation in reversed(self.generations.values())
+            if match is None or match in (generation.prompt or "")
+        )
+        return next(itertools.islice(latest, number - 1, None), None)
 
     def _settle(self, now: float) -> None:
         while self._refunds_due and self._refunds_due[0][0] <= now:

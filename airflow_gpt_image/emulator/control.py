@@ -79,6 +79,7 @@ class _Desk:
                 "fail_rate": settings.fail_rate,
                 "seed": settings.seed,
                 "files_url": settings.files_url,
+                "prices": {tier: str(price) for tier, price in settings.prices.items()},
             }
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from airflow_gpt_image.emulator.books import Books
@@ -47,7 +48,7 @@ class Emulator:
         """
         self.settings, faults = self._initial
         self.books = Books(self.settings.credits)
-        self.faults = FaultRegister(self.settings.seed)
+        self.faults = FaultRegister(self.settings.seed, self.now)
         for fault in faults:
             self.faults.add(fault)
         self._callbacks.forget()
@@ -88,6 +89,10 @@ class Emulator:
             raise RefusalError("rate_limit_exceeded", headers={"retry-after": str(max(1, math.ceil(wait)))})
         self._next_submit_at = now + ahead + 1 / rate
 
+    def price(self, submission: Submission) -> Decimal:
+        """Return what it costs now, in credits."""
+        return self.settings.prices[submission.request.resolution]
+
     def accept(self, submission: Submission, key: str, books: Books, faults: FaultRegister) -> Generation:
         """Accept and charge.
 
@@ -96,11 +101,12 @@ class Emulator:
         :raises RefusalError: ``insufficient_credits``.
         """
         now = self.now()
-        books.check_affords(submission.request.credits, now)
+        price = self.price(submission)
+        books.check_affords(price, now)
         number = len(books.generations) + 1
         fate = draw_fate(self.settings, number, faults.take("generation", submission.request.prompt))
         generation = Generation(
-            str(uuid.uuid4()), number, key, submission.input, submission.request, now, fate
+            str(uuid.uuid4()), number, key, submission.input, submission.request, now, fate, price
         )
         books.accept(generation)
         self._callbacks.expect(generation, books, faults)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from airflow_gpt_image.api.models import check_url
+from airflow_gpt_image.api.addresses import check_url
 from airflow_gpt_image.api.sizes import parse_size
 from airflow_gpt_image.emulator.error_table import ROWS
 
@@ -27,6 +27,9 @@ _ANY: Final = ("submit", "get", "credits", "file")
 _JSON: Final = ("submit", "get", "credits")
 _REQUIRED: Final = object()
 
+FORMS: Final = ("error", "type", "envelope", "page")
+"""What a gateway's answer can look like: three kinds of JSON, and HTML."""
+
 REDRAWN: Final = ("wrong_size", "jpeg", "webp")
 """Kinds for which the image is drawn again."""
 
@@ -41,6 +44,7 @@ class Kind(NamedTuple):
     :param accepted: for a submit: whether it is accepted and charged, unless the fault says otherwise. What
         comes instead of the proper answer wasn't; what damages the proper answer was.
     :param completed: for a get: it waits for a generation that is completed.
+    :param earlier: for a submit: it waits for one that has so many before it as its value says.
     """
 
     places: tuple[str, ...]
@@ -49,6 +53,7 @@ class Kind(NamedTuple):
     default: Any = _REQUIRED
     accepted: bool = False
     completed: bool = False
+    earlier: bool = False
 
     def value(self, value: Any) -> Any:
         """The value, checked.
@@ -85,10 +90,25 @@ def count(value: Any) -> int:
     return int(text)
 
 
+def _earlier(value: Any) -> int:
+    number = count(value)
+    if number < 1:
+        raise ValueError(f"{value!r} is not a number of submits, 1 or more")
+    return number
+
+
 def _images(value: Any) -> int:
     number = count(value)
     if not 1 <= number <= 100:
         raise ValueError(f"{value!r} is not a number of images, 1 to 100")
+    return number
+
+
+def status(value: Any, lowest: int = 200, highest: int = 599) -> int:
+    """A number that can stand as an HTTP status."""
+    number = count(value)
+    if not lowest <= number <= highest:
+        raise ValueError(f"{value!r} is not a status, {lowest} to {highest}")
     return number
 
 
@@ -135,6 +155,14 @@ KINDS: Final[dict[str, Kind]] = {
     "not_object": Kind(_JSON, "200 with a JSON list instead of an object"),
     "envelope": Kind(_JSON, "HTTP 200 with the envelope's code {value} and no data", count, 500),
     "redirect": Kind(_ANY, "307 to {value} (another status with ;status=)", _url),
+    "gateway": Kind(
+        _JSON,
+        "a gateway's answer to a request that the API has carried out: {value}, as JSON of the gateway's own "
+        "(other JSON or a page with ;form=, under another HTTP status with ;status=); a submit is charged",
+        status,
+        504,
+        accepted=True,
+    ),
     # The proper answer, late or damaged.
     "lost": Kind(("submit",), "accepted and charged; then the connection is closed", accepted=True),
     "late": Kind(
@@ -154,6 +182,15 @@ KINDS: Final[dict[str, Kind]] = {
     "missing_id": Kind(("submit",), "accepted and charged; the answer has no taskId", accepted=True),
     "junk_id": Kind(
         ("submit",), "accepted and charged; the taskId is {value}", _text, "../../v1/credits", accepted=True
+    ),
+    "repeated_id": Kind(
+        ("submit",),
+        "accepted and charged under an id of its own; the answer names the id of the submit {value} before "
+        "it (with ;match=: of those that match)",
+        _earlier,
+        1,
+        accepted=True,
+        earlier=True,
     ),
     "wrong_id": Kind(("get", "callback"), "the id of another generation"),
     "unknown_status": Kind(("get",), "the status is {value}", _text, "queued"),

@@ -8,8 +8,16 @@ A fault is written as ``WHERE:KIND[=VALUE][*TIMES][;OPTION=VALUE]…``::
     get:late=3;share=0.1                every tenth poll, by chance, is answered 3 seconds late
     submit:429*3;retry_after=2          three are told to wait 2 seconds
     submit:500*1;accepted=yes           charged although the answer is a 500
+    submit:gateway=504*1                charged, and a gateway answers 504 {"error": {"code": "504", …}}
+    submit:gateway=502;form=type        the same with 502 {"error": {"type": "timeout"}}
+    submit:gateway=504;form=envelope;status=200
+                                        the same with {"code": 504, "msg": …} under 200
+    submit:gateway=524;form=page;accepted=no
+                                        a gateway's page, and nothing is charged
+    submit:repeated_id*1;match=bicycle  charged; the answer names the id of an earlier submit of a bicycle
     generation:failed=invalid_request   every generation fails with this code
     file:truncated;after=1*1            the second download is cut
+    file:close;lasts=40                 the file host is away for 40 seconds
 
 Rules:
 
@@ -17,7 +25,8 @@ Rules:
    known.
 2. Faults are asked in the order in which they were registered; the first that wants the request has it, and
    later ones don't see it.
-3. ``after=N`` lets the first N pass, ``times=N`` (or ``*N``) is how many it meets, ``share=P`` meets each
+3. ``lasts=SECONDS`` is how long it goes on, from the first request it meets.
+4. ``after=N`` lets the first N pass, ``times=N`` (or ``*N``) is how many it meets, ``share=P`` meets each
    with probability P, ``match=TEXT`` only those whose prompt contains the text.
 """
 
@@ -25,12 +34,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import inf
 from typing import Any, Final, Self
 
 from airflow_gpt_image.emulator.fault_kinds import (
+    FORMS,
     KINDS,
     PLACES,
     REDRAWN,
@@ -39,6 +50,7 @@ from airflow_gpt_image.emulator.fault_kinds import (
     is_error,
     kinds_of,
     seconds,
+    status,
 )
 
 _SPEC: Final = re.compile(
@@ -57,13 +69,18 @@ class Fault:
     :param after: how many it lets pass first.
     :param share: probability with which it meets each of the others, more than 0 to 1.
     :param match: meets only requests whose generation's prompt contains this.
+    :param lasts: seconds after the first request it meets, from when on it meets no others; None for ever.
     :param delay: seconds before it happens. A submit that is accepted is charged before them.
     :param accepted: of a submit: whether it is accepted and charged; None as the kind has it.
-    :param retry_after: the Retry-After header of an error: seconds, ``date:SECONDS`` for an HTTP date so far
-        ahead, or any text, which is sent as it is.
+    :param retry_after: the Retry-After header of an error or a gateway: seconds, ``date:SECONDS`` for an HTTP
+        date so far ahead, or any text, which is sent as it is.
     :param body: of a status: the body, instead of the usual one.
     :param content_type: of a status or an image: the content type, instead of the usual one.
-    :param status: of a redirect: the status instead of 307.
+    :param status: of a redirect: the status instead of 307. Of a gateway: the HTTP status instead of the one
+        that its answer speaks of.
+    :param form: of a gateway's answer, 504 as an example: ``error``, which is the default, is ``{"error":
+        {"code": "504", "message": …}}``; ``type`` is ``{"error": {"type": "timeout"}}``; ``envelope`` is
+        ``{"code": 504, "msg": …}``; ``page`` is HTML.
     :raises ValueError: naming the part, its value and the rule.
     """
 
@@ -74,12 +91,14 @@ class Fault:
     after: int = 0
     share: float = 1.0
     match: str | None = None
+    lasts: float | None = None
     delay: float = 0.0
     accepted: bool | None = None
     retry_after: str | None = None
     body: str | None = None
     content_type: str | None = None
     status: int | None = None
+    form: str | None = None
 
     def __post_init__(self) -> None:
         self._set("kind", str(self.kind).replace("-", "_"))
@@ -116,18 +135,24 @@ class Fault:
     def _check_sense(self) -> None:
         # An option without effect is a mistake that would make a test prove nothing.
         error = is_error(self.kind, self.where)
+        gateway = self.kind == "gateway"
         senseless = {
             "match": self.where == "credits",
             "delay": self.where == "generation",
             "accepted": self.where != "submit",
-            "retry_after": not error,
+            "retry_after": not error and not gateway,
             "body": not error,
             "content_type": not error and self.kind not in REDRAWN,
-            "status": self.kind != "redirect",
+            "status": self.kind != "redirect" and not gateway,
+            "form": not gateway,
         }
         for name, value in senseless.items():
             if value and getattr(self, name) not in (None, 0.0):
                 raise ValueError(f"{self.where}:{self.kind}: {name} has no effect here; leave it out.")
+        if self.kind == "redirect" and self.status is not None and not 300 <= self.status <= 399:
+            raise ValueError(
+                f"{self.where}:{self.kind}: {self.status} is not the status of a redirect, 300 to 399."
+            )
 
     @classmethod
     def parse(cls, spec: str) -> Self:
@@ -210,11 +235,10 @@ def _retry_after(value: Any) -> str:
     return text
 
 
-def _status(value: Any) -> int:
-    status = count(value)
-    if not 300 <= status <= 399:
-        raise ValueError(f"{value!r} is not the status of a redirect, 300 to 399")
-    return status
+def _form(value: Any) -> str:
+    if value not in FORMS:
+        raise ValueError(f"{value!r} is not a form; one of {', '.join(FORMS)}")
+    return str(value)
 
 
 _ANSWERED: Final = ("submit", "get", "credits", "file")
@@ -224,12 +248,14 @@ _OPTIONS: Final[dict[str, Any]] = {
     "after": count,
     "share": _share,
     "match": str,
+    "lasts": seconds,
     "delay": seconds,
     "accepted": _yes_or_no,
     "retry_after": _retry_after,
     "body": str,
     "content_type": header,
-    "status": _status,
+    "status": status,
+    "form": _form,
 }
 
 
@@ -239,19 +265,27 @@ class _Armed:
         self.chance = chance
         self.seen = 0
         self.met = 0
+        self.ends_at = inf
 
-    def wants(self, prompt: str | None, completed: bool) -> bool:
+    def wants(
+        self, now: float, prompt: str | None, completed: bool, earlier: Callable[[Fault], str | None]
+    ) -> bool:
         fault = self.fault
+        if now >= self.ends_at:
+            return False
         if self.met >= (inf if fault.times is None else fault.times):
             return False
         if fault.match is not None and (prompt is None or fault.match not in prompt):
             return False
-        if not completed and fault.kind in KINDS and KINDS[fault.kind].completed:
+        kind = KINDS.get(fault.kind)
+        if kind and ((kind.completed and not completed) or (kind.earlier and not earlier(fault))):
             return False
         self.seen += 1
         if self.seen <= fault.after or (fault.share < 1 and self.chance.random() >= fault.share):
             return False
         self.met += 1
+        if self.met == 1 and fault.lasts is not None:
+            self.ends_at = now + fault.lasts
         return True
 
 
@@ -259,10 +293,12 @@ class FaultRegister:
     """The faults that are asked for, in order.
 
     :param seed: what the shares are drawn from.
+    :param now: seconds since 1970.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, now: Callable[[], float] = time.time) -> None:
         self._seed = seed
+        self._now = now
         self._armed: list[_Armed] = []
         self._at: dict[str, list[_Armed]] = {place: [] for place in PLACES}
 
@@ -278,10 +314,21 @@ class FaultRegister:
         for armed in self._at.values():
             armed.clear()
 
-    def take(self, where: str, prompt: str | None = None, *, completed: bool = False) -> Fault | None:
-        """The fault that this request meets, and count it; None for the proper answer."""
+    def take(
+        self,
+        where: str,
+        prompt: str | None = None,
+        *,
+        completed: bool = False,
+        earlier: Callable[[Fault], str | None] = lambda fault: None,
+    ) -> Fault | None:
+        """The fault that this request meets, and count it; None for the proper answer.
+
+        :param completed: of a get: whether its generation is completed.
+        :param earlier: of a submit: the id of the earlier one that a fault means, if there is one.
+        """
         for armed in self._at[where]:
-            if armed.wants(prompt, completed):
+            if armed.wants(self._now(), prompt, completed, earlier):
                 return armed.fault
         return None
 

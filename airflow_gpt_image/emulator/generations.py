@@ -76,6 +76,7 @@ class Generation:
     :param key: the API key it was submitted with; no other sees it.
     :param input: the ``input`` object exactly as it was sent.
     :param accepted_at: seconds since 1970.
+    :param credits: what it is charged, at the price of that moment.
     """
 
     id: str
@@ -85,13 +86,10 @@ class Generation:
     request: ImageRequest
     accepted_at: float
     fate: Fate
+    credits: Decimal
     refunded: bool = False
     polls: int = 0
     downloads: int = 0
-
-    @property
-    def credits(self) -> Decimal:
-        return self.request.credits
 
     @property
     def prompt(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import http.client
 import itertools
 import json
 import uuid
@@ -24,6 +25,8 @@ JSON: Final = "application/json"
 _HTML: Final = "text/html; charset=utf-8"
 _MEGABYTE: Final = 1_000_000
 _DRIPS: Final = 20
+# Those that only gateways use.
+_GATEWAY_PHRASES: Final = {499: "Client Closed Request", 520: "Unknown Error", 524: "A Timeout Occurred"}
 
 Redraw = Callable[[Size | None, str], Awaitable[bytes]]
 """Draw the same image again in another size (None keeps it) and format (``PNG``, ``JPEG``, ``WEBP``)."""
@@ -37,6 +40,7 @@ class Answer:
     :param body: the same as bytes.
     :param redraw: of an image: how to get it in another form.
     :param size: of an image: its pixels.
+    :param earlier: of a submit: the id of the earlier one that its fault means.
     """
 
     payload: dict[str, Any] = field(default_factory=dict)
@@ -44,10 +48,11 @@ class Answer:
     content_type: str = JSON
     redraw: Redraw | None = None
     size: Size | None = None
+    earlier: str | None = None
 
     @classmethod
-    def of(cls, payload: dict[str, Any]) -> Answer:
-        return cls(payload, json.dumps(payload).encode())
+    def of(cls, payload: dict[str, Any], *, earlier: str | None = None) -> Answer:
+        return cls(payload, json.dumps(payload).encode(), earlier=earlier)
 
     def response(self) -> Response:
         return Response(self.body, media_type=self.content_type)
@@ -67,9 +72,12 @@ async def misbehave(
         return (await (proper() if fault.books else _ready(decoy))).response()
     answer = await (proper() if decoy is None or fault.books else _ready(decoy))
     await asyncio.sleep(fault.delay)
-    if fault.kind in KINDS:
+    if fault.kind in KINDS and fault.kind != "gateway":
         return await _carried_out(fault, answer)
-    return _error(fault, now)
+    response = _gateway(fault) if fault.kind == "gateway" else _error(fault)
+    if fault.retry_after is not None:
+        response.headers["retry-after"] = _retry_after(fault.retry_after, now)
+    return response
 
 
 async def _ready(answer: Answer | None) -> Answer:
@@ -77,7 +85,7 @@ async def _ready(answer: Answer | None) -> Answer:
     return answer
 
 
-def _error(fault: Fault, now: Callable[[], float]) -> Response:
+def _error(fault: Fault) -> Response:
     code = code_of(fault.kind, fault.where)
     status = int(fault.kind) if fault.kind.isdigit() else ROWS[fault.kind].status
     if fault.body is not None:
@@ -90,10 +98,24 @@ def _error(fault: Fault, now: Callable[[], float]) -> Response:
         body, content_type = _page(f"{status} from a proxy"), _HTML
     if status in (204, 304):
         body = b""  # they have none, whatever was asked for
-    response = Response(body, status, media_type=fault.content_type or content_type)
-    if fault.retry_after is not None:
-        response.headers["retry-after"] = _retry_after(fault.retry_after, now)
-    return response
+    return Response(body, status, media_type=fault.content_type or content_type)
+
+
+def _gateway(fault: Fault) -> Response:
+    # The forms are what proxies, load balancers and API gateways in front of an API were seen to answer.
+    phrase = _GATEWAY_PHRASES.get(fault.value) or http.client.responses.get(fault.value, "Gateway error")
+    forms: dict[str, dict[str, Any]] = {
+        "error": {"error": {"code": str(fault.value), "message": phrase}},
+        "type": {"error": {"type": "timeout"}},
+        "envelope": {"code": fault.value, "msg": phrase},
+    }
+    status = fault.value if fault.status is None else fault.status
+    if status in (204, 304):
+        return Response(b"", status)
+    form = fault.form or "error"
+    if form == "page":
+        return Response(_page(f"{fault.value} {phrase}"), status, media_type=_HTML)
+    return Response(json.dumps(forms[form]), status, media_type=JSON)
 
 
 def _retry_after(wanted: str, now: Callable[[], float]) -> str:
@@ -170,6 +192,8 @@ def _told_otherwise(fault: Fault, answer: Answer) -> Response | None:
     match fault.kind:
         case "missing_id":
             return _json({**payload, "data": {}})
+        case "repeated_id":
+            return _json({**payload, "data": {"taskId": answer.earlier}})
         case "junk_id":
             return _json({**payload, "data": {"taskId": fault.value}})
         case "wrong_id":

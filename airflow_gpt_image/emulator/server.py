@@ -8,8 +8,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from decimal import Decimal
 from typing import Any, Self, TypeVar
 
 import uvicorn
@@ -133,6 +134,7 @@ class EmulatorServer:
     :param fail_rate: share of generations that fail, 0 to 1.
     :param seed: of durations, failures and shares.
     :param files_url: base of the image addresses, instead of the emulator's own.
+    :param prices: credits by tier, ``{"1k": "5"}``, where they aren't the document's.
     :param faults: faults from the start, as :class:`Fault` or as text; :meth:`reset` returns to them.
     :param now: seconds since 1970; give a clock of your own to move generations on without waiting.
     :raises ValueError: when a setting, a fault or the host is not valid.
@@ -151,6 +153,7 @@ class EmulatorServer:
         fail_rate: float = 0.0,
         seed: int = 0,
         files_url: str | None = None,
+        prices: Mapping[str, float | str | Decimal] | None = None,
         faults: Iterable[Fault | str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -163,6 +166,7 @@ class EmulatorServer:
                 "fail_rate": fail_rate,
                 "seed": seed,
                 "files_url": files_url,
+                "prices": prices or {},
             }
         )
         initial = [fault if isinstance(fault, Fault) else Fault.parse(fault) for fault in faults]
@@ -235,9 +239,14 @@ class EmulatorServer:
         """The first accepted API key: the connection's password."""
         return self._emulator.settings.keys[0]
 
-    def airflow_connection(self) -> str:
-        """The connection in JSON, for an environment variable such as ``AIRFLOW_CONN_GPT_IMAGE_DEFAULT``."""
-        return json.dumps({"conn_type": "gpt_image", "password": self.key, "host": self.url})
+    def airflow_connection(self, **extra: Any) -> str:
+        """
+        Return the connection in JSON, for an environment variable such as ``AIRFLOW_CONN_GPT_IMAGE_DEFAULT``.
+
+        :param extra: fields of the connection's Extra, such as ``read_timeout=5``.
+        """
+        fields = {"conn_type": "gpt_image", "password": self.key, "host": self.url}
+        return json.dumps({**fields, "extra": extra} if extra else fields)
 
     def books(self) -> dict[str, Any]:
         """What was submitted, charged and refunded, and who asked how often; see ``books.py``."""

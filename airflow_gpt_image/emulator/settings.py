@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from airflow_gpt_image.api.pricing import CREDITS
+
 DEFAULT_KEY: Final = "sk-emulator"
+
+_DOCUMENTED: Final[Mapping[str, Decimal]] = {str(tier): price for tier, price in CREDITS.items()}
 
 Duration = str | float | tuple[float, float]
 """Seconds from acceptance to the end:
@@ -30,6 +34,8 @@ class Settings:
     :param seed: what durations and failures are drawn from: the n-th generation always gets the same.
     :param files_url: base of the image addresses; None is the emulator's own address. Give the same port
         under another name (``http://localhost:…``) to have the images on another host than the API.
+    :param prices: credits for a generation of each tier, ``1k``, ``2k`` and ``4k``. What is left out costs
+        what the API document says. A generation keeps the price that it was accepted for.
     """
 
     keys: tuple[str, ...] = (DEFAULT_KEY,)
@@ -39,6 +45,7 @@ class Settings:
     fail_rate: float = 0.0
     seed: int = 0
     files_url: str | None = None
+    prices: Mapping[str, Decimal] = field(default_factory=lambda: {**_DOCUMENTED})
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
         """The same settings with these changes, each checked.
@@ -117,6 +124,13 @@ def _files_url(value: Any) -> str | None:
     return value.rstrip("/")
 
 
+def _prices(value: Any) -> dict[str, Decimal]:
+    given = {str(tier): _credits(price) for tier, price in dict(value).items()}
+    if not given.keys() <= _DOCUMENTED.keys():
+        raise ValueError
+    return {**_DOCUMENTED, **given}
+
+
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "keys": _keys,
     "credits": _credits,
@@ -125,6 +139,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "fail_rate": _share,
     "seed": int,
     "files_url": _files_url,
+    "prices": _prices,
 }
 _RULES: Final = {
     "keys": "a list of API keys, each starting with 'sk-'",
@@ -134,5 +149,6 @@ _RULES: Final = {
     "fail_rate": "a share from 0 to 1",
     "seed": "a whole number",
     "files_url": "an http or https address, or null for the emulator's own",
+    "prices": "credits, 0 or more, for each of " + ", ".join(_DOCUMENTED),
 }
 assert set(_READERS) == set(_RULES) == {field.name for field in fields(Settings)}

@@ -11,7 +11,7 @@ import json
 from typing import Any, Final, NamedTuple, NoReturn
 
 from airflow_gpt_image.api.models import MODEL, ImageRequest
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.emulator.error_table import RefusalError
 from airflow_gpt_image.errors import InvalidRequestError
 
@@ -68,7 +68,7 @@ def _read_object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         _refuse(f"The body is not valid JSON: {error}.")
     if not isinstance(fields, dict):
-        _refuse(f"The body must be a JSON object, not {shown(fields)}.")
+        _refuse(f"The body must be a JSON object, not {quote(fields)}.")
     return fields
 
 
@@ -87,13 +87,13 @@ def _no_constant(name: str) -> NoReturn:
 def _check_names(fields: dict[str, Any], known: tuple[str, ...], prefix: str) -> None:
     for name in fields:
         if name not in known:
-            _refuse(f"{shown(prefix + name)} is not a parameter; one of {', '.join(known)}.")
+            _refuse(f"{quote(prefix + name)} is not a parameter; one of {', '.join(known)}.")
 
 
 def _check_model(fields: dict[str, Any]) -> None:
     model = _required(fields, "model", str, "a string")
     if model != MODEL:
-        raise RefusalError("model_not_found", f"Model {shown(model)} does not exist or is inactive.")
+        raise RefusalError("model_not_found", f"Model {quote(model)} does not exist or is inactive.")
 
 
 def _required(fields: dict[str, Any], name: str, kind: type, article: str) -> Any:
@@ -104,5 +104,5 @@ def _required(fields: dict[str, Any], name: str, kind: type, article: str) -> An
 
 def _typed(fields: dict[str, Any], name: str, kind: type, article: str, prefix: str) -> Any:
     if name in fields and not isinstance(fields[name], kind):
-        _refuse(f"'{prefix}{name}' must be {article}, not {shown(fields[name])}.")
+        _refuse(f"'{prefix}{name}' must be {article}, not {quote(fields[name])}.")
     return fields.get(name)

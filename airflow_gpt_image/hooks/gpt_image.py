@@ -1,4 +1,4 @@
-"""The hook: a connection of type ``gpt_image`` becomes a client, sync or async, through one builder."""
+"""Turn a connection of type ``gpt_image`` into a client of the API, blocking or asynchronous."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_gpt_image.api.pricing import plain, usd
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, trusted
+from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, load_ca_bundle
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationNotFoundError,
@@ -22,7 +22,7 @@ from airflow_gpt_image.errors import (
     InvalidApiKeyError,
     InvalidSettingsError,
     IpNotAllowedError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
 )
 
 if TYPE_CHECKING:
@@ -32,13 +32,12 @@ if TYPE_CHECKING:
 
 DEFAULT_CONN_ID: Final = "gpt_image_default"
 
-# No generation has it: asking for it shows whether the key is accepted, and costs nothing.
-_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+# No generation has this id. Asking for it shows whether the key is accepted, and costs nothing.
+_UNUSED_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class GptImageHook(BaseHook):
-    """
-    Turns a ``gpt_image`` connection into a client of the API.
+    """Turn a ``gpt_image`` connection into a client of the API.
 
     Connection fields:
 
@@ -51,7 +50,9 @@ class GptImageHook(BaseHook):
       a list (or text separated by commas) of hosts images may come from besides public https ones, wherever
       they are; behind a proxy only names are checked, for the proxy looks them up;
       ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to send the key in clear to a host that
-      isn't this machine.
+      isn't this machine; ``prices``, an object (or its JSON text) with any of ``1k``, ``2k`` and ``4k`` in
+      credits and ``usd_per_credit``, such as ``{"1k": "4.7", "usd_per_credit": "0.005"}``, for an account
+      whose prices aren't the API document's.
 
     :param gpt_image_conn_id: the connection's id.
 
@@ -69,7 +70,7 @@ class GptImageHook(BaseHook):
         self.gpt_image_conn_id = gpt_image_conn_id
 
     def settings(self) -> ClientSettings:
-        """What the connection says, checked."""
+        """Return what the connection says, checked."""
         try:
             connection = self.get_connection(self.gpt_image_conn_id)
         except AirflowNotFoundException:
@@ -85,20 +86,19 @@ class GptImageHook(BaseHook):
         return settings_of(connection)
 
     def get_conn(self) -> GptImageClient:
-        """A new client, to be closed by the caller: ``with hook.get_conn() as client``."""
+        """Return a new client, to be closed by the caller: ``with hook.get_conn() as client``."""
         from airflow_gpt_image.api.client import GptImageClient
 
         return GptImageClient(self.settings())
 
     async def aget_conn(self) -> AsyncGptImageClient:
-        """A new client for the running event loop, to be closed by the caller."""
+        """Return a new client for the running event loop, to be closed by the caller."""
         from airflow_gpt_image.api.client import AsyncGptImageClient
 
         return AsyncGptImageClient(await self.asettings())
 
     def test_connection(self) -> tuple[bool, str]:
-        """
-        Ask for the balance, and say which of four cases it is: works, bad key, IP not allowed, unreachable.
+        """Ask for the balance, and say which it is: works, bad key, IP not allowed, unreachable.
 
         The balance's shape is undocumented; where it can't be read, a documented call shows whether the key
         works.
@@ -106,29 +106,29 @@ class GptImageHook(BaseHook):
         from airflow_gpt_image.api.client import GptImageClient
 
         try:
-            # Once and briefly: a person is waiting for the answer.
+            # Sent once, with a short timeout: a person is waiting for the response.
             settings = self.settings()
             settings = replace(settings, read_timeout=min(settings.read_timeout, 10.0))
             with GptImageClient(settings, retrying=Retrying(most_sends=1)) as client:
-                return True, _balance_or_proof(client)
+                return True, _read_balance(client)
         except InvalidApiKeyError as error:
             return False, f"Bad key: {error}"
         except IpNotAllowedError as error:
             return False, f"IP not allowed: {error}"
-        except (ConnectionFailedError, UnreadableAnswerError) as error:
+        except (ConnectionFailedError, UnreadableResponseError) as error:
             return False, f"Unreachable: {error}"
         except GptImageError as error:
             return False, str(error)
 
 
-def _balance_or_proof(client: GptImageClient) -> str:
+def _read_balance(client: GptImageClient) -> str:
     try:
         balance = client.credits()
-    except UnreadableAnswerError:
+    except UnreadableResponseError:
         with suppress(GenerationNotFoundError):
-            client.get(_NOBODY)
+            client.get(_UNUSED_ID)
         return "Works. The key is accepted; the balance can't be read."
-    return f"Works. The balance is {plain(balance)} credits (${usd(balance)})."
+    return f"Works. The balance is {plain(balance)} credits (${client.settings.prices.usd(balance)})."
 
 
 def _missing(conn_id: str) -> InvalidSettingsError:
@@ -139,8 +139,7 @@ def _missing(conn_id: str) -> InvalidSettingsError:
 
 
 def settings_of(connection: Connection) -> ClientSettings:
-    """
-    Read a connection, by name and allow-listed; both clients are built from what comes out.
+    """Read a connection's fields by name, against an allowlist; both clients are built from the result.
 
     :raises InvalidSettingsError: naming the connection, the field, its value, the rule and the remedy.
     :raises InvalidApiKeyError: when the password can't be a key.
@@ -167,8 +166,7 @@ def _base_url(connection: Connection) -> str:
 
 
 def _options(text: str | None) -> dict[str, Any]:
-    # Not by way of extra_dejson: what isn't JSON is nothing there, and a proxy or a CA bundle would be gone
-    # silently.
+    # extra_dejson would read an extra that isn't JSON as empty, and silently drop a proxy or a CA bundle.
     try:
         extra = json.loads(text) if text and text.strip() else {}
     except ValueError:
@@ -180,7 +178,7 @@ def _options(text: str | None) -> dict[str, Any]:
     unknown = sorted(str(name) for name in extra if name not in _READERS)
     if unknown:
         raise InvalidSettingsError(
-            f"extra has unknown fields: {', '.join(map(shown, unknown))}. Known are {', '.join(_READERS)}."
+            f"extra has unknown fields: {', '.join(map(quote, unknown))}. Known are {', '.join(_READERS)}."
         )
     # The form stores what was left empty as null or as an empty text.
     given = {name: value for name, value in extra.items() if value is not None and value != ""}
@@ -209,16 +207,16 @@ def _integer(value: object) -> object:
 
 
 def _boolean(value: object) -> object:
-    words = {"true": True, "false": False}
-    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+    booleans = {"true": True, "false": False}
+    return booleans.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 def _verify(value: object) -> object:
-    # A path has its own field; as text here it is a typing error of true or false.
+    # A path has its own field, so a text here can only be a mistyped true or false.
     verify = _boolean(value)
     if not isinstance(verify, bool):
         raise InvalidSettingsError(
-            f"verify={shown(value)} must be true or false; a CA bundle goes into ca_bundle."
+            f"verify={quote(value)} must be true or false; a CA bundle goes into ca_bundle."
         )
     return verify
 
@@ -236,7 +234,7 @@ def _as_given(value: object) -> object:
 
 
 def _ca_bundle(value: object) -> object:
-    trusted(value, name="ca_bundle")
+    load_ca_bundle(value, name="ca_bundle")
     return value
 
 
@@ -249,4 +247,5 @@ _READERS: Final[dict[str, Callable[[object], object]]] = {
     "image_hosts": _hosts,
     "max_image_bytes": _integer,
     "allow_http": _boolean,
+    "prices": Prices.read,
 }

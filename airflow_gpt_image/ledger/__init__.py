@@ -1,1 +1,1 @@
-"""What is paid for: one record for each generation, the decisions it leads to, and the two places it is kept."""
+"""What is paid for: the record of each generation, the decisions it leads to, and the two places it is in."""

@@ -1,6 +1,7 @@
 """What a task instance may spend: one guard and one text, for single images and batches.
 
-``max_credits`` bounds the net new spend since the last clear: charges less refunds, an unknown submit included.
+``max_credits`` bounds the net new spend since the last clear: charges less refunds, an unknown submit
+included.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Budget:
         if self.limit is None or after <= self.limit:
             return
         raise CreditLimitError(
-            f"{images:,} image{'s' if images > 1 else ''} for {self._money(credits)} would bring this task to "
-            f"{self._money(after)} since its last clear.\n"
+            f"{_images(images)} for {self._money(credits)} would bring this task to {self._money(after)} "
+            "since its last clear.\n"
             f"max_credits is {plain(self.limit):,}. Nothing was submitted for that.\n"
             "Raise max_credits, ask for less, or find out why it pays again; what is paid for is found again."
         )
@@ -76,11 +77,14 @@ class Budget:
         """
         if balance < credits:
             raise InsufficientCreditsError(
-                f"The balance is {plain(balance):,} credits; {images:,} image{'s' if images > 1 else ''} cost "
-                f"{self._money(credits)}.\n"
+                f"The balance is {plain(balance):,} credits; {_images(images)} cost {self._money(credits)}.\n"
                 f"Nothing was submitted.\n{InsufficientCreditsError.remedy}",
                 code="insufficient_credits",
             )
 
     def _money(self, credits: Decimal) -> str:
         return f"{plain(credits):,} credits (${self._prices.usd(credits):,})"
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' if count != 1 else ''}"

@@ -1,4 +1,4 @@
-"""What the records of a request say has to be done for it: the only table of it, for single images and batches.
+"""What the records of a request say has to be done for it: the one table, for single images and batches.
 
 =====================================  ==================================================================
 the record that counts                 what follows
@@ -32,8 +32,9 @@ class Policy:
 
     :param regenerate: pay for a new image after a clear.
     :param resubmit_unknown: pay again where an earlier submit may have been accepted.
-    :param retry_failed: submit again what failed for good since the last clear: a changed account or a patient author
-        may make sense of it. A batch doesn't, or one bad prompt would be submitted in every try.
+    :param retry_failed: submit again what failed for good since the last clear: a changed account or a
+        patient author may make sense of it. A batch doesn't, or one bad prompt would be submitted in every
+        try.
     """
 
     regenerate: bool = False

@@ -1,13 +1,15 @@
-"""Records in a folder: at a task's destination, or where Airflow's configuration ``[gpt_image] records`` says.
+"""Records in a folder: at a task's destination, or where Airflow's ``[gpt_image] records`` says.
 
 ::
 
     records/<task digest>/<fingerprint>-<variant>-<copy>-<map index>~<payer>-<epoch>-<attempt>.json
     records/<task digest>/attempt-<map index>.json      that an attempt was here, and paid for nothing
-    <name of the image>.json                            a sidecar: the record of what is stored, beside its image
+    <name of the image>.json                            a sidecar: the record of what is stored, beside its
+    image
 
-Each attempt writes files of its own, so a late write of an earlier one replaces nothing of a later one's. What is
-stored is told by the sidecar, which comes last and is never replaced by anything but another stored record.
+Each attempt writes files of its own, so a late write of an earlier one replaces nothing of a later one's.
+What is stored is told by the sidecar, which comes last and is never replaced by anything but another stored
+record.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from airflow_gpt_image.api.quoting import shown as quote
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DestinationError, GptImageError
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Payer, Record, Slot
 from airflow_gpt_image.storage.folders import Folder
@@ -129,7 +131,8 @@ class RecordsFolder:
 
     def write_note(self, payer: Payer) -> None:
         """
-        Note that an attempt was here and paid for nothing: a later clear then knows that no record is missing.
+        Note that an attempt was here and paid for nothing: a later clear then knows that no record is
+        missing.
 
         :raises DestinationError: when the folder doesn't take it.
         """
@@ -143,15 +146,16 @@ class RecordsFolder:
         name = f"{record.fingerprint}-{slot_text(record.slot)}~{payer.instance_digest[:8]}"
         return f"{RECORDS}/{self.scope}/{name}-{payer.clear_epoch}-{payer.attempt}.json"
 
-    def read_sidecar(self, name: str, fingerprint: str) -> Record | None:
+    def read_sidecar(self, name: str, fingerprint: str | None = None) -> Record | None:
         """
         Read the record beside an image; None when there is none, or it is about another request.
 
         :param name: the image's name without its ending.
+        :param fingerprint: of the request; None: whichever it is.
         :raises DestinationError: when it can't be read, or is no record.
         """
         record = self._read(f"{name}.json")
-        return record if record is not None and record.fingerprint == fingerprint else None
+        return record if record is not None and fingerprint in (None, record.fingerprint) else None
 
     def write_sidecar(self, record: Record, name: str) -> None:
         """

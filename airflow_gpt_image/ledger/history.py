@@ -18,26 +18,30 @@ class History:
     :param cleared: that it was cleared, as far as can be told: a doubt reads as a retry.
     :param mapped: that it is one of several, and its index a position.
     :param own_folder: that the folder of its records depends on its map index.
+    :param resumed: that this try was deferred, so there was a record when it went to wait.
     """
 
     first_run: bool
     cleared: bool
     mapped: bool = False
     own_folder: bool = False
+    resumed: bool = False
 
 
 def payer_of(
-    context: Mapping[str, Any], *, retries: int | None, own_folder: bool = False
+    context: Mapping[str, Any], *, retries: int | None, own_folder: bool = False, resumed: bool = False
 ) -> tuple[Payer, History]:
     """
     Return the attempt that a context belongs to, and its task instance's past.
 
-    A clear sets ``max_tries`` to the last try's number plus the task's ``retries``, so it is never lowered and raised by
-    every clear; a retry and a reschedule leave it. Numbers of tries are never reset (seen on 3.3 and 3.4).
+    A clear sets ``max_tries`` to the last try's number plus the task's ``retries``, so it is never lowered
+    and raised by every clear; a retry and a reschedule leave it. Numbers of tries are never reset (seen on
+    3.3 and 3.4).
 
     :param context: Airflow's.
     :param retries: the task's.
     :param own_folder: that the destination's template has the map index in it.
+    :param resumed: that this try goes on after a deferral.
     """
     ti = context["ti"]
     attempt = _number(ti, "try_number", 1)
@@ -57,7 +61,8 @@ def payer_of(
     )
     first_run = attempt <= 1 and not context.get("task_reschedule_count")
     cleared = not first_run and clear_epoch > (retries or 0)
-    return payer, History(first_run, cleared, mapped=map_index >= 0, own_folder=own_folder)
+    mapped = map_index >= 0
+    return payer, History(first_run, cleared, mapped=mapped, own_folder=own_folder, resumed=resumed)
 
 
 def _number(owner: object, name: str, default: int) -> int:

@@ -1,10 +1,11 @@
-"""The records of a task that makes one image, on record in two places: Airflow's task state store, and a folder.
+"""The records of a task that makes one image, in two places: Airflow's task state store, and a folder.
 
-Neither place is trusted alone. Airflow 3.4 empties the store on a clear; the store is keyed by the map index, which is a
-position; it can be away just when an answer comes; and a folder can be an unmounted one, or a pod's own disk.
+Neither place is trusted alone. Airflow 3.4 empties the store on a clear; the store is keyed by the map index,
+which is a position; it can be away just when an answer comes; and a folder can be an unmounted one, or a
+pod's own disk.
 
-1. Reading takes both places, and the record furthest along counts. A place that can't be read matters only when the
-   other one isn't decisive; then it is an error that is retried, never "nothing there".
+1. Reading takes both places, and the record furthest along counts. A place that can't be read matters only
+   when the other one isn't decisive; then it is an error that is retried, never "nothing there".
 2. An intent goes to every place before the POST, to the store last: that write is the fence.
 3. What came of the POST is written until each place has it, or time is up; it has to reach one.
 4. A folder that held records, as the store knows, and holds none now, is an error.
@@ -65,26 +66,32 @@ class Ledger:
         self._records: list[Record] = []
         self._folder_has: set[str] = set()
         self._errors: list[GptImageError] = []
+        self._was_read = False
         self._fenced_at = float("-inf")
+        self._store_is_read = False
 
     # --- reading
 
     def read(self) -> None:
         """Read both places; whatever can't be read is remembered for :meth:`check_readable`."""
+        self._was_read = True
         self._errors.clear()
-        records: list[Record] = []
         try:
-            self._state = self._document.read()
-            records += self._state.records if self._state else ()
+            self._note(*self._read_store())
         except LedgerError as error:
             self._errors.append(error)
         if self.folder is not None:
             try:
                 self._listing = self.folder.list()
-                records += self._own_files(self.folder)
+                self._note(*self._own_files(self.folder))
             except DestinationError as error:
                 self._errors.append(error)
-        self._records = latest_versions([*self._records, *records])
+
+    def _read_store(self) -> Iterable[Record]:
+        self._store_is_read = False
+        self._state = self._document.read()
+        self._store_is_read = True
+        return self._state.records if self._state is not None else ()
 
     def _own_files(self, folder: RecordsFolder) -> Iterable[Record]:
         mine = self.payer.instance_digest[:8]
@@ -110,9 +117,11 @@ class Ledger:
 
     def find(self, fingerprint: str) -> list[Record]:
         """
-        Return what is on record about a request: this task instance's records, or after a clear its siblings'.
+        Return what is on record about a request: this task instance's records, or after a clear its
+        siblings'.
 
-        A mapped list may have been shifted: then the record of what stands at this index now is under another one.
+        A mapped list may have been shifted: then the record of what stands at this index now is under another
+        one.
         """
         own = [record for record in self._records if record.fingerprint == fingerprint]
         found = own or self._of_siblings(fingerprint)
@@ -156,7 +165,7 @@ class Ledger:
         return found
 
     def sidecar(self, name: str, fingerprint: str) -> Record | None:
-        """Return the record beside an image of this name, whoever stored it; None when its images aren't there."""
+        """Return the record beside an image of this name, if its images are there, whoever stored them."""
         if self.folder is None:
             return None
         try:
@@ -168,9 +177,18 @@ class Ledger:
             self._errors.append(error)
             return None
 
+    def holder(self, name: str) -> Record | None:
+        """
+        Return the record beside an image of this name, whatever request it is about.
+
+        :raises DestinationError: when it can't be read, or is no record.
+        """
+        return self.folder.read_sidecar(name) if self.folder is not None else None
+
     def find_shared(self, name: str, fingerprint: str, *, fresh_after: datetime) -> list[Record]:
         """
-        Return what is on record under a name that follows from the request alone, so that every run looks there.
+        Return what is on record under a name that follows from the request alone, so that every run looks
+        there.
 
         :param name: of the image, without its ending.
         :param fresh_after: another run's generation that was submitted before is not waited for.
@@ -206,34 +224,55 @@ class Ledger:
 
     # --- before anything is paid
 
-    def check_nothing_is_missing(self, fingerprint: str, *, regenerate: bool) -> None:
+    def check_nothing_is_missing(
+        self, fingerprint: str, earlier: Record | None, *, regenerate: bool
+    ) -> None:
         """
         Refuse to pay where a record may be missing.
 
+        :param earlier: what is on record about this request.
         :param regenerate: the author's word to pay for a new image after a clear.
         :raises DestinationError: when the folder held records and is empty now.
         :raises RecordMissingError: when the task was cleared, and nothing tells what it had paid for.
         """
         state, folder = self._state, self.folder
-        if state is not None and state.records and folder is not None and not self._folder_has:
-            if state.records_at == folder.address:
-                raise DestinationError(
-                    f"{folder.address} held the record of what this task paid for, and is empty now.\n"
-                    "Paying again could pay twice.\n"
-                    "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
-                )
+        if state is not None and folder is not None and self._is_emptied(state, folder):
+            raise DestinationError(
+                f"{folder.address} held the record of what this task paid for, and is empty now.\n"
+                "Paying again could pay twice.\n"
+                "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
+            )
+        if self.history.resumed and not self._is_mine(earlier):
+            raise self._missing(_WHY_RESUMED)
         if regenerate or self.history.first_run or not self.cleared:
             return
         was_here = state is not None or bool(self._folder_has) or self.payer.map_index in self._listing.notes
-        shifted = self.history.mapped and (folder is None or self.history.own_folder)
-        if was_here and not (shifted and self._records):
-            return
-        raise RecordMissingError(
-            f"This task was cleared, and {_WHY['shifted' if was_here else 'gone']}\n"
+        if not was_here and not self._is_mine(earlier):
+            raise self._missing(_WHY_GONE)
+        # The record of what stands at this index now may be under another one.
+        position = self.history.mapped and (folder is None or self.history.own_folder)
+        if position and self._records and all(r.fingerprint != fingerprint for r in self._records):
+            raise self._missing(_WHY_SHIFTED)
+
+    def _is_mine(self, record: Record | None) -> bool:
+        return record is not None and record.payer.same_instance(self.payer)
+
+    def _is_emptied(self, state: ImageTaskState, folder: RecordsFolder) -> bool:
+        """Return whether the folder held records of this task instance, as the store knows, and holds none."""
+        mine = [record for record in state.records if self._is_mine(record)]
+        if state.records_at != folder.address or not mine or self._folder_has:
+            return False
+        # An intent that other runs shall find is in the sidecar alone.
+        return not any(r.name and folder.read_sidecar(r.name, r.fingerprint) for r in mine)
+
+    @staticmethod
+    def _missing(why: str) -> RecordMissingError:
+        return RecordMissingError(
+            f"{why}\n"
             "A new image could be paid for a second time, so nothing was submitted.\n"
-            "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this: give the task a "
-            "destination (the same for every map index), or let Airflow's configuration [gpt_image] records name a "
-            "folder; and keep the task state when clearing (keep_task_state)."
+            "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this, give "
+            "the task a destination (the same for every map index), or let [gpt_image] records in Airflow's "
+            "configuration name a folder; and keep the task state when clearing (keep_task_state)."
         )
 
     # --- writing
@@ -244,7 +283,8 @@ class Ledger:
 
         :param deadline: until when this attempt will wait for the generation, in seconds since 1970.
         :param shared: a name under which other runs shall find it.
-        :return: False when another run has just put its intent under that name; then nothing may be submitted.
+        :return: False when another run has just put its intent under that name; then nothing may be
+            submitted.
         :raises DestinationError: when the folder doesn't take it.
         :raises LedgerError: when the store doesn't. Nothing may be submitted.
         """
@@ -253,24 +293,22 @@ class Ledger:
                 if shared is None:
                     self.folder.write(intent)
                 else:
+                    intent = intent.model_copy(update={"name": shared})
                     self.folder.write_sidecar(intent, shared)
                     kept = self.folder.read_sidecar(shared, intent.fingerprint)
-                    if kept is None or not kept.payer.same_instance(self.payer):
+                    if kept is not None and not kept.payer.same_instance(self.payer):
                         return False
             except DestinationError as error:
                 raise DestinationError(
                     f"{error.message}\nNothing was submitted: an image could not be stored there.\n"
                     "Make the destination writable, or give another one."
                 ) from error
-        waiting = Waiting(
-            fingerprint=intent.fingerprint, generation_id=None, deadline=deadline, reused=False
-        )
+        waiting = Waiting(fingerprint=intent.fingerprint, generation_id=None, deadline=deadline, reused=False)
         try:
             self._write_store(intent, waiting)
         except LedgerError as error:
-            if self.folder is not None:
-                withdrawn = intent.not_accepted(error, self.clock.now())
-                self._insist("taken back", [lambda: self._write_folder(withdrawn)])
+            # Of a write that failed nobody knows whether it was carried out.
+            self.write_outcome(intent.not_accepted(error, self.clock.now()))
             raise
         self._note(intent)
         return True
@@ -319,7 +357,7 @@ class Ledger:
             if moved or not names:
                 self.folder.write(record)
         self._note(record)
-        self._write_store(record, self.waiting)
+        self._insist("put on record as stored", [lambda: self._write_store(record, self.waiting)])
 
     def wait_for(self, record: Record, *, deadline: float, reused: bool) -> None:
         """
@@ -328,7 +366,10 @@ class Ledger:
         :raises LedgerError: when the store doesn't take it.
         """
         waiting = Waiting(
-            fingerprint=record.fingerprint, generation_id=record.generation_id, deadline=deadline, reused=reused
+            fingerprint=record.fingerprint,
+            generation_id=record.generation_id,
+            deadline=deadline,
+            reused=reused,
         )
         if waiting != self.waiting:
             self._note(record)
@@ -346,6 +387,8 @@ class Ledger:
 
     def note_attempt(self) -> None:
         """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
+        if not self._was_read:
+            self.read()
         if self._errors or self._state is not None or self._records:
             return
         if self.history.cleared and self.payer.map_index not in self._listing.notes:
@@ -357,11 +400,12 @@ class Ledger:
         except GptImageError as error:
             self._log.warning("It could not be noted that nothing is paid for: %s", error.message)
 
-    def _note(self, record: Record) -> None:
-        self._records = latest_versions([*self._records, record])
+    def _note(self, *records: Record) -> None:
+        self._records = latest_versions([*self._records, *records])
 
     def _write_folder(self, record: Record) -> None:
-        if self.folder is not None:
+        # What another run paid for is on record in its own place.
+        if self.folder is not None and record.payer.same_task(self.payer):
             self.folder.write(record)
 
     def _write_store(self, record: Record, waiting: Waiting | None) -> None:
@@ -383,13 +427,19 @@ class Ledger:
 
     def _write(self, state: ImageTaskState) -> None:
         began = self.clock.elapsed()
+        if not self._store_is_read:
+            # It could not be read before, and what it has on record must not be lost.
+            known = latest_versions([*self._read_store(), *state.records])
+            state = state.model_copy(update={"records": tuple(known)})
         self._document.write(state)
         self._state, self._fenced_at = state, began
 
     def _insist(self, what: str, writes: list[Callable[[], None]]) -> None:
         """Carry out all writes, again and again; one that succeeds is enough in the end."""
         give_up_at = self.clock.elapsed() + self.timing.give_up_after
-        taken, replaced = False, None
+        taken = False
+        replaced: ReplacedError | None = None
+        failure: GptImageError | None = None
         while True:
             for write in list(writes):
                 try:
@@ -397,6 +447,7 @@ class Ledger:
                 except ReplacedError as error:
                     replaced, failure = error, error
                     writes.remove(write)
+                    self._log.warning("It could not be %s in the task state store: %s", what, error.message)
                 except (LedgerError, DestinationError) as error:
                     failure = error
                     self._log.warning("It could not be %s yet: %s", what, error.message)
@@ -411,20 +462,22 @@ class Ledger:
                 if taken:
                     self._log.warning("It was %s in one place of two.", what)
                     return
-                raise LedgerError(f"It could not be {what}: {failure.message}") from failure
+                raise LedgerError(f"It could not be {what}: {failure}") from failure
             self.clock.sleep(self.timing.retry_every)
 
 
-_WHY: Final = {
-    "gone": (
-        "no record tells what it had paid for before: Airflow 3.4 deletes a task's state on a clear, and with "
-        "[state_store] clear_on_success every success does."
-    ),
-    "shifted": (
-        "what stands at this map index now is another request than before: its record may be under another index, "
-        "where it can't be looked for."
-    ),
-}
+_WHY_GONE: Final = (
+    "This task was cleared, and no record tells what it had paid for before: Airflow 3.4 deletes a task's state "
+    "on a clear, and so does every success with [state_store] clear_on_success."
+)
+_WHY_SHIFTED: Final = (
+    "This task was cleared, and what stands at this map index now is another request than before: its record "
+    "may be under another index, where it can't be looked for."
+)
+_WHY_RESUMED: Final = (
+    "This task was waiting for an image that it had paid for, and no record tells any more which: somebody "
+    "removed the task's state meanwhile."
+)
 
 
 def slot_of(payer: Payer) -> Slot:

@@ -11,25 +11,25 @@ States::
 
 Rules:
 
-1. The intent is on record before the POST, and the id right after its answer. Whatever dies in between, the next
-   attempt knows that something may have been paid for.
+1. The intent is on record before the POST, and the id right after its answer. Whatever dies in between, the
+   next attempt knows that something may have been paid for.
 2. ``failed`` means that nothing is paid for. What is paid for and not (yet) an image stays ``submitted``.
-3. A record belongs to what the request *is* (its fingerprint), and to who paid. The map index is a position: it only
-   tells equal requests apart.
-4. Each attempt writes records of its own. So an earlier attempt that wakes up late never writes over a later one's.
+3. A record belongs to what the request *is* (its fingerprint), and to who paid. The map index is a position:
+   it only tells equal requests apart.
+4. Each attempt writes records of its own. So an earlier attempt that wakes up late never writes over a later
+   one's.
 5. Of several records about one request the one furthest along counts (:func:`furthest`).
-6. Paths and addresses in a record are not trusted. Its images are files of the folder that the record was read from;
-   one that is missing or has another size counts as not stored.
+6. Paths and addresses in a record are not trusted. Its images are files of the folder that the record was
+   read from; one that is missing or has another size counts as not stored.
 
-The same document is kept in Airflow's task state store, in the folder of records, and beside each image as its
-sidecar. What was written first must be read by every later release.
+The same document is kept in Airflow's task state store, in the folder of records, and beside each image as
+its sidecar. What was written first must be read by every later release.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -38,9 +38,10 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
 
 from airflow_gpt_image.api import sizes
-from airflow_gpt_image.api.models import MODEL, GeneratedImage, Generation, ImageRequest, check_generation_id
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.errors import GptImageError, RecordMoveError, Scope
+from airflow_gpt_image.storage.images import FileName, ImageFile
 
 State = Literal["intent", "submitted", "stored", "failed"]
 
@@ -54,7 +55,7 @@ ALLOWED_FROM: Final[dict[State, frozenset[State | None]]] = {
 
 # Anybody may have written a record. Sums over numbers without end take time without end.
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Money = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=8)]
+Money = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12)]
 AirflowId = Annotated[str, Field(max_length=1_000)]
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -63,17 +64,14 @@ LARGEST_RECORD: Final = 1_000_000
 
 _LONGEST_MESSAGE: Final = 1_000
 
-# Names of files inside the folder: no way out of it, and nothing hidden.
-_INSIDE: Final = re.compile(r"(?!.*(?:^|/)\.)[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*")
-
 
 def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
     """
     Return what a request is, as 64 hex digits (v1): the same for the same image from the same account.
 
-    It covers the account (connection id and host, never the key), model, prompt, reference images in order, resolved
-    size and tier, and nsfw_checker. ``auto`` and ``1:1`` are the same size. The callback_url makes no other image, so
-    it is not covered.
+    It covers the account (connection id and host, never the key), model, prompt, reference images in order,
+    resolved size and tier, and nsfw_checker. ``auto`` and ``1:1`` are the same size. The callback_url makes
+    no other image, so it is not covered.
     """
     ratio = sizes.RATIO_OF_AUTO if request.aspect_ratio == sizes.AUTO else request.aspect_ratio
     parts = ["v1", conn_id, host, MODEL, request.prompt, request.image_urls, ratio, request.resolution]
@@ -82,7 +80,7 @@ def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
 
 
 def redacted_request(request: ImageRequest) -> ImageRequest:
-    """Return the request as records keep it: reference images without their queries, which may hold signatures."""
+    """Return the request as records keep it: without the queries of addresses, which may be signatures."""
     urls = tuple(url.partition("?")[0] for url in request.image_urls)
     return request.model_copy(update={"image_urls": urls, "callback_url": None})
 
@@ -184,38 +182,6 @@ class Failure(BaseModel):
         return self.scope == "request" and not self.retryable
 
 
-def _inside(name: object) -> object:
-    if isinstance(name, str) and len(name) <= 1_000 and _INSIDE.fullmatch(name):
-        return name
-    raise ValueError("it is no name of a file inside the folder")
-
-
-FileName = Annotated[str, BeforeValidator(_inside)]
-
-
-class ImageFile(BaseModel):
-    """
-    One image of a record.
-
-    :param url: where the API had it.
-    :param name: its file, relative to the folder; None when it was not stored.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    url: Annotated[str, Field(max_length=10_000)]
-    name: FileName | None = None
-    width: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    height: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    sha256: Hex64 | None = None
-    bytes: Annotated[int, Field(ge=0)] | None = None
-
-    def located(self, address: str | None) -> GeneratedImage:
-        """Return the image as a task's result tells of it, at this address."""
-        fields = self.model_dump(include={"url", "width", "height", "sha256", "bytes"})
-        return GeneratedImage(path=address, **fields)
-
-
 class GenerationFacts(BaseModel):
     """What the API told of a finished generation besides its images."""
 
@@ -243,11 +209,14 @@ class Record(BaseModel):
     """
     What is known of one paid generation.
 
-    :param credits: what one charge costs, by the price list of the connection; ``usd`` likewise in US dollars.
-    :param charges: how often this attempt was charged for it, an unknown submit included; ``refunds`` likewise.
+    :param request: what was asked for; None of a generation that somebody else submitted.
+    :param credits: what one charge costs, by the price list of the connection; ``usd`` likewise in US
+        dollars.
+    :param charges: how often this attempt was charged for it, an unknown submit included; ``refunds``
+        likewise.
     :param retries: how often this attempt submitted it again.
-    :param answer_by: when the answer to the POST is certainly there or lost: until then whoever wrote the intent may
-        still be at work.
+    :param answer_by: when the answer to the POST is certainly there or lost: until then whoever wrote the
+        intent may still be at work.
     :param name: where its images are or will be, relative to the folder and without their ending.
     :param failure: with ``failed`` why nothing is paid for; else why there is no image yet.
     """
@@ -258,7 +227,7 @@ class Record(BaseModel):
     state: State
     fingerprint: Hex64
     slot: Slot = Slot()
-    request: ImageRequest
+    request: ImageRequest | None
     payer: Payer
     credits: Money
     usd: Money
@@ -277,8 +246,10 @@ class Record(BaseModel):
     failure: Failure | None = None
 
     @field_serializer("request")
-    def _without_signatures(self, request: ImageRequest) -> dict[str, Any]:
-        return redacted_request(request).model_dump(mode="json", exclude={"callback_url"})
+    def _without_signatures(self, request: ImageRequest | None) -> dict[str, Any] | None:
+        return (
+            redacted_request(request).model_dump(mode="json", exclude={"callback_url"}) if request else None
+        )
 
     def same_submit(self, other: Record) -> bool:
         """Return whether both are of the same attempt, about the same image."""
@@ -336,7 +307,7 @@ class Record(BaseModel):
         return self._moved("failed", **changes)
 
     def not_accepted(self, error: GptImageError, now: datetime) -> Record:
-        """Return the record of a submit that provably was not accepted, or was never sent: it is no charge."""
+        """Return the record of a submit that provably was not accepted, or never sent: it is no charge."""
         changes = {"charges": self.charges - 1, "settled_at": now, "failure": Failure.of(error)}
         return self._moved("failed", **changes)
 
@@ -395,6 +366,35 @@ def intend(
     )
 
 
+def foreign_record(
+    generation: Generation,
+    images: Iterable[ImageFile],
+    payer: Payer,
+    now: datetime,
+    *,
+    name: str | None = None,
+    warnings: Sequence[str] = (),
+) -> Record:
+    """Return the record of a generation that somebody else submitted: nobody knows what was asked for."""
+    return Record(
+        state="stored",
+        fingerprint=hashlib.sha256(f"generation {generation.id}".encode()).hexdigest(),
+        request=None,
+        payer=payer,
+        credits=Decimal(0),
+        usd=Decimal(0),
+        charges=0,
+        intended_at=now,
+        answer_by=now,
+        settled_at=now,
+        generation_id=generation.id,
+        generation=GenerationFacts.of(generation),
+        name=name,
+        images=tuple(images),
+        warnings=tuple(warnings),
+    )
+
+
 _RANK: Final[dict[State, int]] = {"intent": 0, "failed": 0, "submitted": 1, "stored": 2}
 _STEP: Final[dict[State, int]] = {"intent": 0, "submitted": 1, "failed": 2, "stored": 3}
 
@@ -403,14 +403,14 @@ def furthest(records: Iterable[Record]) -> Record | None:
     """
     Return the record that counts of several about one request: stored, else submitted, else the latest.
 
-    An earlier attempt's id that was recorded late counts more than a later attempt's intent or failure, for something
-    is paid for there.
+    An earlier attempt's id that was recorded late counts more than a later attempt's intent or failure, for
+    something is paid for there.
     """
     return max(latest_versions(records), key=_progress, default=None)
 
 
 def latest_versions(records: Iterable[Record]) -> list[Record]:
-    """Return the records without those that an attempt itself has gone on from: one for each attempt and request."""
+    """Return the latest version of what each attempt has on record about each request."""
     latest: dict[tuple[Any, ...], Record] = {}
     for record in records:
         payer = record.payer

@@ -1,10 +1,11 @@
 """The order of one submit, as a generator that the single path and the batch carry out: intent, POST, id.
 
-Whoever drives it writes what it yields to the places of record, sends the request, and throws back in what that raised.
+Whoever drives it writes what it yields to the places of record, sends the request, and throws back in what
+that raised.
 
-What if the process dies? Before the intent nothing is paid for. From there on the intent says that nobody knows, until
-the id stands in its place. What if the answer isn't the API's own? Then nobody knows either: the intent stays, with the
-reason. Only what provably was not accepted is put on record as ``failed``.
+What if the process dies? Before the intent nothing is paid for. From there on the intent says that nobody
+knows, until the id stands in its place. What if the answer isn't the API's own? Then nobody knows either: the
+intent stays, with the reason. Only what provably was not accepted is put on record as ``failed``.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def submit(
 
 
 def answer_seconds(connect_timeout: float, read_timeout: float) -> float:
-    """Return the seconds after which a submit is over, whatever happens: connected, sent, answered, read."""
-    return connect_timeout + 2 * read_timeout + 5.0
+    """Return the seconds after which a submit is over, whatever happens: connected, answered, read."""
+    return 3 * connect_timeout + 2 * read_timeout + 5.0
 
 
 def prepare(request: ImageRequest, *, seconds: float) -> ImageRequest:
@@ -162,8 +163,8 @@ def uninterrupted(function: Callable[[], T]) -> T:
     """
     Call a function in a thread of its own, and wait for its end whatever happens meanwhile.
 
-    A signal's exception (an execution timeout) is raised wherever the main thread is: in the middle of a submit it would
-    lose the id. Here it is raised after the submit is on record.
+    A signal's exception (an execution timeout) is raised wherever the main thread is: in the middle of a
+    submit it would lose the id. Here it is raised after the submit is on record.
     """
     with ThreadPoolExecutor(1) as thread:  # leaving it waits for the function, also after an exception
         ended = thread.submit(function)

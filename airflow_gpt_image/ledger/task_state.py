@@ -1,11 +1,12 @@
 """Documents of a task instance in Airflow's task state store: the fence, and a copy of the records.
 
-1. Writing is the fence. A worker whose task instance was replaced (retried, cleared) reads "nothing there", but its
-   write fails.
+1. Writing is the fence. A worker whose task instance was replaced (retried, cleared) reads "nothing there",
+   but its write fails.
 2. "Could not be read" is an error, never "nothing there".
-3. A retry keeps the store. So does a clear on Airflow 3.3; on 3.4 a clear empties it, unless it is told to keep it.
-4. Each document is kept under one key, so that every step is one write. Keys are words without slash and dot: Airflow
-   3.3.0 answers 404 to others.
+3. A retry keeps the store. So does a clear on Airflow 3.3; on 3.4 a clear empties it, unless it is told to
+   keep it.
+4. Each document is kept under one key, so that every step is one write. Keys are words without slash and dot:
+   Airflow 3.3.0 answers 404 to others.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Document(Generic[T]):
         :raises ReplacedError: when this worker's task instance was retried or cleared meanwhile.
         :raises LedgerError: when it can't be written for another reason.
         """
-        from airflow.sdk import NEVER_EXPIRE
+        from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # made when it is asked for
 
         try:
             self._store.set(self._key, document.model_dump(mode="json"), retention=NEVER_EXPIRE)
@@ -104,7 +105,8 @@ def _is_not_found(error: Exception) -> bool:
 
 class Waiting(BaseModel):
     """
-    What an attempt waits for, for the method that resumes it: templates render again, and attributes are gone.
+    What an attempt waits for, for the method that resumes it: templates render again, and attributes are
+    gone.
 
     :param deadline: seconds since 1970.
     :param reused: whether this attempt submitted nothing.

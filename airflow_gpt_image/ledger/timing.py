@@ -39,11 +39,12 @@ class Timing:
     """
     How long the ledger trusts, waits and insists; all in seconds.
 
-    :param fence_valid: a worker trusts its last write to the task state store for so long. Before a POST after that it
-        writes again, which fails when its task instance was replaced.
-    :param give_up_after: what was paid for is written again and again to a place that doesn't take it, for so long:
-        an outage of two minutes loses nothing.
-    :param retry_every: the pause between two such writes, or between two looks at an intent that may be under way.
+    :param fence_valid: a worker trusts its last write to the task state store for so long. Before a POST
+        after that it writes again, which fails when its task instance was replaced.
+    :param give_up_after: what was paid for is written again and again to a place that doesn't take it, for so
+        long: an outage of two minutes loses nothing.
+    :param retry_every: the pause between two such writes, or between two looks at an intent that may be under
+        way.
     """
 
     fence_valid: float = 10.0

@@ -187,24 +187,21 @@ class GptImageBatchOperator(BaseOperator):
         )
 
     def _run(self, context: Context, *, resumed: bool = False) -> dict[str, Any]:
-        from airflow.sdk.exceptions import TaskDeferred
+        """Do what there is to do. However it fails, what was spent is told, or that nothing was."""
+        from airflow_gpt_image.operators import ending
 
-        try:
+        with ending.watched(self, context) as ended:
+            ended.on_failure(lambda: self.note_attempt(context))
             with self._client() as client:
                 rows, bad = ([], []) if resumed else self._read()
                 self._attempt = attempt = self.build_attempt(client, context)
+                ended.spent(lambda: attempt.spent)
                 if self.only_preview and not resumed:
                     preview = attempt.preview(rows, bad)
                     self.note_attempt(context)
                     return preview
                 outcome = attempt.resume() if resumed else attempt.begin(rows, bad)
             return self._finish_or_defer(context, outcome)
-        except TaskDeferred:
-            raise
-        except BaseException:
-            self.note_attempt(context)
-            self._push_spent(context)
-            raise
 
     def note_attempt(self, context: Context) -> None:
         """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
@@ -213,16 +210,6 @@ class GptImageBatchOperator(BaseOperator):
 
         payer, history = payer_of(context, retries=self.retries)
         note_attempt(self.destination, context["task_state_store"], payer, history, self.reuse, self.log)
-
-    def _push_spent(self, context: Context) -> None:
-        """Tell what an attempt that fails has spent; it is not worth another failure."""
-        spent = self._attempt.spent if self._attempt is not None else None
-        if spent is None:
-            return
-        try:
-            context["ti"].xcom_push(key="spent", value=spent)
-        except Exception as error:  # noqa: BLE001  # whatever Airflow raises, the attempt's own error counts
-            self.log.warning("What was spent could not be pushed to XCom: %s", error)
 
     def _finish_or_defer(self, context: Context, outcome: Deferral | dict[str, Any]) -> dict[str, Any]:
         if not isinstance(outcome, dict):
@@ -275,9 +262,9 @@ class GptImageBatchOperator(BaseOperator):
     def _deferred(self, deferral: Deferral) -> TaskDeferred:
         from airflow.sdk.exceptions import TaskDeferred
 
-        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, fitting
+        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, first_that_fit
 
-        generation_ids = fitting(deferral.generation_ids)
+        generation_ids = first_that_fit(deferral.generation_ids)
         enough = max(1, math.ceil(len(generation_ids) * deferral.share))
         return TaskDeferred(
             **GptImageTrigger.deferral(

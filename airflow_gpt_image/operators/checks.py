@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from decimal import Decimal, InvalidOperation
 
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.airflow_internals import SetDuringExecution
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError
-from airflow_gpt_image.operators.airflow_internals import SetDuringExecution
 
 
 def refused(name: str, value: object, rule: str) -> InvalidRequestError:
     """Return the error about an argument."""
-    return InvalidRequestError(f"{name}={shown(value)} {rule}.")
+    return InvalidRequestError(f"{name}={quote(value)} {rule}.")
 
 
 def templated(value: object) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
     from airflow_gpt_image.api.client import GptImageClient
     from airflow_gpt_image.api.models import ImageRequest
-    from airflow_gpt_image.paying import OnClear, OnUnknownSubmit, Rules
-    from airflow_gpt_image.storage.landing import Landing
-    from airflow_gpt_image.walk import Walk
+    from airflow_gpt_image.ledger.ledger import Ledger
+    from airflow_gpt_image.ledger.record import Payer
+    from airflow_gpt_image.single.attempt import ImageAttempt, ImageOptions, OnClear, OnUnknownSubmit
+    from airflow_gpt_image.storage.images import ImageFolder
+    from airflow_gpt_image.storage.names import Names
 
 Reuse = Literal["run", "destination"]
 
@@ -136,6 +139,10 @@ class GptImageGenerateOperator(BaseOperator):
         self.check_balance = check_balance
         self.on_clear = on_clear
         self.on_unknown_submit = on_unknown_submit
+        # Asked before it is rendered: a folder for each map index can't show where a shifted list's images
+        # are.
+        self._own_folder = "map_index" in str(destination)
+        self._resumed = False
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
@@ -143,53 +150,56 @@ class GptImageGenerateOperator(BaseOperator):
         self._check_while_parsing()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Find out what was already paid for, pay for what wasn't, then wait."""
-        request = self._request()
-        with self._client() as client, self._walk(client, context) as walk:
-            stored = walk.pay(
-                request,
-                self._rules(client),
-                conn_id=self.gpt_image_conn_id,
-                timeout=self.timeout,
-                waits=self.wait_for_completion,
-                anybodys=self.reuse == "destination",
-            )
-            if stored is not None:
-                return self._announced(context, stored)
-            if not self.wait_for_completion:
-                return self._announced(context, walk.submitted())
-            if self.deferrable:
-                self._defer(walk)
-            return self._announced(context, walk.settle(walk.wait(self.poll_interval)))
+        """Find out what is paid for, pay for what isn't, then wait."""
+        with self._attempt(context) as attempt:
+            result = attempt.begin(self._request())
+            if result is None and not self.wait_for_completion:
+                result = attempt.submitted_result()
+            if result is None and self.deferrable:
+                self._defer(attempt)
+            if result is None:
+                result = attempt.finish(attempt.wait(self.poll_interval))
+            return self._publish_asset_events(context, result)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
-        told = WaitedEvent.read(event)
-        self.log.info("Woken: %s", told or "by something that isn't the trigger's event")
-        with self._client() as client, self._walk(client, context, resumed=True) as walk:
-            generation = walk.look()
-            if not generation.finished and time.time() < walk.deadline:
-                self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)
-                self._defer(walk)
-            ended = generation if generation.finished else walk.wait(self.poll_interval)
-            return self._announced(context, walk.settle(ended))
+        received = WaitedEvent.read(event)
+        self.log.info("Woken: %s", received or "by something that isn't the trigger's event")
+        with self._attempt(context) as attempt:
+            if attempt.resume():
+                if attempt.request is not None:
+                    self.show_request(attempt.request)
+                if (result := attempt.stored_result) is not None:
+                    return self._publish_asset_events(context, result)
+                generation = attempt.poll()
+                if not generation.finished and time.time() < attempt.deadline:
+                    self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)
+                    self._defer(attempt)
+                finished = generation if generation.finished else attempt.wait(self.poll_interval)
+                return self._publish_asset_events(context, attempt.finish(finished))
+        self.log.warning("The task state no longer says what this task waits for: it begins anew.")
+        self._resumed = True
+        return self.execute(context)
 
-    def _announced(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
-        """The result, after the events of the outlets' assets have been told of it."""
+    def _publish_asset_events(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the result, after the events of the outlets' assets have been told of it."""
         from airflow.sdk import Asset
 
         from airflow_gpt_image import results
 
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra.update(results.of_event(result))
+                context["outlet_events"][outlet].extra.update(results.event_fields(result))
         return result
 
     def on_kill(self) -> None:
-        """Nothing can be cancelled remotely: the API has no call for it. What is paid for stays on record."""
+        """Say what becomes of it. Nothing can be cancelled remotely: the API has no call for it."""
         self.log.warning("Killed. A generation that was submitted goes on; the next try picks it up.")
+
+    def show_request(self, request: ImageRequest) -> None:
+        """Take what is waited for from its record, for the UI; here the templates give it, too."""
 
     def _request(self) -> ImageRequest:
         from airflow_gpt_image.api.models import ImageRequest
@@ -201,64 +211,97 @@ class GptImageGenerateOperator(BaseOperator):
 
         return GptImageHook(self.gpt_image_conn_id).get_conn()
 
-    def _walk(self, client: GptImageClient, context: Context, *, resumed: bool = False) -> Walk:
+    @contextmanager
+    def _attempt(self, context: Context) -> Iterator[ImageAttempt]:
+        """
+        Build the attempt. However it fails, the spending is in XCom, and that nothing is paid for is on
+        record.
+        """
+        from airflow_gpt_image.operators import ending
+        from airflow_gpt_image.single.attempt import ImageAttempt
+
+        images = self._images()
+        ledger = self._ledger(context, images)
+        with ending.watched(self, context) as ended:
+            ended.on_failure(ledger.note_attempt)
+            with self._client() as client:
+                attempt = ImageAttempt(
+                    client, ledger, images, self._names(ledger.payer), self._options(), self.log
+                )
+                ended.spent(lambda: attempt.spent)
+                with attempt:
+                    yield attempt
+
+    def _images(self) -> ImageFolder | None:
+        from airflow_gpt_image.storage.folders import open_folder
+        from airflow_gpt_image.storage.images import ImageFolder
+
+        if self.destination is None:
+            return None
+        return ImageFolder(open_folder(self.destination), strict_size=self.strict_size)
+
+    def _ledger(self, context: Context, images: ImageFolder | None) -> Ledger:
         from airflow.sdk.configuration import conf
 
-        from airflow_gpt_image.ledger import Ledger
-        from airflow_gpt_image.walk import Walk
-
-        if conf.getboolean("state_store", "clear_on_success", fallback=False):
-            self.log.warning(
-                "[state_store] clear_on_success is on: a task that succeeded forgets what it paid for, "
-                "and pays again when it is cleared."
-            )
-        ledger = Ledger(context["task_state_store"], max_tries=context["ti"].max_tries)
-        return Walk(client, ledger, landing=self._landing(context), resumed=resumed, log=self.log)
-
-    def _landing(self, context: Context) -> Landing:
+        from airflow_gpt_image.ledger.destination import RecordsFolder
+        from airflow_gpt_image.ledger.history import payer_of
+        from airflow_gpt_image.ledger.ledger import Ledger
         from airflow_gpt_image.storage.folders import open_folder
-        from airflow_gpt_image.storage.landing import Landing
-        from airflow_gpt_image.storage.names import check_filename
 
-        ti = context["ti"]
-        return Landing(
-            folder=None if self.destination is None else open_folder(self.destination),
-            template=check_filename(self._filename(), across_runs=self.reuse == "destination"),
-            parts={
-                "dag_id": ti.dag_id,
-                "run_id": ti.run_id,
-                "task_id": ti.task_id,
-                # An unmapped task has -1, and no other instance beside it.
-                "map_index": max(ti.map_index or 0, 0),
-            },
-            strict_size=self.strict_size,
+        payer, history = payer_of(
+            context, retries=self.retries, own_folder=self._own_folder, resumed=self._resumed
         )
+        folder = images.folder if images is not None else None
+        if folder is None and (records := conf.get("gpt_image", "records", fallback=None)):
+            folder = open_folder(records.strip())
+        if folder is None and conf.getboolean("state_store", "clear_on_success", fallback=False):
+            self.log.warning(
+                "[state_store] clear_on_success is on: a task that succeeded forgets what it paid for.\n"
+                "Give the task a destination, or set [gpt_image] records."
+            )
+        records_folder = None if folder is None else RecordsFolder(folder, payer.task_digest)
+        return Ledger(context["task_state_store"], records_folder, payer, history, self.log)
+
+    def _names(self, payer: Payer) -> Names:
+        from airflow_gpt_image.storage.names import Names, check_filename
+
+        template = check_filename(self._filename(), across_runs=self.reuse == "destination")
+        # An unmapped task has -1, and no other instance beside it. In a loop each iteration has the same
+        # index.
+        index = str(max(payer.map_index, 0))
+        loop = "" if payer.loop_index is None else f".{payer.loop_index}"
+        parts = {"dag_id": payer.dag_id, "run_id": payer.run_id, "task_id": payer.task_id}
+        return Names(template, {**parts, "map_index": f"{index}{loop}"})
 
     def _filename(self) -> str:
         from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST
 
         return self.filename or (OF_REQUEST if self.reuse == "destination" else OF_GENERATION)
 
-    def _rules(self, client: GptImageClient) -> Rules:
+    def _options(self) -> ImageOptions:
         from airflow_gpt_image.operators import checks
-        from airflow_gpt_image.paying import Rules
+        from airflow_gpt_image.single.attempt import ImageOptions
 
-        return Rules(
+        return ImageOptions(
+            conn_id=self.gpt_image_conn_id,
+            timeout=self.timeout,
+            wait_for_completion=self.wait_for_completion,
+            reuse_destination=self.reuse == "destination",
             on_clear=self.on_clear,
             on_unknown_submit=self.on_unknown_submit,
             max_credits=checks.credits(self.max_credits),
-            balance=client.credits if self.check_balance else None,
+            check_balance=self.check_balance,
         )
 
-    def _defer(self, walk: Walk) -> NoReturn:
+    def _defer(self, attempt: ImageAttempt) -> NoReturn:
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 
         self.defer(
             **GptImageTrigger.deferral(
-                [walk.generation_id],
+                [attempt.generation_id],
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
-                deadline=walk.deadline,
+                deadline=attempt.deadline,
                 now=time.time(),
             )
         )
@@ -273,10 +316,10 @@ class GptImageGenerateOperator(BaseOperator):
         from airflow_gpt_image.storage.folders import check_destination
         from airflow_gpt_image.storage.names import check_filename
 
-        checks.seconds(self, "poll_interval", "timeout")
-        checks.words(self, "reuse", "run", "destination")
-        checks.words(self, "on_clear", "reuse", "regenerate")
-        checks.words(self, "on_unknown_submit", "fail", "resubmit")
+        checks.require_seconds(self, "poll_interval", "timeout")
+        checks.require_choice(self, "reuse", "run", "destination")
+        checks.require_choice(self, "on_clear", "reuse", "regenerate")
+        checks.require_choice(self, "on_unknown_submit", "fail", "resubmit")
         checks.credits(self.max_credits)
         fields = {name: getattr(self, name) for name in _REQUEST_FIELDS}
         known = {name: value for name, value in fields.items() if not checks.templated(value)}

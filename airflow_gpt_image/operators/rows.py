@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_gpt_image.operators.airflow_internals import ResolveMixin, SetDuringExecution
+from airflow_gpt_image.airflow_internals import ResolveMixin, SetDuringExecution
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -1,10 +1,10 @@
-"""The sensor: it waits for what another task, another DAG or a person submitted. It never pays."""
+"""Wait for what another task, another DAG or a person submitted. The sensor never pays."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from airflow_gpt_image.api.models import Generation
 
 
-_SECONDS_TO_BE_KNOWN: Final = 5.0
+# Seconds that the id may be unknown: this task may start a second after the one that submitted.
+_NOT_FOUND_GRACE: Final = 5.0
 
 
 class GptImageSensor(BaseSensorOperator):
-    """
-    Wait until a generation is completed, and store its images.
+    """Wait until a generation is completed, and store its images.
 
     For what ``GptImageGenerateOperator(wait_for_completion=False)`` returned, or anybody else submitted with
     the same account.
@@ -30,12 +30,12 @@ class GptImageSensor(BaseSensorOperator):
     :param destination: folder the images are stored in, as of the operator; None: they aren't. (templated)
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: poke or reschedule, as ``mode`` says.
-    :param poke_interval: seconds from one look to the next. Default 5 when deferrable, else Airflow's 60.
+    :param poke_interval: seconds from one poll to the next. Default 5 when deferrable, else Airflow's 60.
     :param timeout: seconds to wait, as of every sensor. Default 3,600.
 
     Returns (XCom) the ``generation_id``, ``status``, ``model``, ``images``, ``created_at``, ``completed_at``
-    and ``metadata`` of the operator's result. What was asked for and what it cost, only who submitted it
-    knows.
+    and ``metadata`` of the operator's result. The request and its cost are known only to the task
+    that submitted it.
 
     :raises GenerationFailedError: when it failed.
     :raises GenerationNotFoundError: when the account has no such generation.
@@ -69,38 +69,38 @@ class GptImageSensor(BaseSensorOperator):
             self.retry_policy = GptImageRetryPolicy()
 
     def execute(self, context: Context) -> Any:
-        """Look once; defer while it isn't finished."""
-        self._check()
+        """Poll once; defer while it isn't finished."""
+        self._check_arguments()
         if not self.deferrable:
             return super().execute(context)
         with self._client() as client:
-            generation = self._look(client)
+            generation = self._poll(client)
             if not generation.finished:
-                self._wait(time.time() + self.timeout)
-            return self._settle(client, generation)
+                self._defer(time.time() + self.timeout)
+            return self._store(context, client, generation)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once, on the worker."""
+        """Poll once, on the worker."""
         with self._client() as client:
-            generation = self._look(client)
+            generation = self._poll(client)
             if not generation.finished:
                 self.log.info("Generation %s is %s.", generation.id, generation.status)
                 return PokeReturnValue(is_done=False)
-            return PokeReturnValue(is_done=True, xcom_value=self._settle(client, generation))
+            return PokeReturnValue(is_done=True, xcom_value=self._store(context, client, generation))
 
     def execute_complete(self, context: Context, event: Any = None, deadline: float | None = None) -> Any:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
         deadline = time.time() + self.timeout if deadline is None else deadline
         with self._client() as client:
-            generation = self._look(client)
+            generation = self._poll(client)
             if not generation.finished and time.time() < deadline:
-                self._wait(deadline)
+                self._defer(deadline)
             if not generation.finished:
-                # Looks once more, and raises the error that says what to do.
+                # Polls once more, and raises the error that says what to do.
                 generation = client.wait_until(self.generation_id, poll_interval=1.0, deadline=deadline)
-            return self._settle(client, generation)
+            return self._store(context, client, generation)
 
-    def _check(self) -> None:
+    def _check_arguments(self) -> None:
         from airflow_gpt_image.api.models import check_generation_id
         from airflow_gpt_image.errors import InvalidRequestError
         from airflow_gpt_image.storage.folders import check_destination
@@ -117,21 +117,35 @@ class GptImageSensor(BaseSensorOperator):
 
         return GptImageHook(self.gpt_image_conn_id).get_conn()
 
-    def _look(self, client: GptImageClient) -> Generation:
-        # This task may start a second after the one that submitted.
-        return client.get(self.generation_id, grace=_SECONDS_TO_BE_KNOWN)
+    def _poll(self, client: GptImageClient) -> Generation:
+        return client.get(self.generation_id, grace=_NOT_FOUND_GRACE)
 
-    def _settle(self, client: GptImageClient, generation: Generation) -> dict[str, Any]:
+    def _store(self, context: Context, client: GptImageClient, generation: Generation) -> dict[str, Any]:
         from airflow_gpt_image import results
         from airflow_gpt_image.api import flows
+        from airflow_gpt_image.ledger.destination import RecordsFolder
+        from airflow_gpt_image.ledger.history import payer_of
+        from airflow_gpt_image.ledger.record import foreign_record
         from airflow_gpt_image.storage.folders import open_folder
-        from airflow_gpt_image.storage.landing import Landing
+        from airflow_gpt_image.storage.images import ImageFile, ImageFolder
+        from airflow_gpt_image.storage.names import OF_GENERATION, Names
 
-        landing = Landing(None if self.destination is None else open_folder(self.destination))
-        made = results.of_generation(flows.succeeded(generation))
-        return made | results.of_images(landing.land(client, generation, made, None, self.log))
+        flows.succeeded(generation)
+        payer, _ = payer_of(context, retries=self.retries)
+        if self.destination is None:
+            images = [ImageFile(url=url) for url in generation.urls]
+            return results.of_record(foreign_record(generation, images, payer, datetime.now(UTC)), None)
+        folder = open_folder(self.destination)
+        names = Names(OF_GENERATION).of("none", generation.id, None)
+        stems = [names.stem(index) for index in range(len(generation.urls))]
+        files, warnings = ImageFolder(folder).fetch_all(client, generation, stems, None, self.log)
+        record = foreign_record(generation, files, payer, datetime.now(UTC), name=stems[0], warnings=warnings)
+        sidecars = RecordsFolder(folder, payer.task_digest)
+        for stem in reversed(stems):
+            sidecars.write_sidecar(record, stem)
+        return results.of_record(record, folder)
 
-    def _wait(self, deadline: float) -> NoReturn:
+    def _defer(self, deadline: float) -> NoReturn:
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 
         deferral = GptImageTrigger.deferral(

@@ -4,15 +4,16 @@
 2. Whoever drives it waits, on the worker or in the triggerer.
 3. :meth:`ImageAttempt.finish` stores the images, puts that on record, and returns the task's result.
 
-After a deferral another process makes the attempt anew and goes on at 2 or 3: the task state store says what for.
+After a deferral another process makes the attempt anew and goes on at 2 or 3: the task state store says what
+for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -34,9 +35,9 @@ from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
 from airflow_gpt_image.ledger.ledger import Ledger, slot_of
-from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Record, fingerprint, intend
+from airflow_gpt_image.ledger.record import GenerationFacts, Record, fingerprint, intend
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.storage.images import ImageFolder
+from airflow_gpt_image.storage.images import ImageFile, ImageFolder
 from airflow_gpt_image.storage.names import Names
 
 OnClear = Literal["reuse", "regenerate"]
@@ -83,6 +84,7 @@ class ImageAttempt:
         self._options = options
         self._log = log
         self._submitted = False
+        self._lost: set[str] = set()
         self._record: Record | None = None
 
     # --- from here to there
@@ -130,12 +132,14 @@ class ImageAttempt:
             verdict = self._decided(identity, request)
             record = verdict.record
             if verdict.decision == "done" and record is not None:
+                self._say_whose(record)
                 self._log.info("Generation %s is stored already; nothing is paid.", record.generation_id)
                 self._ledger.wait_for(record, deadline=self._deadline(), reused=True)
                 return self._result(record, reused=True)
             if verdict.decision == "attach" and record is not None:
                 if self._is_lost(record):
                     continue
+                self._say_whose(record)
                 self._log.info("Generation %s is paid for already; it is waited for.", record.generation_id)
                 self._ledger.restore(record)
                 self._ledger.wait_for(record, deadline=self._deadline(), reused=True)
@@ -143,20 +147,31 @@ class ImageAttempt:
                 return None
             if verdict.decision == "unknown" and record is not None:
                 raise self._unknown(
-                    f"An earlier try was about to submit this at {record.intended_at:%Y-%m-%d %H:%M:%S} UTC, and no "
-                    "answer is on record: it died, or the answer was lost.",
+                    f"An earlier try was about to submit this at {record.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
+                    "and no answer is on record: it died, or the answer was lost.",
                     request,
                 )
-            submitted = submitting.uninterrupted(lambda: self._submit(identity, request, record))
+            submitted = submitting.uninterrupted(partial(self._submit, identity, request, record))
             if submitted is not None:
                 self._record = submitted
                 return None
+
+    def _say_whose(self, record: Record) -> None:
+        payer = self._ledger.payer
+        if not record.payer.same_task(payer):
+            self._log.info("It was paid for by %s.", record.payer)
+        elif record.payer.map_index != payer.map_index:
+            self._log.warning(
+                "The same request was paid for at map index %d before the clear; its image is taken.",
+                record.payer.map_index,
+            )
 
     def resume(self) -> bool:
         """
         Go on after a deferral with what the task state store says.
 
-        :return: False when it says nothing any more; then the attempt has to begin anew, which pays for nothing twice.
+        :return: False when it says nothing any more; then the attempt has to begin anew, which pays for
+            nothing twice.
         """
         self._ledger.read()
         self._ledger.check_readable()
@@ -168,6 +183,18 @@ class ImageAttempt:
         self._record = of_this[-1] if of_this else None
         self._submitted = not waiting.reused
         return self._record is not None
+
+    @property
+    def stored_result(self) -> dict[str, Any] | None:
+        """Return the task's result if the images are stored already; None when they aren't."""
+        if self._current.state != "stored":
+            return None
+        return self._result(self._current, reused=not self._submitted)
+
+    @property
+    def request(self) -> ImageRequest | None:
+        """Return what was asked for, by the record."""
+        return self._current.request
 
     @property
     def deadline(self) -> float:
@@ -208,8 +235,6 @@ class ImageAttempt:
         :raises DestinationError: likewise, when the destination didn't take it.
         """
         record = self._current
-        if record.state == "stored":
-            return self._result(record, reused=not self._submitted)
         try:
             flows.succeeded(generation)
         except GenerationFailedError as error:
@@ -227,21 +252,13 @@ class ImageAttempt:
 
     def _decided(self, identity: str, request: ImageRequest) -> Verdict:
         """Decide by the records; an intent that another worker may still be at work on is waited for."""
-        options, ledger = self._options, self._ledger
-        policy = Policy(
-            regenerate=options.on_clear == "regenerate" and ledger.history.cleared,
-            resubmit_unknown=options.on_unknown_submit == "resubmit",
-            retry_failed=True,
-        )
+        ledger = self._ledger
+        resubmit = self._options.on_unknown_submit == "resubmit"
         told = False
         while True:
             ledger.read()
-            regenerate = options.on_clear == "regenerate" and ledger.cleared
-            verdict = decide(
-                self._known(identity, request, regenerate=regenerate),
-                ledger.payer,
-                Policy(regenerate, policy.resubmit_unknown, policy.retry_failed),
-            )
+            policy = Policy(regenerate=self._regenerates, resubmit_unknown=resubmit, retry_failed=True)
+            verdict = decide(self._known(identity, request), ledger.payer, policy)
             if verdict.decision in ("attach", "done"):
                 return verdict
             ledger.check_readable()
@@ -258,18 +275,29 @@ class ImageAttempt:
                 )
             ledger.clock.sleep(ledger.timing.retry_every)
 
-    def _known(self, identity: str, request: ImageRequest, *, regenerate: bool) -> list[Record]:
+    @property
+    def _regenerates(self) -> bool:
+        return self._options.on_clear == "regenerate" and self._ledger.cleared
+
+    def _known(self, identity: str, request: ImageRequest) -> list[Record]:
         own = self._ledger.find(identity)
-        if not self._options.reuse_destination or regenerate:
+        if not self._options.reuse_destination or self._regenerates:
             return own
         fresh_after = self._now() - timedelta(seconds=self._options.timeout)
-        shared = self._ledger.find_shared(self._stem(identity, request), identity, fresh_after=fresh_after)
+        shared = [
+            record
+            for record in self._ledger.find_shared(
+                self._stem(identity, request), identity, fresh_after=fresh_after
+            )
+            if record.generation_id is None or record.generation_id not in self._lost
+        ]
         # What this task instance paid for goes before what another run did, unless nothing is paid for there.
         return own if any(record.state in ("submitted", "stored") for record in own) else [*own, *shared]
 
     def _is_lost(self, record: Record) -> bool:
         """
-        Return whether what is on record as paid for turns out not to be: it failed, or another run's is forgotten.
+        Return whether what is on record as paid for turns out not to be: it failed, or another run's is
+        forgotten.
 
         Where nobody will wait for it in this task, a failed generation would be taken for a paid one.
         """
@@ -289,7 +317,9 @@ class ImageAttempt:
                 flows.succeeded(generation)
             except GptImageError as error:
                 failure = error
-        self._ledger.write_outcome(record.failed(failure, self._now()))
+        self._lost.add(record.generation_id or "")
+        if not another:
+            self._ledger.write_outcome(record.failed(failure, self._now()))
         return True
 
     # --- paying
@@ -298,7 +328,7 @@ class ImageAttempt:
         """Submit the request; None when another run has just begun to: then its answer is waited for."""
         ledger, settings = self._ledger, self._client.settings
         regenerate = self._options.on_clear == "regenerate"
-        ledger.check_nothing_is_missing(identity, regenerate=regenerate)
+        ledger.check_nothing_is_missing(identity, earlier, regenerate=regenerate)
         budget = self._budget()
         price = self._prices.credits(request.resolution)
         budget.check(price)
@@ -310,6 +340,7 @@ class ImageAttempt:
         now = self._now()
         own = earlier if earlier is not None and earlier.payer == ledger.payer else None
         seconds = submitting.answer_seconds(settings.connect_timeout, settings.read_timeout)
+        seconds += ledger.timing.fence_valid  # so late the POST may go
         intent = intend(
             request,
             identity,
@@ -320,7 +351,9 @@ class ImageAttempt:
             now=now,
             answer_by=now + timedelta(seconds=seconds),
         )
-        shared = self._stem(identity, request) if self._options.reuse_destination else None
+        # Not where an image is to be replaced: its record stays until the new one is stored.
+        looked_for = self._options.reuse_destination and not self._regenerates
+        shared = self._stem(identity, request) if looked_for else None
         yielded = False
 
         def write_intent(record: Record) -> None:
@@ -367,14 +400,15 @@ class ImageAttempt:
     def _unknown(
         self, what_happened: str, request: ImageRequest, cause: SubmissionUnknownError | None = None
     ) -> SubmissionUnknownError:
-        credits = self._prices.credits(request.resolution)
+        price = self._prices.credits(request.resolution)
         resubmit = self._options.on_unknown_submit == "resubmit"
         error = SubmissionUnknownError(
             f"{what_happened}\n"
-            f"If it was accepted, it cost {plain(credits)} credits (${self._prices.usd(credits)}), and its id may be in "
-            "the log of an earlier try or in the account's history.\n"
-            "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To submit again "
-            "regardless, set on_unknown_submit='resubmit', or clear the task with on_clear='regenerate'.",
+            f"If it was accepted, it cost {plain(price)} credits (${self._prices.usd(price)}). Its id "
+            "may be in the log of an earlier try, or in the account's history.\n"
+            "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To "
+            "submit again regardless, set on_unknown_submit='resubmit', or clear the task with "
+            "on_clear='regenerate'.",
             status=cause.status if cause else None,
             request_id=cause.request_id if cause else None,
         )
@@ -391,6 +425,7 @@ class ImageAttempt:
             self._ledger.write_stored(stored, [])
             return stored
         stems = self._free_stems(record, generation)
+        self._check_is_ours(record, stems[0])
         files, warnings = self._images.fetch_all(self._client, generation, stems, record.request, self._log)
         stored = record.stored(files, facts, self._now(), name=stems[0], warnings=warnings)
         self._ledger.write_stored(stored, stems, moved=stems[0] != record.name)
@@ -400,19 +435,40 @@ class ImageAttempt:
         """
         Return the names of a generation's images, without their endings.
 
-        A name that follows from the request alone may be another run's by now, if both submitted at the same moment:
-        then these get a name of their own.
+        A name without the generation's id may hold another image that somebody has been told of: another run's,
+        if both submitted at the same moment, or another request's, if a mapped list was shifted. Then these
+        get a name of their own.
         """
-        names = self._names.of(record.fingerprint, generation.id, record.request.prompt)
+        prompt = record.request.prompt if record.request is not None else None
+        names = self._names.of(record.fingerprint, generation.id, prompt)
         stems = [names.stem(index) for index in range(len(generation.urls))]
-        if not self._options.reuse_destination or self._ledger.history.cleared:
+        anybodys = self._names.of(record.fingerprint, "none", prompt).stem(0) == stems[0]
+        if not anybodys or self._may_replace(self._ledger.holder(stems[0]), record):
             return stems
-        holder = self._ledger.sidecar(stems[0], record.fingerprint)
-        if holder is None or holder.payer.same_instance(record.payer):
-            return stems
-        mine = holder.generation_id == generation.id
-        stale = holder.state != "stored" and not holder.may_be_under_way(self._now())
-        return stems if mine or stale else [f"{stem}~{generation.id}" for stem in stems]
+        return [names.set_apart(stem) for stem in stems]
+
+    def _may_replace(self, holder: Record | None, record: Record) -> bool:
+        """Return whether an image may take the name of another one, whose record that is."""
+        if holder is None or holder.generation_id == record.generation_id:
+            return True
+        if self._options.reuse_destination and self._regenerates:
+            return True
+        mapped = record.payer.map_index >= 0 and holder.fingerprint != record.fingerprint
+        return holder.payer.same_instance(record.payer) and not mapped
+
+    def _check_is_ours(self, record: Record, stem: str) -> None:
+        """Refuse a generation that another request has stored: the API gave one id to two submits."""
+        another = self._ledger.holder(stem)
+        if another is None or another.generation_id != record.generation_id or another.request is None:
+            return  # one without a request was fetched by a sensor, which doesn't know whose it is
+        if (another.fingerprint, another.slot) == (record.fingerprint, record.slot):
+            return
+        raise SubmissionUnknownError(
+            f"Generation {record.generation_id} is what {another.payer} got for another request.\n"
+            "Whether this task's own submit was accepted can't be known.\n"
+            f"{SubmissionUnknownError.remedy}",
+            generation_id=record.generation_id,
+        )
 
     def _stem(self, identity: str, request: ImageRequest, generation_id: str = "none") -> str:
         return self._names.of(identity, generation_id, request.prompt).stem(0)

@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
-from airflow_gpt_image.api.protocol import one_line
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote, single_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError, Problem
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def check_destination(destination: object) -> str:
         return given.rstrip("/")
     if not path.strip() or "\0" in path or not Path(path).is_absolute():
         message = (
-            f"{shown(destination)} is not a folder images can be stored in. Give an absolute path such as "
+            f"{quote(destination)} is not a folder images can be stored in. Give an absolute path such as "
             "/data/images, or a store's address such as s3://my_conn_id@bucket/images."
         )
         raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
@@ -332,14 +331,14 @@ def object_path(address: str) -> ObjectStoragePath:
     scheme = address.partition("://")[0]
     if not has_fs(scheme):
         raise InvalidRequestError(
-            f"{shown(address)}: Airflow here knows no store {scheme!r}. Install the provider that has it, "
+            f"{quote(address)}: Airflow here knows no store {scheme!r}. Install the provider that has it, "
             "such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for abfs."
         )
     path = ObjectStoragePath(address)
     try:
         _ = path.fs
     except ImportError as error:
-        raise InvalidRequestError(f"{shown(address)}: {error}") from error
+        raise InvalidRequestError(f"{quote(address)}: {error}") from error
     except Exception as error:
         raise _failed(address, error) from error
     return path
@@ -376,5 +375,5 @@ def _is_part(name: str) -> bool:
 
 
 def _failed(where: str, error: Exception) -> DestinationError:
-    why = one_line(str(error)) or "no details"
+    why = single_line(str(error)) or "no details"
     return DestinationError(f"{where} could not be read or written: {type(error).__name__}: {why}.")

@@ -13,9 +13,10 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from string import Formatter
+from types import MappingProxyType
 from typing import Final
 
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 PARTS: Final = ("generation_id", "fingerprint", "index", "dag_id", "run_id", "task_id", "map_index", "slug")
@@ -60,7 +61,7 @@ def check_filename(template: object, *, across_runs: bool) -> str:
     rule = _broken_rule(text, across_runs=across_runs)
     if rule is not None:
         example = OF_REQUEST if across_runs else "{slug}-{generation_id}-{index}"
-        message = f"{shown(template)} {rule}; for example {example!r}."
+        message = f"{quote(template)} {rule}; for example {example!r}."
         raise InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
     return text
 
@@ -101,22 +102,38 @@ def _broken_rule(text: str, *, across_runs: bool) -> str | None:
 
 class Names:
     """
-    The names of one generation's images.
+    Names of images, as far as they follow from the task.
 
     :param template: as :func:`check_filename` takes it.
-    :param parts: what is known of it; ``prompt`` gives the slug.
+    :param parts: what is known of the task: ``dag_id``, ``run_id``, ``task_id``, ``map_index``.
     """
 
-    def __init__(self, template: str, parts: Mapping[str, object], *, prompt: str | None = None) -> None:
+    def __init__(self, template: str, parts: Mapping[str, object] = MappingProxyType({})) -> None:
         self._template = template
-        self._parts = {name: _safe(str(value)) for name, value in parts.items()} | {"slug": _slug(prompt)}
+        self._parts = {name: _safe(str(value)) for name, value in parts.items()}
+
+    def of(self, fingerprint: str, generation_id: str, prompt: str | None) -> Names:
+        """
+        Return the names of one generation's images.
+
+        :param prompt: gives the slug.
+        """
+        parts = {"fingerprint": fingerprint, "generation_id": generation_id}
+        known = Names(self._template, parts)
+        known._parts |= {**self._parts, "slug": _slug(prompt)}
+        return known
 
     def stem(self, index: int) -> str:
-        """The name without its ending; those after the first have their index in any case."""
+        """Return the name without its ending; those after the first have their index in any case."""
         numbered = "{index}" in self._template or index == 0
         template = self._template if numbered else self._template + _ADDED + "{index}"
         filled = template.format(**self._parts, index=index)
         return "/".join(_cut(segment) for segment in filled.split("/"))
+
+    def set_apart(self, stem: str) -> str:
+        """Return a name like this one that is no other generation's."""
+        folder, slash, name = stem.rpartition("/")
+        return folder + slash + _cut(f"{name}{_ADDED}{self._parts['generation_id']}")
 
 
 def _safe(text: str) -> str:

@@ -10,8 +10,8 @@ from typing import BinaryIO, Final
 
 import imagesize
 
-from airflow_gpt_image.api.quoting import shown
 from airflow_gpt_image.api.sizes import Size
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DownloadError, ImageRefusedError
 
 _SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
@@ -71,7 +71,7 @@ def _kind(file: BinaryIO, source: str) -> str:
     kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
     if kind is None or (kind == "webp" and head[8:12] != b"WEBP"):
         raise ImageRefusedError(
-            f"What came from {source} is no PNG, JPEG or WebP image; it begins {shown(head)}."
+            f"What came from {source} is no PNG, JPEG or WebP image; it begins {quote(head)}."
         )
     return kind
 

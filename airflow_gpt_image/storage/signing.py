@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from airflow_gpt_image.api.models import ImageRequest, is_object
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.addresses import is_object
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError, Problem
 from airflow_gpt_image.storage.folders import object_path
 
@@ -41,19 +42,19 @@ def _signed(index: int, address: str, seconds: int) -> str:
     except NotImplementedError:
         raise _refused(
             index,
-            f"{shown(address)} is on a store that can't sign addresses, so the API can't read it. "
+            f"{quote(address)} is on a store that can't sign addresses, so the API can't read it. "
             "Put it on one that can, such as s3, gs or abfs, or give an https address.",
         ) from None
     except Exception as error:  # noqa: BLE001  # each store has errors of its own kind
         # Not the error's own text, nor itself: it may hold what the address was signed with.
         raise DestinationError(
-            f"image_urls: item {index}: {shown(address)} could not be signed ({type(error).__name__})."
+            f"image_urls: item {index}: {quote(address)} could not be signed ({type(error).__name__})."
         ) from None
     if "?" not in url:
         # As s3fs does it for a connection without credentials.
         raise _refused(
             index,
-            f"{shown(address)} comes without a signature: the store's connection has no credentials. Give it "
+            f"{quote(address)} comes without a signature: the store's connection has no credentials. Give it "
             "some, or give the https address of an object that everybody may read.",
         )
     return url

@@ -1,1 +1,1 @@
-"""The triggers: they wait for generations without holding a worker slot."""
+"""Wait for generations without holding a worker slot."""

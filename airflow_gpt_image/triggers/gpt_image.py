@@ -1,4 +1,4 @@
-"""The trigger: it waits, and emits one event. It never pays, and carries no prompt and no secret."""
+"""Wait for generations, and emit one event. Nothing is paid here, and no prompt and no secret is carried."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ MOST_IDS: Final = 1_000
 
 # Arguments and events are kept in columns of 64 kB on MySQL, the arguments a third longer for being
 # encrypted.
-_MOST_BYTES: Final = 44_000
+_MAX_BYTES: Final = 44_000
 
 # A trigger that fires while the worker that deferred is still leaving can make the scheduler fail the try.
 # The worker's supervisor notices its task's end at the latest after its own [workers] min_heartbeat_interval
-# (5 s by default); then the scheduler has to hear of it. Seen: with 5 s in all, deferrals now and then lost
+# (5 s by default); then the scheduler has to be told. Seen: with 5 s in all, deferrals now and then lost
 # their try.
-_SECONDS_TO_BE_HEARD: Final = 5.0
+_SCHEDULER_GRACE: Final = 5.0
 
 # Airflow's own limit on the deferral comes later than ours, so that our error, which says more, wins.
 _DEFERRAL_MARGIN: Final = 120.0
 
 
-def fitting(generation_ids: Iterable[str]) -> list[str]:
-    """As many of the ids, from the first on, as one trigger takes."""
+def first_that_fit(generation_ids: Iterable[str]) -> list[str]:
+    """Return as many of the ids, from the first on, as one trigger takes."""
     taken: list[str] = []
-    left = _MOST_BYTES
+    bytes_left = _MAX_BYTES
     for generation_id in islice(generation_ids, MOST_IDS):
-        left -= _stored_bytes(generation_id)
-        if left < 0:
+        bytes_left -= _stored_bytes(generation_id)
+        if bytes_left < 0:
             break
         taken.append(generation_id)
     return taken
@@ -50,19 +50,18 @@ def _stored_bytes(generation_id: str) -> int:
     return len(json.dumps(generation_id)) + 2
 
 
-def seconds_to_leave() -> float:
-    """How long after a defer the first look comes, in seconds: until the worker has surely gone."""
+def defer_grace_seconds() -> float:
+    """Return the seconds from a defer to the first poll: until the worker has surely gone."""
     from airflow.sdk.configuration import conf
 
-    return float(conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)) + _SECONDS_TO_BE_HEARD
+    return float(conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)) + _SCHEDULER_GRACE
 
 
 class WaitedEvent(BaseModel):
-    """
-    What the trigger tells: a hint. Whoever receives it reads the generations again, for the API is the truth.
+    """Hold what the trigger emits: a hint. Whoever receives it reads the generations again from the API.
 
-    :param reason: ``finished``: enough of them are, which is all unless the trigger was told otherwise;
-        ``deadline``: some weren't in time; ``error``: looking made no sense any more, ``message`` says why.
+    :param reason: ``finished``: enough of them are, which is all unless the trigger's ``enough`` says less;
+        ``deadline``: some weren't in time; ``error``: polling can't help any more, ``message`` says why.
     :param generation_ids: those that are known to be finished, by their status.
     """
 
@@ -74,32 +73,31 @@ class WaitedEvent(BaseModel):
 
     @classmethod
     def read(cls, event: object) -> Self | None:
-        """What arrived, if it is what the trigger sends; None if not: a task can be woken by others too."""
+        """Return the event if it is the trigger's; None if not: a task can be woken by others too."""
         try:
             return cls.model_validate(event)
         except ValidationError:
             return None
 
 
-class _OverError(Exception):
-    """The other looks are not needed: enough is settled, or no other generation can be looked at either."""
+class _WaitOverError(Exception):
+    """Ends the other polls: enough is settled, or no other generation can be polled either."""
 
 
 class GptImageTrigger(BaseTrigger):
-    """
-    Wait until generations are completed or failed, holding no worker slot.
+    """Wait until generations are completed or failed, holding no worker slot.
 
-    A look that fails for a passing reason doesn't end the wait; only the deadline does, or an error that
+    A poll that fails for a passing reason doesn't end the wait; only the deadline does, or an error that
     waiting can't mend.
 
-    :param gpt_image_conn_id: connection to look with.
+    :param gpt_image_conn_id: connection to poll with.
     :param generation_ids: 1 to 1,000 of them.
     :param deadline: when to give up, in seconds since 1970: wall-clock, so that a triggerer that takes over
         from another one keeps it.
-    :param poll_interval: seconds from one look to the next.
+    :param poll_interval: seconds from one poll to the next.
     :param enough: wake as soon as so many are finished, 1 to all of them; all by default. Those that aren't
         known any more or weren't in time count too, for there is nothing left to wait for.
-    :param first_look_at: seconds since 1970. Some seconds after the defer: a trigger that fires while the
+    :param first_poll_at: seconds since 1970. Some seconds after the defer: a trigger that fires while the
         worker is still leaving makes the scheduler fail the task.
     """
 
@@ -110,16 +108,16 @@ class GptImageTrigger(BaseTrigger):
         generation_ids: Sequence[str],
         deadline: float,
         poll_interval: float,
-        first_look_at: float = 0.0,
+        first_poll_at: float = 0.0,
         enough: int | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if not 1 <= len(generation_ids) <= MOST_IDS:
             raise ValueError(f"{len(generation_ids)} generation ids; a trigger takes 1 to {MOST_IDS:,}.")
         size = sum(map(_stored_bytes, generation_ids))
-        if size > _MOST_BYTES:
+        if size > _MAX_BYTES:
             raise ValueError(
-                f"The generation ids take {size:,} bytes; a trigger takes at most {_MOST_BYTES:,}."
+                f"The generation ids take {size:,} bytes; a trigger takes at most {_MAX_BYTES:,}."
             )
         if enough is not None and not 1 <= enough <= len(generation_ids):
             raise ValueError(
@@ -130,7 +128,7 @@ class GptImageTrigger(BaseTrigger):
         self.generation_ids = list(generation_ids)
         self.deadline = deadline
         self.poll_interval = poll_interval
-        self.first_look_at = first_look_at
+        self.first_poll_at = first_poll_at
         self.enough = enough
 
     @classmethod
@@ -145,20 +143,20 @@ class GptImageTrigger(BaseTrigger):
         enough: int | None = None,
         method_name: str = "execute_complete",
     ) -> dict[str, Any]:
-        """The arguments for a ``defer`` that waits for generations and goes on in the method named."""
+        """Return the arguments for a ``defer`` that waits for generations and goes on in the method named."""
         trigger = cls(
             gpt_image_conn_id=gpt_image_conn_id,
             generation_ids=generation_ids,
             deadline=deadline,
             poll_interval=poll_interval,
-            first_look_at=now + seconds_to_leave(),
+            first_poll_at=now + defer_grace_seconds(),
             enough=enough,
         )
-        left = max(0.0, deadline - now) + _DEFERRAL_MARGIN
-        return {"trigger": trigger, "method_name": method_name, "timeout": timedelta(seconds=left)}
+        seconds_left = max(0.0, deadline - now) + _DEFERRAL_MARGIN
+        return {"trigger": trigger, "method_name": method_name, "timeout": timedelta(seconds=seconds_left)}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What the database keeps, in plain text: ids, numbers and the connection's id."""
+        """Return what the database keeps, in plain text: ids, numbers and the connection's id."""
         return (
             "airflow_gpt_image.triggers.gpt_image.GptImageTrigger",
             {
@@ -166,63 +164,63 @@ class GptImageTrigger(BaseTrigger):
                 "generation_ids": self.generation_ids,
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
-                "first_look_at": self.first_look_at,
+                "first_poll_at": self.first_poll_at,
                 "enough": self.enough,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Emit one :class:`WaitedEvent` as plain JSON."""
-        told = await self._wait()
-        yield TriggerEvent(told.model_dump(mode="json", exclude_none=True))  # type: ignore[no-untyped-call]
+        event = await self._wait()
+        yield TriggerEvent(event.model_dump(mode="json", exclude_none=True))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Say what becomes of it.
+        """Log that the generations go on.
 
-        Nothing is cancelled: the API has no call for it, and Airflow calls this wrongly too.
+        Nothing is cancelled: the API has no call for it, and Airflow sometimes calls this without cause.
         """
         self.log.warning(
             "The task was ended from outside. Its generation(s) go on and stay on record: %s.",
-            self._shown_ids(),
+            self._first_ids(),
         )
 
     async def _wait(self) -> WaitedEvent:
         enough = self.enough or len(self.generation_ids)
-        some = "" if self.enough is None else f"{enough} of "
-        self.log.info("Waiting for %s%d generation(s): %s", some, len(self.generation_ids), self._shown_ids())
-        await asyncio.sleep(max(0.0, self.first_look_at - time.time()))
+        part = "" if self.enough is None else f"{enough} of "
+        self.log.info("Waiting for %s%d generation(s): %s", part, len(self.generation_ids), self._first_ids())
+        await asyncio.sleep(max(0.0, self.first_poll_at - time.time()))
         tally = Tally(self.log, len(self.generation_ids), now=time.monotonic())
         async with shared_poller(self.gpt_image_conn_id) as poller:
             try:
-                async with asyncio.TaskGroup() as looks:
+                async with asyncio.TaskGroup() as polls:
                     for generation_id in self.generation_ids:
-                        looks.create_task(self._look(poller, generation_id, tally, enough))
-            except* _OverError:
+                        polls.create_task(self._poll(poller, generation_id, tally, enough))
+            except* _WaitOverError:
                 pass
         tally.end()
         if tally.finished_count >= enough:
             return WaitedEvent(reason="finished", generation_ids=tally.finished)
-        late = [failure for failure in tally.failures if isinstance(failure, GenerationTimeoutError)]
-        worse = [failure for failure in tally.failures if not isinstance(failure, GenerationTimeoutError)]
-        reason: Literal["deadline", "error"] = "error" if worse else "deadline"
-        message = (worse or late)[0].message[:1000]
+        timeouts = [failure for failure in tally.failures if isinstance(failure, GenerationTimeoutError)]
+        others = [failure for failure in tally.failures if not isinstance(failure, GenerationTimeoutError)]
+        reason: Literal["deadline", "error"] = "error" if others else "deadline"
+        message = (others or timeouts)[0].message[:1000]
         return WaitedEvent(reason=reason, generation_ids=tally.finished, message=message)
 
-    async def _look(self, poller: Poller, generation_id: str, tally: Tally, enough: int) -> None:
+    async def _poll(self, poller: Poller, generation_id: str, tally: Tally, enough: int) -> None:
         try:
-            status = await poller.finished(
+            status = await poller.wait_until_finished(
                 generation_id, poll_interval=self.poll_interval, deadline=self.deadline
             )
         except GptImageError as error:
             tally.give_up(generation_id, error, time.monotonic())
             if not isinstance(error, (GenerationTimeoutError, GenerationNotFoundError)):
-                # It is the connection or the account.
-                raise _OverError from None
+                # It concerns the connection or the account, so every other poll would meet it too.
+                raise _WaitOverError from None
         else:
             tally.finish(generation_id, status, time.monotonic())
         if tally.settled >= enough:
-            raise _OverError
+            raise _WaitOverError
 
-    def _shown_ids(self) -> str:
-        shown = ", ".join(self.generation_ids[:5])
-        return shown if len(self.generation_ids) <= 5 else f"{shown}, …"
+    def _first_ids(self) -> str:
+        ids = ", ".join(self.generation_ids[:5])
+        return ids if len(self.generation_ids) <= 5 else f"{ids}, …"

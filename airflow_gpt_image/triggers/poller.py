@@ -1,8 +1,8 @@
-"""One client for each event loop and connection, shared by all triggers that wait there.
+"""Share one client for each event loop and connection among all triggers that wait there.
 
-All triggers of a triggerer run on one loop, so a thousand waiting tasks share one pool of connections, and
-ask few at a time. In ``dag.test()`` every trigger has a loop of its own, and a client must not outlive its
-loop: so the last one out closes it.
+All triggers of a triggerer run on one loop, so a thousand waiting tasks share one pool of connections, with
+few calls at a time. In ``dag.test()`` every trigger has a loop of its own, and a client must not outlive its
+loop: so the last user closes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Poller:
-    """Looks at generations over one connection. Made by :func:`shared_poller` only."""
+    """Poll generations over one connection. Built by :func:`shared_poller` only."""
 
     def __init__(self, gpt_image_conn_id: str) -> None:
         self._conn_id = gpt_image_conn_id
@@ -30,25 +30,24 @@ class Poller:
         self.users = 0
         self.outdated = False
 
-    async def finished(self, generation_id: str, *, poll_interval: float, deadline: float) -> str:
-        """
-        Wait until a generation is completed or failed, and return which.
+    async def wait_until_finished(self, generation_id: str, *, poll_interval: float, deadline: float) -> str:
+        """Wait until a generation is completed or failed, and return which.
 
         :raises GptImageError: as :func:`airflow_gpt_image.api.flows.wait`.
         """
-        client = await self._opened()
+        client = await self._open()
         try:
             generation = await client.wait_until(
                 generation_id, poll_interval=poll_interval, deadline=deadline
             )
         except GptImageError as error:
-            # The connection may have been mended since this client was made (a new key): whoever comes next
-            # makes a new one. Those who wait on this one end by themselves.
+            # The connection may have been corrected since this client was built (a new key), so the next user
+            # builds a new one. Waits on this one end by themselves.
             self.outdated = self.outdated or not error.retryable
             raise
         return generation.status
 
-    async def _opened(self) -> AsyncGptImageClient:
+    async def _open(self) -> AsyncGptImageClient:
         # Under a lock, so that a thousand triggers that start together ask for the connection once.
         async with self._opening:
             if self._client is None:
@@ -57,15 +56,16 @@ class Poller:
                 settings = await GptImageHook(self._conn_id).asettings()
                 # In a thread: the first client of a process imports httpx and reads certificates, which
                 # together take longer than a triggerer's loop may be held up.
-                self._client = await asyncio.to_thread(_made, settings)
+                self._client = await asyncio.to_thread(_build_client, settings)
             return self._client
 
     async def aclose(self) -> None:
+        """Close the client, if there is one."""
         if self._client is not None:
             await self._client.aclose()
 
 
-def _made(settings: ClientSettings) -> AsyncGptImageClient:
+def _build_client(settings: ClientSettings) -> AsyncGptImageClient:
     from airflow_gpt_image.api.client import AsyncGptImageClient
 
     return AsyncGptImageClient(settings)
@@ -76,17 +76,17 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = Weak
 
 @asynccontextmanager
 async def shared_poller(gpt_image_conn_id: str) -> AsyncIterator[Poller]:
-    """The poller of the running loop for a connection; closed when the last one leaves it."""
-    here = _pollers.setdefault(asyncio.get_running_loop(), {})
-    poller = here.get(gpt_image_conn_id)
+    """Return the running loop's poller for a connection; it is closed when the last user leaves."""
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    poller = pollers.get(gpt_image_conn_id)
     if poller is None or poller.outdated:
-        poller = here[gpt_image_conn_id] = Poller(gpt_image_conn_id)
+        poller = pollers[gpt_image_conn_id] = Poller(gpt_image_conn_id)
     poller.users += 1
     try:
         yield poller
     finally:
         poller.users -= 1
         if poller.users == 0:
-            if here.get(gpt_image_conn_id) is poller:
-                del here[gpt_image_conn_id]
+            if pollers.get(gpt_image_conn_id) is poller:
+                del pollers[gpt_image_conn_id]
             await poller.aclose()

@@ -1,4 +1,4 @@
-"""What a wait has come to so far, and how much of it the log hears."""
+"""Count what a wait has settled so far, and log it without flooding the log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ if TYPE_CHECKING:
     from airflow_gpt_image.errors import GptImageError
     from airflow_gpt_image.log import Log
 
-# So many have a line each; of more only counts are logged, or nobody finds anything in the task's log.
-FEW: Final = 20
+# Up to so many have a line each. Of more, only counts are logged: a thousand lines would hide the others.
+MAX_LINES: Final = 20
 SECONDS_BETWEEN_COUNTS: Final = 10.0
 
 
 class Tally:
-    """
-    Counts what is settled: finished, or given up because waiting for it makes no sense any more.
+    """Count what is settled: finished, or given up because waiting can't help any more.
 
-    :param log: hears of each generation when they are few, else of the counts now and then.
+    :param log: gets a line for each generation when they are few, else the counts now and then.
     :param total: how many are waited for.
     :param now: seconds, by any clock that only goes forward; the same one in every call.
     """
@@ -31,13 +30,16 @@ class Tally:
 
     @property
     def finished_count(self) -> int:
+        """Return how many are completed or failed."""
         return sum(map(len, self.finished.values()))
 
     @property
     def settled(self) -> int:
+        """Return how many need not be waited for any more."""
         return self.finished_count + len(self.failures)
 
     def finish(self, generation_id: str, status: str, now: float) -> None:
+        """Count a generation that is completed or failed."""
         self.finished.setdefault(status, []).append(generation_id)
         if self._few:
             self._log.info("Generation %s is %s.", generation_id, status)
@@ -45,6 +47,7 @@ class Tally:
             self._count(now)
 
     def give_up(self, generation_id: str, error: GptImageError, now: float) -> None:
+        """Count a generation that is not waited for any more."""
         self.failures.append(error)
         if self._few:
             self._log.warning("No longer waiting for generation %s: %s", generation_id, error)
@@ -52,7 +55,7 @@ class Tally:
             self._count(now)
 
     def end(self) -> None:
-        """The last line: what the counts came to."""
+        """Log the final counts, unless each generation had its line."""
         if self._few:
             return
         if self.failures:
@@ -62,7 +65,7 @@ class Tally:
 
     @property
     def _few(self) -> bool:
-        return self._total <= FEW
+        return self._total <= MAX_LINES
 
     def _count(self, now: float) -> None:
         if now >= self._next_counts:

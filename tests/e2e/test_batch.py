@@ -7,21 +7,21 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGSTOP
+from signal import SIGKILL
 from typing import Any
 
-import psutil
 import pytest
 
 from stack.airflow import RunningTask
 from tests.e2e.cases import print_table
 from tests.e2e.conftest import House
 from tests.object_store import Bucket, Disk
+from tests.outages import frozen, is_gone, until
 
 # So many runs at once are more than sqlite's one writer stands.
 pytestmark = pytest.mark.one_database
@@ -350,22 +350,6 @@ def limited(house: House) -> Iterator[None]:
     house.emulator.settings(rate_limit=None, duration="1-2")
 
 
-def until(happened: Callable[[], Any], timeout: float = 120) -> Any:
-    """Wait until it is true, and return it."""
-    deadline = time.monotonic() + timeout
-    while not (seen := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-    return seen
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 class Killer:
     """
     Kills what works on a batch.
@@ -477,23 +461,14 @@ def test_a_worker_that_was_frozen_pays_for_nothing_and_changes_nothing_when_it_w
     house.emulator.settings(duration=9)
     prompts = places.prompts("frozen", 100)
     batch = places.start("batch", prompts, places.disk(), "submit:late=1", "generation:failed*5;after=5")
-    frozen = until(lambda: len(batch.charges()) > 70 and batch.process())
-    for pid in frozen[1:]:
-        os.kill(pid, SIGSTOP)
-    doubtful, charges = batch.intents(), len(batch.charges())
-
-    def successor_pays() -> bool:
-        return batch.task["id"] != frozen.task_instance_id and len(batch.charges()) > charges + 5
-
-    try:
+    task = until(lambda: len(batch.charges()) > 70 and batch.process())
+    with frozen(task):
+        doubtful, charges = batch.intents(), len(batch.charges())
         if wakes == "while its successor pays":
-            until(successor_pays)
+            until(lambda: batch.task["id"] != task.task_instance_id and len(batch.charges()) > charges + 5)
         else:
             assert batch.finish() == "success"
-    finally:
-        for pid in frozen[1:]:
-            os.kill(pid, SIGCONT)
-    until(lambda: is_gone(frozen.process))
+    until(lambda: is_gone(task.process))
 
     assert batch.finish() == "success"
     assert batch.task["try_number"] == 2

@@ -7,13 +7,13 @@ import pickle
 from decimal import Decimal
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_gpt_image.api import flows, pricing, protocol
 from airflow_gpt_image.api.models import Generation
 from airflow_gpt_image.api.retrying import parse_retry_after
-from airflow_gpt_image.errors import GptImageError, SubmissionUnknownError
+from airflow_gpt_image.errors import GptImageError, SubmissionUnknownError, error_class
 
 KEY = "sk-live-0123456789abcdef"
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
@@ -90,7 +90,7 @@ statuses = st.sampled_from(
 
 
 def _answer(status, headers, body):
-    return protocol.answer(status=status, headers=headers, body=body, at=1_775_383_908.0, api_key=KEY)
+    return protocol.parse_response(status=status, headers=headers, body=body, at=1_775_383_908.0, api_key=KEY)
 
 
 def _check(error, generation_id=None):
@@ -107,7 +107,7 @@ def _check(error, generation_id=None):
 @given(statuses, headers, bodies)
 def test_an_answer_to_a_read_is_that_generation_or_an_error_of_ours(status, headers, body):
     try:
-        generation = protocol.read_generation(_answer(status, headers, body), ID)
+        generation = protocol.parse_generation(_answer(status, headers, body), ID)
     except GptImageError as error:
         _check(error, generation_id=ID)
     else:
@@ -119,21 +119,92 @@ def test_an_answer_to_a_read_is_that_generation_or_an_error_of_ours(status, head
 @given(statuses, headers, bodies)
 def test_an_answer_to_a_submit_is_an_id_or_an_error_of_ours(status, headers, body):
     try:
-        generation_id = protocol.read_submission(_answer(status, headers, body))
+        generation_id = protocol.parse_submit(_answer(status, headers, body))
     except GptImageError as error:
         _check(error)
     else:
-        assert protocol.reading(generation_id)
+        assert protocol.get_call(generation_id)
 
 
 @given(statuses, headers, bodies)
 def test_an_answer_about_the_balance_is_an_amount_with_a_price_or_an_error_of_ours(status, headers, body):
     try:
-        balance = protocol.read_balance(_answer(status, headers, body))
+        balance = protocol.parse_balance(_answer(status, headers, body))
     except GptImageError as error:
         _check(error)
     else:
         assert isinstance(pricing.usd(balance), Decimal)
+
+
+# "Error Reference" of the API document, and the envelope's codes that refuse.
+REFERENCE = {
+    (400, "invalid_request"),
+    (401, "invalid_api_key"),
+    (402, "insufficient_credits"),
+    (403, "ip_not_allowed"),
+    (404, "model_not_found"),
+    (404, "task_not_found"),
+    (429, "rate_limit_exceeded"),
+    (429, "spend_limit_exceeded"),
+    (500, "internal_error"),
+    (503, "upstream_error"),
+}
+REFUSING = (400, 401, 402, 403, 404, 422, 429)
+any_status = statuses | st.integers(100, 599)
+near_refusals = st.fixed_dictionaries(
+    {},
+    optional={
+        "error": st.fixed_dictionaries(
+            {},
+            optional={
+                "code": st.sampled_from([*CODES, "ip_not_allowed", "504", 504, None]) | values,
+                "type": st.sampled_from(["rate_limit_error", "timeout"]) | values,
+                "message": values,
+            },
+        )
+        | values,
+        "code": st.sampled_from([*REFUSING, 200, 408, 409, 425, 499, 500, 504, "400", 400.0]) | values,
+        "msg": values,
+        "data": st.none() | st.fixed_dictionaries({}, optional={"taskId": st.just(ID) | values}) | values,
+    },
+)
+
+
+@settings(max_examples=400)
+@given(any_status, headers, near_refusals.map(lambda document: json.dumps(document).encode()) | bodies)
+def test_nothing_but_the_documents_words_means_that_a_submit_was_not_accepted(status, headers, body):
+    try:
+        protocol.parse_submit(_answer(status, headers, body))
+    except SubmissionUnknownError:
+        return
+    except GptImageError as error:
+        refusal = error
+    else:
+        return
+
+    document = json.loads(body)
+    error, envelope = document.get("error"), document.get("code")
+    in_the_table = isinstance(error, dict) and any(
+        status == row_status and error.get("code") == code for row_status, code in REFERENCE
+    )
+    refused = type(envelope) is int and envelope in REFUSING and (200 <= status < 300 or status == envelope)
+    assert in_the_table or refused
+    assert not isinstance(refusal, SubmissionUnknownError)
+    assert not (isinstance(document.get("data"), dict) and document["data"].get("taskId"))
+
+
+@given(
+    st.sampled_from(sorted(REFERENCE)),
+    st.fixed_dictionaries({}, optional={"message": values, "type": values}),
+)
+def test_the_documents_words_always_mean_that_a_submit_was_not_accepted(row, more):
+    status, code = row
+    body = json.dumps({"error": {**more, "code": code}}).encode()
+
+    with pytest.raises(error_class(code=code)) as caught:
+        protocol.parse_submit(_answer(status, {}, body))
+
+    assert (caught.value.status, caught.value.code) == row
 
 
 @given(statuses, documents.filter(lambda document: isinstance(document, dict)))
@@ -141,7 +212,7 @@ def test_an_id_in_the_answer_to_a_submit_is_never_lost(status, document):
     body = json.dumps({**document, "data": {"taskId": ID}}).encode()
 
     try:
-        generation_id = protocol.read_submission(_answer(status, {}, body))
+        generation_id = protocol.parse_submit(_answer(status, {}, body))
     except SubmissionUnknownError as error:
         generation_id = error.generation_id
 
@@ -159,7 +230,7 @@ def test_an_id_in_the_answer_to_a_submit_is_never_lost(status, document):
     )
 )
 def test_a_finished_generation_succeeded_or_raises_an_error_of_ours(document):
-    generation = protocol.read_generation(_answer(200, {}, json.dumps(document).encode()), ID)
+    generation = protocol.parse_generation(_answer(200, {}, json.dumps(document).encode()), ID)
 
     with pytest.raises(GptImageError) as caught:
         flows.succeeded(generation)

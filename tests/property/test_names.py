@@ -22,6 +22,11 @@ templates = st.lists(
 ).map("".join)
 
 
+def named(template, parts, prompt):
+    rest = {name: value for name, value in parts.items() if name not in ("fingerprint", "generation_id")}
+    return Names(template, rest).of(parts.get("fingerprint", "f"), parts.get("generation_id", "g"), prompt)
+
+
 def _taken(template, *, across_runs=False):
     try:
         return check_filename(template, across_runs=across_runs)
@@ -34,7 +39,8 @@ def test_a_template_is_taken_or_refused_in_our_words_and_a_taken_one_stays_insid
     if _taken(template, across_runs=across_runs) is None:
         return
 
-    name = Names(template, {part: ".." for part in PARTS if part != "index"}).stem(0)
+    parts = {part: ".." for part in PARTS if part not in ("index", "fingerprint", "generation_id")}
+    name = Names(template, parts).of("..", "..", "..").stem(0)
 
     assert ".." not in PurePosixPath("/destination", name).parts
 
@@ -48,7 +54,7 @@ def test_a_template_is_taken_or_refused_in_our_words_and_a_taken_one_stays_insid
 def test_every_name_is_plain_bounded_inside_and_the_same_again(template, parts, prompt, index):
     assume(_taken(template))
 
-    name = Names(template, parts, prompt=prompt).stem(index)
+    name = named(template, parts, prompt).stem(index)
 
     assert name.isascii()
     assert re.fullmatch(r"[A-Za-z0-9._/~-]+", name)
@@ -58,7 +64,7 @@ def test_every_name_is_plain_bounded_inside_and_the_same_again(template, parts, 
         assert not segment.startswith(".")
         assert not segment.endswith(".")
         assert len(segment) <= 250
-    assert Names(template, parts, prompt=prompt).stem(index) == name
+    assert named(template, parts, prompt).stem(index) == name
 
 
 tasks = st.fixed_dictionaries(
@@ -88,7 +94,7 @@ def test_no_two_tasks_share_a_name(template, one, other, indices, prompts):
     assume("{generation_id}" not in template)
 
     first, second = (
-        Names(template, {"fingerprint": "f", **parts}, prompt=prompt).stem(index)
+        named(template, {"fingerprint": "f", **parts}, prompt).stem(index)
         for parts, index, prompt in zip((one, other), indices, prompts, strict=True)
     )
 
@@ -118,7 +124,7 @@ def test_no_two_images_of_any_generations_share_a_name(template, one, other, ind
     assume((one, index) != (other, other_index))
 
     first, second = (
-        Names(template, {"generation_id": generation_id}, prompt="x").stem(n)
+        named(template, {"generation_id": generation_id}, "x").stem(n)
         for generation_id, n in ((one, index), (other, other_index))
     )
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_gpt_image.api import protocol
 from airflow_gpt_image.api.models import Generation
-from airflow_gpt_image.api.quoting import without_queries
+from airflow_gpt_image.api.text import redact_queries
 
 SECRET = "5ec2e7c0ffee" * 5
 
@@ -64,7 +64,7 @@ surroundings = st.text(max_size=30) | st.sampled_from(
 @settings(max_examples=20)
 @given(before=surroundings, after=surroundings)
 def test_whatever_stands_around_a_signed_address_its_signature_is_gone(address, quoted, before, after):
-    text = without_queries(f"{before}{quoted(address)}{after}")
+    text = redact_queries(f"{before}{quoted(address)}{after}")
 
     assert SECRET not in text
 
@@ -77,14 +77,14 @@ def test_no_piece_of_a_stores_address_shows_its_signature(quoted, cut):
         address = ADDRESSES[kind]
         piece = address[min(cut, address.index(SECRET) - 4 if kind == "Azure" else address.rindex(name)) :]
 
-        assert SECRET not in without_queries(quoted(piece))
+        assert SECRET not in redact_queries(quoted(piece))
 
 
 @given(st.text(max_size=300))
 def test_once_is_enough(text):
-    once = without_queries(text)
+    once = redact_queries(text)
 
-    assert without_queries(once) == once
+    assert redact_queries(once) == once
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_once_is_enough(text):
     ],
 )
 def test_what_holds_no_query_stays_as_it_is(text):
-    assert without_queries(text) == text
+    assert redact_queries(text) == text
 
 
 def test_what_stands_around_an_address_stays():
-    text = without_queries("['https://h/a?x=1', \"https://h/b?y=2\"] (https://h/c?z=3).")
+    text = redact_queries("['https://h/a?x=1', \"https://h/b?y=2\"] (https://h/c?z=3).")
 
     assert text == "['https://h/a?***', \"https://h/b?***\"] (https://h/c?***)."
 
@@ -115,7 +115,7 @@ def test_a_megabyte_of_anything_is_read_in_no_time(unit):
     text = "https://h/k?" + unit * (1_000_000 // len(unit))
     started = time.monotonic()
 
-    without_queries(text)
+    redact_queries(text)
 
     assert time.monotonic() - started < 2
 
@@ -147,8 +147,10 @@ def test_no_error_of_an_answer_shows_a_signature(address, quoted, before):
     ]
 
     for body in bodies:
-        reply = protocol.answer(status=400, headers={"location": words}, body=body, at=0.0, api_key="sk-key")
-        for read in (protocol.read_submission, protocol.read_balance):
+        reply = protocol.parse_response(
+            status=400, headers={"location": words}, body=body, at=0.0, api_key="sk-key"
+        )
+        for read in (protocol.parse_submit, protocol.parse_balance):
             with pytest.raises(Exception) as raised:  # noqa: PT011  # whichever: none may show it
                 read(reply)
             shown = f"{raised.value!s}{raised.value!r}{vars(raised.value)}"

@@ -81,7 +81,7 @@ def test_no_valid_request_is_refused_and_every_one_survives_being_written_down(f
 def test_a_call_says_what_the_request_says_and_nothing_else(fields):
     request = ImageRequest(**fields)
 
-    body = json.loads(json.dumps(protocol.submission(request).body, ensure_ascii=False).encode())
+    body = json.loads(json.dumps(protocol.submit_call(request).body, ensure_ascii=False).encode())
 
     assert body.pop("model") == "gpt-image-2"
     assert body.pop("callback_url", None) == fields.get("callback_url")
@@ -159,7 +159,7 @@ def test_whatever_is_given_is_a_request_or_an_invalid_one_and_nothing_else(field
     except InvalidRequestError as error:
         _check(error)
     else:
-        assert json.dumps(protocol.submission(request).body, ensure_ascii=False).encode()
+        assert json.dumps(protocol.submit_call(request).body, ensure_ascii=False).encode()
 
 
 NAMES = [
@@ -171,6 +171,7 @@ NAMES = [
     "allow_http",
     "image_hosts",
     "max_image_bytes",
+    "prices",
 ]
 
 

@@ -1,9 +1,10 @@
-"""What the unit tests share: where images land, a port nobody listens on, a certificate."""
+"""What the unit tests share: the emulated API and its connection, where images land, a certificate."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import socket
 import ssl
 from types import SimpleNamespace
@@ -16,6 +17,24 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.object_store import CONN_ID, Bucket, Disk, object_store
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Puts the default connection into the environment, as Airflow reads it."""
+
+    def connect(host, password="sk-emulator", **fields):
+        given = {"conn_type": "gpt_image", "host": host, "password": password, **fields}
+        monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", json.dumps(given))
+
+    return connect
+
+
+@pytest.fixture
+def api(gpt_image_emulator, connect):
+    """The emulated API, and the default connection to it. Without certificates, clients are made at once."""
+    connect(gpt_image_emulator.url, gpt_image_emulator.key, extra={"verify": False})
+    return gpt_image_emulator
 
 
 @pytest.fixture

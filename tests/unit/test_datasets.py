@@ -18,7 +18,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.quoting import shown
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.datasets import BadCell, invalid_rows, read
 from airflow_gpt_image.errors import InvalidRequestError
 
@@ -191,7 +191,7 @@ def test_a_row_that_gives_nothing_is_never_paid_for_not_even_with_a_default_prom
 def test_a_single_string_is_not_a_data_set(text):
     error = refusal(text)
 
-    assert f"requests: {shown(text)} is a single string, not a data set" in str(error)
+    assert f"requests: {quote(text)} is a single string, not a data set" in str(error)
     assert "give a list of prompts (['…'])" in str(error)
     assert "the path of a .csv, .jsonl (.ndjson) or .parquet file" in str(error)
     assert [problem.field for problem in error.problems] == ["requests"]

@@ -31,7 +31,7 @@ from airflow_gpt_image.errors import (
     RateLimitError,
     SpendLimitError,
     SubmissionUnknownError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
     UpstreamError,
     error_class,
 )
@@ -122,7 +122,7 @@ def test_nothing_known_at_all_is_the_servers_trouble():
     ("error", "again"),
     [
         (ConnectionFailedError, True),
-        (UnreadableAnswerError, True),
+        (UnreadableResponseError, True),
         (SubmissionUnknownError, False),
         (GenerationTimeoutError, True),
         (DownloadError, True),
@@ -238,7 +238,7 @@ SCOPES = {
         "InternalServerError",
         "UpstreamError",
         "ConnectionFailedError",
-        "UnreadableAnswerError",
+        "UnreadableResponseError",
         "TaskInterruptedError",
     },
     "storage": {

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+import airflow_gpt_image
+
+PACKAGE = Path(airflow_gpt_image.__file__).parent
+# They change without notice. What is meant for providers is found elsewhere.
+PRIVATE_TREES = ("airflow.sdk.api", "airflow.sdk.definitions", "airflow.sdk.execution_time")
 
 
 def loaded_by(statements, after="from airflow.sdk import DAG, BaseOperator"):
@@ -35,6 +43,7 @@ def test_importing_an_operator_loads_the_operator_and_nothing_it_needs_later(ope
 
     # Airflow itself may have asked for the provider's metadata before, which loads the package's top.
     ours = {name for name in modules if name.startswith("airflow_gpt_image")} - {"airflow_gpt_image"}
+    ours -= {"airflow_gpt_image.airflow_internals"}
     assert ours == {"airflow_gpt_image.operators", f"airflow_gpt_image.operators.{operator}"}
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
 
@@ -45,7 +54,7 @@ def test_importing_the_decorator_loads_the_operator_beside_it_and_nothing_it_nee
     )
 
     ours = {name for name in modules if name.startswith("airflow_gpt_image")} - {"airflow_gpt_image"}
-    assert {name.split(".")[1] for name in ours} == {"decorators", "operators", "errors"}
+    assert {name.split(".")[1] for name in ours} == {"airflow_internals", "decorators", "errors", "operators"}
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
 
 
@@ -74,3 +83,49 @@ def test_importing_pytests_plugin_starts_no_server():
     modules = loaded_by("import airflow_gpt_image.emulator.pytest_plugin", after="import pytest")
 
     assert not {"uvicorn", "starlette", "PIL", "airflow"} & set(modules)
+
+
+def imported_by(source):
+    """The modules that a source file names in its imports, wherever in it they stand."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def private_parts_of_airflow(source):
+    """What a source file imports from Airflow, and what Airflow doesn't offer."""
+    for name in imported_by(source):
+        private = any(part.startswith("_") for part in name.split(".")) or name.startswith(PRIVATE_TREES)
+        if name.startswith("airflow.") and private:
+            yield name
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION",
+        "import airflow.sdk.execution_time.context",
+        "def later():\n    from airflow.sdk.definitions.context import context_merge",
+        "from airflow import _shared",
+    ],
+)
+def test_a_private_module_of_airflow_is_recognised(statement):
+    assert len(list(private_parts_of_airflow(statement))) == 1
+
+
+def test_one_module_alone_imports_private_parts_of_airflow():
+    found = {
+        str(path.relative_to(PACKAGE)): names
+        for path in PACKAGE.rglob("*.py")
+        if (names := sorted(private_parts_of_airflow(path.read_text())))
+    }
+
+    assert found == {
+        "airflow_internals.py": [
+            "airflow.sdk.definitions._internal.mixins.ResolveMixin",
+            "airflow.sdk.definitions._internal.types.SET_DURING_EXECUTION",
+            "airflow.sdk.definitions._internal.types.SetDuringExecution",
+        ]
+    }

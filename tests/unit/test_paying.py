@@ -19,7 +19,7 @@ from airflow_gpt_image.errors import (
     LedgerError,
     RateLimitError,
     SubmissionUnknownError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
     UpstreamError,
 )
 from airflow_gpt_image.ledger import Ledger, fingerprint
@@ -576,9 +576,9 @@ def test_a_balance_that_just_suffices_suffices(pay):
 
 def test_a_balance_that_cannot_be_read_is_no_balance(pay, api, store):
     def unreadable():
-        raise UnreadableAnswerError("m")
+        raise UnreadableResponseError("m")
 
-    with pytest.raises(UnreadableAnswerError):
+    with pytest.raises(UnreadableResponseError):
         pay(rules=Rules(balance=unreadable))
 
     assert (api.asked, store.writes) == ([], 0)

@@ -13,11 +13,9 @@ from airflow.sdk.definitions.retry_policy import RetryAction, RetryDecision
 
 from airflow_gpt_image import errors
 from airflow_gpt_image.errors import (
-    CreditLimitError,
     GenerationFailedError,
     GptImageError,
     InternalServerError,
-    LedgerError,
     RateLimitError,
     SpendLimitError,
     SubmissionUnknownError,
@@ -38,18 +36,26 @@ AGAIN = {
     "InternalServerError": True,
     "UpstreamError": True,
     "ConnectionFailedError": True,
-    "UnreadableAnswerError": True,
+    "UnreadableResponseError": True,
     "SubmissionUnknownError": False,
     "GenerationTimeoutError": True,
     "DownloadError": True,
     "ImageExpiredError": False,
     "ImageRefusedError": False,
     "InvalidSettingsError": False,
-    "LedgerError": True,
     "CreditLimitError": False,
+    "LedgerError": True,
+    "RecordMoveError": True,
+    "RecordMissingError": False,
+    "DestinationError": True,
+    "DestinationTakenError": True,
+    "PlanError": True,
+    "InvalidRowsError": False,
+    "ItemsFailedError": False,
+    "UnsettledImagesError": True,
+    "TaskInterruptedError": True,
 }
 CLASSES = {name: found for name, found in vars(errors).items() if inspect.isclass(found)}
-CLASSES |= {"LedgerError": LedgerError, "CreditLimitError": CreditLimitError}
 
 
 @pytest.fixture

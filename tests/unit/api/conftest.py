@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
-from airflow_gpt_image.api.flows import Fetch, FileAnswer, Resolve, Send, Sleep
-from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.api.steps import Fetch, FileResponse, Resolve, Send, Sleep
 
 KEY = "sk-live-0123456789abcdef"
 NOW = 1_775_383_908.0
@@ -31,7 +31,7 @@ def api_key():
 class World:
     """Carries out a flow's steps in virtual time; the last reply is given again for ever.
 
-    A reply to a Fetch is ``(status, headers, bytes)``, or ``(NoAnswer, bytes that had arrived)``.
+    A reply to a Fetch is ``(status, headers, bytes)``, or ``(NoResponse, bytes that had arrived)``.
     """
 
     def __init__(self, *replies):
@@ -68,13 +68,13 @@ class World:
         assert isinstance(step, Fetch)
         self.fetched.append(step.url)
         self.asked.append(step.address)
-        if isinstance(reply[0], NoAnswer):
+        if isinstance(reply[0], NoResponse):
             step.into.write(reply[1])
             return dataclasses.replace(reply[0], at=self.now)
         status, headers, body = reply
         if status == 200:
             step.into.write(body)
-        return FileAnswer(status, headers, len(body), self.now)
+        return FileResponse(status, headers, len(body), self.now)
 
 
 @pytest.fixture

@@ -160,16 +160,16 @@ def test_wait_and_wait_until_return_the_finished_generation(connect):
     assert client.wait_until(ID, poll_interval=1, deadline=time.time()).finished
 
 
-def test_both_clients_tell_of_each_look(connect):
+def test_both_clients_report_each_poll(connect):
     api = Api({"id": ID, "status": "pending"}, httpx.ConnectError("refused"), DONE)
-    told = []
+    polls = []
 
     client = connect(handler=api, retrying=Retrying(first_pause=0.01))
     client.wait_until(
-        ID, poll_interval=0.01, deadline=time.time() + 60, on_look=lambda: told.append(len(api.requests))
+        ID, poll_interval=0.01, deadline=time.time() + 60, on_poll=lambda: polls.append(len(api.requests))
     )
 
-    assert told == [1, 2, 3]
+    assert polls == [1, 2, 3]
 
 
 def test_waiting_ends_at_the_timeout(connect):
@@ -207,6 +207,8 @@ def test_an_error_answer_is_raised_as_its_row_after_its_number_of_sends(
 ):
     api = Api((status, {"error": {"code": code, "message": "m", "type": "t"}}, {"X-Request-Id": "req-7"}))
     arguments = {"submit": [REQUEST], "get": [ID], "credits": []}[call]
+    if call == "submit" and status >= 500:
+        sends = 1  # it may have been accepted all the same
 
     with pytest.raises(expected) as caught:
         getattr(connect(handler=api), call)(*arguments)
@@ -350,14 +352,14 @@ def test_a_client_shows_no_key(connect, api_key):
     client = connect().client
 
     assert api_key not in repr(client) + str(client)
-    assert api_key not in repr(client._http.headers)
+    assert api_key not in repr(client._reads.headers)
 
 
 def test_a_client_retries_as_told(connect):
     api = Api((500, {"error": {"code": "internal_error"}}))
 
     with pytest.raises(errors.InternalServerError):
-        connect(handler=api, retrying=Retrying(most_sends=2, first_pause=0.001)).submit(REQUEST)
+        connect(handler=api, retrying=Retrying(most_sends=2, first_pause=0.001)).get(ID)
 
     assert len(api.requests) == 2
 

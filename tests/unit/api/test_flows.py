@@ -10,14 +10,14 @@ import pytest
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationFailedError,
     GptImageError,
     SubmissionUnknownError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
 )
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
@@ -25,23 +25,23 @@ REQUEST = ImageRequest(prompt="x")
 RETRYING = Retrying(first_pause=1, jitter=lambda: 1.0)
 
 
-def _answered(body, status=200, **headers):
+def _response(body, status=200, **headers):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return protocol.answer(status=status, headers=named, body=raw, at=0.0, api_key="sk-live-key")
+    return protocol.parse_response(status=status, headers=named, body=raw, at=0.0, api_key="sk-live-key")
 
 
 def _failing(code, status, **headers):
-    return _answered({"error": {"code": code, "message": "m", "type": "t"}}, status, **headers)
+    return _response({"error": {"code": code, "message": "m", "type": "t"}}, status, **headers)
 
 
-ACCEPTED = _answered({"code": 200, "msg": "success", "data": {"taskId": ID}})
-NEVER_SENT = NoAnswer(sent=False, reason="ConnectError: refused", at=0.0)
-LOST = NoAnswer(sent=True, reason="ReadTimeout: no details", at=0.0)
-DONE = _answered(
+ACCEPTED = _response({"code": 200, "msg": "success", "data": {"taskId": ID}})
+NEVER_SENT = NoResponse(sent=False, reason="ConnectError: refused", at=0.0)
+LOST = NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0)
+DONE = _response(
     {"id": ID, "status": "completed", "output": {"urls": ["https://h/1.png", "https://h/2.png"]}}
 )
-PENDING = _answered({"id": ID, "status": "pending"})
+PENDING = _response({"id": ID, "status": "pending"})
 
 
 # --- submit -------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def test_an_accepted_request_is_sent_once(world):
     generation_id = here.run(flows.submit(REQUEST, RETRYING))
 
     assert generation_id == ID
-    assert here.sent == [protocol.submission(REQUEST)]
+    assert here.sent == [protocol.submit_call(REQUEST)]
     assert here.slept == []
 
 
@@ -62,30 +62,33 @@ def test_an_accepted_request_is_sent_once(world):
     [
         NEVER_SENT,
         _failing("rate_limit_exceeded", 429),
-        _failing("internal_error", 500),
-        _failing("upstream_error", 503),
+        _response({"code": 429, "msg": "slow down", "data": None}),
     ],
-    ids=["never sent", "429", "500", "503"],
+    ids=["never sent", "429", "429 in the envelope"],
 )
 def test_a_submit_that_was_provably_not_accepted_is_sent_again(world, reply):
     here = world(reply, ACCEPTED)
 
     assert here.run(flows.submit(REQUEST, RETRYING)) == ID
-    assert here.sent == [protocol.submission(REQUEST)] * 2
+    assert here.sent == [protocol.submit_call(REQUEST)] * 2
 
 
 UNKNOWN = {
     "no answer": LOST,
-    "a proxy's page": _answered(b"<html>502</html>", 502),
-    "a gateway's page that asks to come back": _answered(b"<html>503</html>", 503, retry_after="1"),
-    "an empty 500": _answered(b"", 500),
-    "half a body": _answered(b'{"code": 200, "data": {"taskId": "397c'),
-    "a redirect": _answered(b"", 307, location="https://elsewhere.example/"),
-    "no id": _answered({"code": 200, "msg": "success", "data": {}}),
-    "json of somebody else": _answered({"message": "Endpoint request timed out"}, 504),
-    "a gateway's error": _answered({"error": {"code": 504, "message": "upstream request timeout"}}, 504),
-    "success in other words": _answered({"code": 0, "msg": "ok", "data": {"id": 5}}),
-    "an id and an error": _answered({"error": {"code": "internal_error"}, "data": {"taskId": ID}}, 500),
+    "a proxy's page": _response(b"<html>502</html>", 502),
+    "a gateway's page that asks to come back": _response(b"<html>503</html>", 503, retry_after="1"),
+    "an empty 500": _response(b"", 500),
+    "half a body": _response(b'{"code": 200, "data": {"taskId": "397c'),
+    "a redirect": _response(b"", 307, location="https://elsewhere.example/"),
+    "no id": _response({"code": 200, "msg": "success", "data": {}}),
+    "json of somebody else": _response({"message": "Endpoint request timed out"}, 504),
+    "a gateway's error": _response({"error": {"code": 504, "message": "upstream request timeout"}}, 504),
+    "success in other words": _response({"code": 0, "msg": "ok", "data": {"id": 5}}),
+    "a gateway's timeout": _response({"error": {"code": "504", "type": "gateway"}}, 504),
+    "a gateway's timeout without a code": _response({"error": {"type": "timeout"}}, 502),
+    "a gateway's timeout in the envelope": _response({"code": 504, "msg": "timeout"}),
+    "a code of the table under another status": _failing("upstream_error", 500),
+    "an id and an error": _response({"error": {"code": "internal_error"}, "data": {"taskId": ID}}, 500),
 }
 
 
@@ -99,8 +102,28 @@ def test_a_lost_answer_is_never_paid_for_again(world, reply):
     assert len(here.sent) == 1
 
 
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (_failing("internal_error", 500), errors.InternalServerError),
+        (_failing("internal_error", 500, retry_after="1"), errors.InternalServerError),
+        (_failing("upstream_error", 503), errors.UpstreamError),
+    ],
+)
+def test_a_submit_that_met_a_500_or_a_503_is_not_sent_again_for_our_reading_may_be_wrong(
+    world, reply, expected
+):
+    here = world(reply, ACCEPTED)
+
+    with pytest.raises(expected) as caught:
+        here.run(flows.submit(REQUEST, RETRYING))
+
+    assert len(here.sent) == 1
+    assert caught.value.retryable  # by Airflow, as the author's retries allow
+
+
 def test_a_lost_answer_ends_it_after_any_number_of_refusals(world):
-    here = world(NEVER_SENT, _failing("internal_error", 500), LOST, ACCEPTED)
+    here = world(NEVER_SENT, _failing("rate_limit_exceeded", 429), LOST, ACCEPTED)
 
     with pytest.raises(SubmissionUnknownError):
         here.run(flows.submit(REQUEST, RETRYING))
@@ -139,11 +162,11 @@ def test_sends_are_apart_and_few(world):
     assert here.slept == [1, 2, 4]
 
 
-def test_an_upstream_error_is_tried_twice_for_it_may_be_the_prompt(world):
+def test_a_read_that_meets_an_upstream_error_is_sent_twice(world):
     here = world(_failing("upstream_error", 503))
 
     with pytest.raises(errors.UpstreamError):
-        here.run(flows.submit(REQUEST, RETRYING))
+        here.run(flows.get(ID, RETRYING))
 
     assert len(here.sent) == 2
 
@@ -174,7 +197,7 @@ def test_a_longer_wait_is_left_to_airflow(world):
     [
         LOST,
         NEVER_SENT,
-        _answered(b"<html>", 502),
+        _response(b"<html>", 502),
         _failing("internal_error", 500),
         _failing("upstream_error", 503),
     ],
@@ -183,7 +206,7 @@ def test_a_read_costs_nothing_and_is_repeated_while_that_can_help(world, trouble
     here = world(trouble, PENDING)
 
     assert here.run(flows.get(ID, RETRYING)).status == "pending"
-    assert here.sent == [protocol.reading(ID)] * 2
+    assert here.sent == [protocol.get_call(ID)] * 2
 
 
 def test_an_unknown_id_is_told_at_once_when_reading_once(world):
@@ -197,10 +220,10 @@ def test_an_unknown_id_is_told_at_once_when_reading_once(world):
 
 
 def test_the_balance_is_read_and_repeated_too(world):
-    here = world(LOST, _answered({"credits": 94.5}))
+    here = world(LOST, _response({"credits": 94.5}))
 
     assert here.run(flows.balance(RETRYING)) == Decimal("94.5")
-    assert here.sent == [protocol.BALANCE] * 2
+    assert here.sent == [protocol.BALANCE_CALL] * 2
 
 
 # --- succeeded ----------------------------------------------------------------------------------------------
@@ -214,7 +237,7 @@ def test_a_completed_generation_with_images_succeeded():
 
 @pytest.mark.parametrize("status", ["completed", "processing"])
 def test_a_generation_without_images_did_not_succeed_but_reading_again_may_help(status):
-    with pytest.raises(UnreadableAnswerError, match="names no image") as caught:
+    with pytest.raises(UnreadableResponseError, match="names no image") as caught:
         flows.succeeded(Generation(id=ID, status=status))
 
     assert caught.value.generation_id == ID
@@ -280,10 +303,10 @@ def test_generate_submits_waits_and_returns_the_images(world):
     ("reply", "expected"),
     [
         (
-            _answered({"id": ID, "status": "failed", "error": {"code": "upstream_error"}}),
+            _response({"id": ID, "status": "failed", "error": {"code": "upstream_error"}}),
             GenerationFailedError,
         ),
-        (_answered({"id": ID, "status": "completed", "output": {"urls": []}}), UnreadableAnswerError),
+        (_response({"id": ID, "status": "completed", "output": {"urls": []}}), UnreadableResponseError),
         (_failing("invalid_api_key", 401), errors.InvalidApiKeyError),
         (PENDING, errors.GenerationTimeoutError),
         (LOST, errors.GenerationTimeoutError),

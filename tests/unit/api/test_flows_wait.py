@@ -9,7 +9,7 @@ import pytest
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
 
@@ -17,22 +17,22 @@ ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 RETRYING = Retrying(first_pause=1, longest_pause=8, jitter=lambda: 1.0)
 
 
-def _answered(body, status=200, **headers):
+def _response(body, status=200, **headers):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return protocol.answer(status=status, headers=named, body=raw, at=0.0, api_key="sk-live-key")
+    return protocol.parse_response(status=status, headers=named, body=raw, at=0.0, api_key="sk-live-key")
 
 
 def _failing(code, status, **headers):
-    return _answered({"error": {"code": code, "message": "as it says", "type": "t"}}, status, **headers)
+    return _response({"error": {"code": code, "message": "as it says", "type": "t"}}, status, **headers)
 
 
 def _in_status(status):
-    return _answered({"id": ID, "status": status, "output": {"urls": ["https://h/1.png"]}})
+    return _response({"id": ID, "status": status, "output": {"urls": ["https://h/1.png"]}})
 
 
 PENDING, PROCESSING, DONE = _in_status("pending"), _in_status("processing"), _in_status("completed")
-LOST = NoAnswer(sent=True, reason="ReadTimeout: no details", at=0.0)
+LOST = NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0)
 NOT_FOUND = _failing("task_not_found", 404)
 
 
@@ -49,7 +49,7 @@ def test_it_looks_at_once_and_then_at_the_interval(world):
 
     assert generation.status == "completed"
     assert here.looked_at == [0, 5, 10]
-    assert here.sent == [protocol.reading(ID)] * 3
+    assert here.sent == [protocol.get_call(ID)] * 3
 
 
 def test_a_failed_generation_is_the_end_and_not_an_error_of_waiting(world):
@@ -60,14 +60,14 @@ def test_a_failed_generation_is_the_end_and_not_an_error_of_waiting(world):
 
 
 def test_a_completed_generation_without_images_is_the_end_too(world):
-    here = world(_answered({"id": ID, "status": "completed"}))
+    here = world(_response({"id": ID, "status": "completed"}))
 
     assert _wait(here).urls == ()
 
 
 def test_each_look_is_told_once_also_one_that_fails_and_before_what_came_of_it(world):
     here = world(PENDING, LOST, NOT_FOUND, _failing("internal_error", 500), _failing("invalid_api_key", 401))
-    told = []
+    polls = []
 
     with pytest.raises(errors.InvalidApiKeyError):
         here.run(
@@ -76,11 +76,11 @@ def test_each_look_is_told_once_also_one_that_fails_and_before_what_came_of_it(w
                 poll_interval=5,
                 deadline=here.start + 3600,
                 retrying=RETRYING,
-                on_look=lambda: told.append(len(here.sent)),
+                on_poll=lambda: polls.append(len(here.sent)),
             )
         )
 
-    assert told == [1, 2, 3, 4, 5]
+    assert polls == [1, 2, 3, 4, 5]
 
 
 def test_a_status_the_document_does_not_know_counts_as_not_finished(world):
@@ -135,10 +135,10 @@ def test_a_timeout_after_a_failed_look_says_why_the_look_failed(world):
 
 TRANSIENT = {
     "no answer": LOST,
-    "nothing left": NoAnswer(sent=False, reason="ConnectError: refused", at=0.0),
-    "a proxy's page": _answered(b"<html>502</html>", 502),
-    "half a body": _answered(b'{"id": "397c'),
-    "another generation": _answered({"id": "other", "status": "completed"}),
+    "nothing left": NoResponse(sent=False, reason="ConnectError: refused", at=0.0),
+    "a proxy's page": _response(b"<html>502</html>", 502),
+    "half a body": _response(b'{"id": "397c'),
+    "another generation": _response({"id": "other", "status": "completed"}),
     "500": _failing("internal_error", 500),
     "503": _failing("upstream_error", 503),
     "429": _failing("rate_limit_exceeded", 429),
@@ -178,7 +178,7 @@ def test_the_wait_the_server_asks_for_is_kept_whatever_its_length(world):
 
 
 def test_the_wait_a_proxy_asks_for_is_kept_too(world):
-    here = world(_answered(b"<html>503</html>", 503, retry_after="90"), DONE)
+    here = world(_response(b"<html>503</html>", 503, retry_after="90"), DONE)
 
     _wait(here)
 

@@ -8,20 +8,20 @@ import re
 import pytest
 
 from airflow_gpt_image.api import protocol
-from airflow_gpt_image.errors import GptImageError, UnreadableAnswerError
+from airflow_gpt_image.errors import GptImageError, UnreadableResponseError
 
 KEY = "sk-live-0123456789abcdef"
 
 
-def _answered(body, status=200, **headers):
+def _response(body, status=200, **headers):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return protocol.answer(status=status, headers=named, body=raw, at=1000.0, api_key=KEY)
+    return protocol.parse_response(status=status, headers=named, body=raw, at=1000.0, api_key=KEY)
 
 
 def _error_of(body, status=200, **headers):
     with pytest.raises(GptImageError) as caught:
-        protocol.read_generation(_answered(body, status, **headers), "abc")
+        protocol.parse_generation(_response(body, status, **headers), "abc")
     return caught.value
 
 
@@ -46,7 +46,7 @@ def _error_of(body, status=200, **headers):
     ],
 )
 def test_what_is_no_json_object_is_no_document(body):
-    answer = _answered(body)
+    answer = _response(body)
 
     assert answer.document is None
     assert len(answer.excerpt) <= 200
@@ -56,7 +56,7 @@ def test_what_is_no_json_object_is_no_document(body):
 def test_json_nested_to_any_depth_is_an_answer_like_any_other(depth):
     body = b'{"data": {"taskId": "abc"}, "deep": ' + b"[" * depth + b"]" * depth + b"}"
 
-    answer = _answered(body)
+    answer = _response(body)
 
     assert answer.document is None or answer.document["data"] == {"taskId": "abc"}
 
@@ -65,18 +65,18 @@ def test_deep_json_in_the_answer_to_a_submit_raises_nothing_of_pythons_own():
     body = b'{"data": ' + b'{"a":' * 600 + b"1" + b"}" * 600 + b"}"
 
     with pytest.raises(GptImageError):
-        protocol.read_submission(_answered(body))
+        protocol.parse_submit(_response(body))
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 4000])
 def test_a_strange_number_does_not_hide_the_rest(number):
-    answer = _answered(b'{"id": "abc", "status": "pending", "created_at": ' + number + b"}")
+    answer = _response(b'{"id": "abc", "status": "pending", "created_at": ' + number + b"}")
 
-    assert protocol.read_generation(answer, "abc").created_at is None
+    assert protocol.parse_generation(answer, "abc").created_at is None
 
 
 def test_the_key_is_concealed_wherever_an_answer_repeats_it():
-    answer = _answered(
+    answer = _response(
         {KEY: {"nested": [f"Bearer {KEY}", {KEY: f"{KEY}{KEY}"}]}, "n": 1},
         **{KEY: "x", "location": f"https://evil.example/?{KEY}"},
     )
@@ -86,7 +86,7 @@ def test_the_key_is_concealed_wherever_an_answer_repeats_it():
 
 
 def test_the_key_is_concealed_before_the_excerpt_is_cut():
-    answer = _answered(b"x" * 190 + KEY.encode() + b"y" * 50)
+    answer = _response(b"x" * 190 + KEY.encode() + b"y" * 50)
 
     assert "sk-live" not in answer.excerpt
 
@@ -95,7 +95,7 @@ def test_the_key_is_concealed_before_the_excerpt_is_cut():
 def test_a_key_that_json_writes_in_another_way_is_concealed_too(key):
     raw = json.dumps({"message": f"no such key {key}"}).replace("/", "\\/").encode()
 
-    answer = protocol.answer(status=200, headers={}, body=raw, at=0.0, api_key=key)
+    answer = protocol.parse_response(status=200, headers={}, body=raw, at=0.0, api_key=key)
 
     assert "with" not in answer.excerpt
     assert key not in repr(answer.document)
@@ -104,7 +104,7 @@ def test_a_key_that_json_writes_in_another_way_is_concealed_too(key):
 def test_a_key_written_in_json_escapes_is_concealed_too():
     raw = ('{"message": "' + "".join(f"\\u{ord(letter):04x}" for letter in KEY) + '"}').encode()
 
-    answer = _answered(raw)
+    answer = _response(raw)
 
     assert json.loads(raw)["message"] == KEY
     assert KEY not in re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), answer.excerpt)
@@ -153,7 +153,7 @@ def test_a_long_message_is_cut():
 def test_an_unreadable_answer_shows_its_beginning_only():
     error = _error_of(b"<html>\n\x1b" + b"x" * 100_000, 502)
 
-    assert isinstance(error, UnreadableAnswerError)
+    assert isinstance(error, UnreadableResponseError)
     assert "<html>\\n\\x1b" in error.message
     assert len(error.message) < 1000
     assert error.status == 502
@@ -169,7 +169,7 @@ def test_bytes_that_are_no_text_are_shown_as_far_as_they_go():
 def test_a_redirect_is_unreadable_and_says_where_it_leads_and_that_the_key_is_not_sent_there():
     error = _error_of(b"", 302, location="https://evil.example/x")
 
-    assert isinstance(error, UnreadableAnswerError)
+    assert isinstance(error, UnreadableResponseError)
     assert "'https://evil.example/x'" in error.message
     assert "key is not sent" in error.message
 

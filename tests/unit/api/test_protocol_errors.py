@@ -1,4 +1,4 @@
-"""Error answers → the classes of the table, whichever call they answer."""
+"""Error responses to a read become the classes of the table. What refuses a submit is tested elsewhere."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ TABLE = [
     (503, "upstream_error", "upstream_error", errors.UpstreamError),
 ]
 READERS = {
-    "a submit": protocol.read_submission,
-    "a read": lambda reply: protocol.read_generation(reply, "abc"),
-    "the balance": protocol.read_balance,
+    "a read": lambda reply: protocol.parse_generation(reply, "abc"),
+    "the balance": protocol.parse_balance,
 }
 
 
-def _answered(body, status=200, **headers):
+def _response(body, status=200, **headers):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return protocol.answer(status=status, headers=named, body=raw, at=1000.0, api_key="sk-live-key")
+    return protocol.parse_response(status=status, headers=named, body=raw, at=1000.0, api_key="sk-live-key")
 
 
 @pytest.fixture(params=READERS.values(), ids=READERS)
 def error_of(request):
-    """The error that an answer to any of the three calls becomes."""
+    """Return the error that a response to either read becomes."""
 
     def raised(body, status, **headers):
         with pytest.raises(errors.GptImageError) as caught:
-            request.param(_answered(body, status, **headers))
+            request.param(_response(body, status, **headers))
         return caught.value
 
     return raised
@@ -181,8 +180,8 @@ UNREADABLE = [
 @pytest.mark.parametrize(("body", "status"), UNREADABLE)
 def test_an_answer_that_is_not_the_apis_is_unreadable_and_never_means_no(body, status):
     for read in (READERS["a read"], READERS["the balance"]):
-        with pytest.raises(errors.UnreadableAnswerError) as caught:
-            read(_answered(body, status, retry_after="9"))
+        with pytest.raises(errors.UnreadableResponseError) as caught:
+            read(_response(body, status, retry_after="9"))
 
         assert caught.value.status == status
         assert caught.value.retry_after == 9
@@ -192,14 +191,14 @@ def test_an_answer_that_is_not_the_apis_is_unreadable_and_never_means_no(body, s
 @pytest.mark.parametrize(("body", "status"), UNREADABLE)
 def test_after_a_submit_an_answer_that_is_not_the_apis_leaves_it_unknown(body, status):
     with pytest.raises(errors.SubmissionUnknownError) as caught:
-        protocol.read_submission(_answered(body, status))
+        protocol.parse_submit(_response(body, status))
 
     assert caught.value.status == status
     assert "may have been charged" in caught.value.message
 
 
 def test_no_answer_to_a_read_is_a_failed_connection():
-    reply = protocol.NoAnswer(sent=True, reason="ReadTimeout: no details", at=0.0)
+    reply = protocol.NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0)
 
     for read in (READERS["a read"], READERS["the balance"]):
         with pytest.raises(errors.ConnectionFailedError, match="ReadTimeout"):

@@ -12,23 +12,23 @@ from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationNotFoundError,
     InvalidApiKeyError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
 )
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 
 
-def _answered(body, status=200, **headers):
+def _response(body, status=200, **headers):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return protocol.answer(status=status, headers=headers, body=raw, at=1000.0, api_key="sk-live-key")
+    return protocol.parse_response(status=status, headers=headers, body=raw, at=1000.0, api_key="sk-live-key")
 
 
 def _read(body, status=200):
-    return protocol.read_generation(_answered(body, status), ID)
+    return protocol.parse_generation(_response(body, status), ID)
 
 
 def _balance(body, status=200):
-    return protocol.read_balance(_answered(body, status))
+    return protocol.parse_balance(_response(body, status))
 
 
 # --- a generation -------------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ def test_a_failed_generation_is_no_failed_read():
     ],
 )
 def test_an_answer_that_lacks_what_matters_is_unreadable_and_names_the_field(body, field):
-    with pytest.raises(UnreadableAnswerError) as caught:
+    with pytest.raises(UnreadableResponseError) as caught:
         _read(body)
 
     assert field in caught.value.message
@@ -65,7 +65,7 @@ def test_an_answer_that_lacks_what_matters_is_unreadable_and_names_the_field(bod
 
 
 def test_an_answer_about_another_generation_is_not_taken():
-    with pytest.raises(UnreadableAnswerError, match="another generation") as caught:
+    with pytest.raises(UnreadableResponseError, match="another generation") as caught:
         _read({"id": "57c8772c", "status": "completed", "output": {"urls": ["https://h/"]}})
 
     assert caught.value.generation_id == ID
@@ -81,24 +81,42 @@ def test_an_unknown_id_is_the_only_thing_that_means_does_not_exist():
 
 @pytest.mark.parametrize("body", [b"<html>404</html>", b"", {}, {"message": "no route"}])
 def test_a_404_that_is_not_the_apis_is_unreadable(body):
-    with pytest.raises(UnreadableAnswerError):
+    with pytest.raises(UnreadableResponseError):
         _read(body, 404)
 
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_failing_http_status_is_no_generation_even_if_the_body_looks_like_one(status):
-    with pytest.raises(UnreadableAnswerError):
+    with pytest.raises(UnreadableResponseError):
         _read({"id": ID, "status": "completed"}, status)
 
 
 def test_a_failed_read_names_the_generation():
     with pytest.raises(ConnectionFailedError) as caught:
-        protocol.read_generation(protocol.NoAnswer(sent=True, reason="r", at=0.0), ID)
+        protocol.parse_generation(protocol.NoResponse(sent=True, reason="r", at=0.0), ID)
 
     assert caught.value.generation_id == ID
 
 
 # --- the balance, whose shape is undocumented ---------------------------------------------------------------
+
+
+def test_the_balance_is_what_is_left_and_not_what_was_bought_or_used():
+    data = {"total_purchased": 10000, "total_consumed": 200, "balance": 9800}
+
+    assert str(_balance({"code": 200, "msg": "success", "data": data})) == "9800"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"balance": 94.5, "credits": 100},
+        {"data": {"credits": 100, "total_credits": 200, "balance": 94.5}},
+        {"balance": {"total": 100, "remaining": 94.5}},
+    ],
+)
+def test_the_name_balance_comes_before_others(body):
+    assert _balance(body) == Decimal("94.5")
 
 
 @pytest.mark.parametrize(
@@ -148,19 +166,22 @@ def test_a_balance_is_exact_and_may_be_nothing_or_below(number, expected):
         {"data": []},
         {"data": {"data": {"data": {"credits": 1}}}},
         {"something": 5},
+        {"total_credits": 94.5},
+        {"data": {"total_purchased": 10000, "total_consumed": 200}},
+        {"data": {"balance": None, "total_purchased": 10000}},
         b'{"credits": NaN}',
         b'{"credits": 1e999}',
         b'{"credits": -Infinity}',
     ],
 )
 def test_a_balance_that_can_not_be_read_is_said_to_be_unreadable(body):
-    with pytest.raises(UnreadableAnswerError, match="no amount of credits"):
+    with pytest.raises(UnreadableResponseError, match="no amount of credits"):
         _balance(body)
 
 
 @pytest.mark.parametrize("amount", ["1E+999999", "1e308", "9" * 4000, "1" + "0" * 40])
 def test_an_absurd_balance_is_unreadable_for_nothing_could_be_done_with_it(amount):
-    with pytest.raises(UnreadableAnswerError):
+    with pytest.raises(UnreadableResponseError):
         _balance({"credits": amount})
 
 

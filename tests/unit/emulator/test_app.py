@@ -104,13 +104,22 @@ def test_two_keys_share_one_account(submitted, api):
 
     answer = api.get("/v1/credits", headers={"authorization": "Bearer sk-colleague"})
 
-    assert answer.json()["data"]["credits"] == 95.3
+    assert answer.json()["data"]["total_consumed"] == 5
 
 
-def test_the_credits_come_in_the_envelope(api):
-    answer = api.get("/v1/credits")
+def test_the_balance_comes_in_the_envelope_and_in_whole_credits(api, submitted, emulator):
+    new = api.get("/v1/credits").json()
+    submitted()
+    used = api.get("/v1/credits").json()
 
-    assert answer.json() == {"code": 200, "msg": "success", "data": {"credits": 100.0}}
+    assert new == {
+        "code": 200,
+        "msg": "success",
+        "data": {"balance": 100, "total_purchased": 100, "total_consumed": 0},
+    }
+    assert used["data"] == {"balance": 95, "total_purchased": 100, "total_consumed": 5}
+    assert all(type(number) is int for number in used["data"].values())
+    assert emulator.books()["balance"] == "95.3"
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,13 @@ STEPS = st.lists(
 )
 
 
+PRICES = {"1k": Decimal("4.7"), "2k": Decimal("9.4"), "4k": Decimal("14.1")}
+
+
 def generation(number, resolution, *, at, fails, takes):
     request = ImageRequest(prompt="x", resolution=resolution)
     fate = Fate(processing=0, finished=takes, failure="upstream_error" if fails else None)
-    return Generation(f"id-{number}", number, "sk-x", {"prompt": "x"}, request, at, fate)
+    return Generation(f"id-{number}", number, "sk-x", {"prompt": "x"}, request, at, fate, PRICES[resolution])
 
 
 @given(steps=STEPS, granted=st.decimals(0, 300, places=1))
@@ -48,6 +51,12 @@ def test_the_books_always_balance(steps, granted):
     assert Decimal(report["balance"]) == granted - Decimal(report["charged"]) + Decimal(report["refunded"])
     assert Decimal(report["balance"]) >= 0
     assert [charge["refunded"] for charge in report["charges"]] == [one in failed for one in accepted]
+    told = books.in_whole_credits(now)
+    assert told["balance"] <= Decimal(report["balance"]) < told["balance"] + 1
+    assert told["total_purchased"] - told["total_consumed"] == told["balance"]
+    consumed = Decimal(report["charged"]) - Decimal(report["refunded"])
+    assert abs(told["total_consumed"] - consumed) < 1
+    assert told["total_consumed"] >= 0
 
 
 def test_a_failed_generation_is_refunded_when_it_fails_and_not_before(submitted, emulator, clock):
@@ -65,6 +74,28 @@ def test_a_failed_generation_is_refunded_when_it_fails_and_not_before(submitted,
         ("failed", True),
         ("completed", False),
     ]
+
+
+def test_another_price_list_is_what_the_books_charge(submit, emulator, clock):
+    submit("a cat")
+    emulator.settings(prices={"1k": "5.25", "4k": 20})
+    emulator.fault("generation:failed*1;match=dog")
+    submit("a dog")
+    submit("a fox", resolution="2k")
+    submit("an owl", resolution="4k")
+
+    charges = emulator.books()["charges"]
+    clock.advance(10)
+
+    assert [charge["credits"] for charge in charges] == ["4.7", "5.25", "9.4", "20"]
+    assert emulator.books()["refunded"] == "5.25"
+    assert emulator.books()["balance"] == "65.9"
+
+
+def test_who_has_less_than_the_price_is_refused(submit, emulator):
+    emulator.settings(credits="4.7", prices={"1k": "4.8"})
+
+    assert submit().status_code == 402
 
 
 def test_a_refund_can_be_spent_again(submit, emulator, clock):

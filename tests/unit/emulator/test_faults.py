@@ -24,6 +24,10 @@ READ = {
     'get:200;body={"id": 1};content_type=text/plain': Fault(
         "get", "200", body='{"id": 1}', content_type="text/plain"
     ),
+    "submit:gateway=502*1;form=type": Fault("submit", "gateway", 502, times=1, form="type"),
+    "get:gateway;form=envelope;status=200": Fault("get", "gateway", 504, form="envelope", status=200),
+    "submit:repeated_id;accepted=no": Fault("submit", "repeated_id", 1, accepted=False),
+    "file:close;lasts=40": Fault("file", "close", lasts=40),
     "generation:failed": Fault("generation", "failed", "upstream_error"),
     "file:wrong_size=640x480": Fault("file", "wrong_size", "640x480"),
 }
@@ -87,6 +91,13 @@ REFUSED = {
     "get:close;retry_after=1": "retry_after has no effect here",
     "get:close;body=x": "body has no effect here",
     "get:503;status=302": "status has no effect here",
+    "get:503;lasts=soon": "lasts: 'soon' is not a number of seconds",
+    "submit:503;form=page": "form has no effect here",
+    "submit:gateway=99": "is not a status, 200 to 599",
+    "submit:gateway;form=xml": "is not a form; one of error, type, envelope, page",
+    "submit:gateway;body=x": "body has no effect here",
+    "get:repeated_id": "is not a fault of get",
+    "submit:repeated_id=0": "is not a number of submits, 1 or more",
     "file:redirect=https://example.com;status=200": "is not the status of a redirect",
     "file:redirect=elsewhere": "not an absolute http",
     "file:wrong_size=big": "is not a pixel size",
@@ -171,6 +182,18 @@ def test_a_fault_meets_only_its_place():
     assert taken(faults, where="submit") == [None]
 
 
+def test_a_fault_can_last_for_some_seconds_from_the_first_request_it_meets():
+    now = 1000.0
+    faults = FaultRegister(0, lambda: now)
+    faults.add(Fault.parse("get:503;lasts=40;after=1"))
+    kinds = []
+
+    for now in (1000.0, 1100.0, 1139.9, 1140.0, 1500.0):  # noqa: B007  (the register's clock reads it)
+        kinds += taken(faults)
+
+    assert kinds == [None, "503", "503", None, None]
+
+
 def test_a_share_is_met_by_chance_and_the_same_for_the_same_seed():
     once = taken(register("get:503;share=0.3", seed=1), times=1000)
     again = taken(register("get:503;share=0.3", seed=1), times=1000)
@@ -187,6 +210,15 @@ def test_a_fault_about_completed_generations_waits_for_one():
     early, late = faults.take("get", "x", completed=False), faults.take("get", "x", completed=True)
 
     assert (early, late and late.kind) == (None, "no_urls")
+
+
+def test_a_fault_about_an_earlier_submit_waits_until_there_is_one():
+    faults = register("submit:repeated_id*1")
+
+    first = faults.take("submit", "x")
+    second = faults.take("submit", "x", earlier=lambda fault: "an-id")
+
+    assert (first, second and second.kind) == (None, "repeated_id")
 
 
 def test_the_report_counts_what_was_met():

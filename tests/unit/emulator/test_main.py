@@ -32,7 +32,18 @@ def start():
 
 
 def test_it_listens_when_it_says_so_and_does_as_it_was_told(start):
-    url, process = start("--key", "sk-one", "--key", "sk-two", "--credits", "9.4", "--fault", "submit:503*1")
+    url, process = start(
+        "--key",
+        "sk-one",
+        "--key",
+        "sk-two",
+        "--credits",
+        "9.4",
+        "--price",
+        "1k=4.65",
+        "--fault",
+        "submit:503*1",
+    )
     body = {"model": "gpt-image-2", "input": {"prompt": "a red bicycle"}}
 
     statuses = [
@@ -50,7 +61,7 @@ def test_it_listens_when_it_says_so_and_does_as_it_was_told(start):
     assert statuses == [503, 200, 200, 402, 401]
     assert process.returncode == 0
     assert "submit meets the fault submit:503*1" in log
-    assert "for 4.7 credits: 'a red bicycle'" in log
+    assert "for 4.65 credits: 'a red bicycle'" in log
     assert "Traceback" not in log
 
 
@@ -72,6 +83,7 @@ def test_the_help_explains_itself(capsys):
         (["--duration", "soon"], "duration='soon' is not valid; seconds"),
         (["--key", "secret"], "each starting with 'sk-'"),
         (["--fail-rate", "2"], "a share from 0 to 1"),
+        (["--price", "1k"], "credits, 0 or more, for each of 1k, 2k, 4k"),
         (["--prot", "1"], "unrecognized arguments"),
     ],
 )

@@ -66,6 +66,48 @@ def test_a_status_can_have_any_body(submit, emulator):
     assert answer.headers["content-type"].startswith("text/plain")
 
 
+GATEWAYS = {
+    "gateway=504": (504, {"error": {"code": "504", "message": "Gateway Timeout"}}),
+    "gateway": (504, {"error": {"code": "504", "message": "Gateway Timeout"}}),
+    "gateway=502;form=type": (502, {"error": {"type": "timeout"}}),
+    "gateway=504;form=envelope": (504, {"code": 504, "msg": "Gateway Timeout"}),
+    "gateway=504;form=envelope;status=200": (200, {"code": 504, "msg": "Gateway Timeout"}),
+    "gateway=524": (524, {"error": {"code": "524", "message": "A Timeout Occurred"}}),
+    "gateway=499": (499, {"error": {"code": "499", "message": "Client Closed Request"}}),
+    "gateway=425": (425, {"error": {"code": "425", "message": "Too Early"}}),
+    "gateway=409;form=type": (409, {"error": {"type": "timeout"}}),
+}
+
+
+@pytest.mark.parametrize("spec", GATEWAYS)
+@pytest.mark.parametrize("place", ["submit", "get", "credits"])
+def test_a_gateway_answers_with_json_of_its_own(submit, read, emulator, place, spec):
+    emulator.fault(f"{place}:{spec}")
+
+    answer = submit() if place == "submit" else read(place)
+
+    assert (answer.status_code, answer.json()) == GATEWAYS[spec]
+
+
+@pytest.mark.parametrize("status", [204, 408, 409, 425, 499, 502, 504, 524])
+def test_a_gateway_answers_with_a_page_too(submit, emulator, status):
+    emulator.fault(f"submit:gateway={status};form=page")
+
+    answer = submit()
+
+    assert answer.status_code == status
+    assert (f"<title>{status}" in answer.text) is (status != 204)
+
+
+def test_a_gateway_can_say_when_to_come_again(submit, emulator):
+    emulator.fault("submit:gateway=429;retry_after=3")
+
+    answer = submit()
+
+    assert answer.headers["retry-after"] == "3"
+    assert emulator.books()["requests"]["rejected"] == {"429": 1}
+
+
 @pytest.mark.parametrize("wanted", ["7", "0.5", "soon", "-1"])
 def test_retry_after_is_sent_as_it_was_asked_for(submit, emulator, wanted):
     emulator.fault("submit", "429", retry_after=wanted)
@@ -108,6 +150,10 @@ CHARGED = [
     "late=0.01",
     "late_accept=0.01",
     "missing_id",
+    "gateway=504",
+    "gateway=502;form=type",
+    "gateway=504;form=envelope;status=200",
+    "gateway=524;form=page",
 ]
 
 

@@ -140,6 +140,10 @@ def test_the_airflow_connection_points_here(emulator):
         ({"fail_rate": 1.1}, "a share from 0 to 1"),
         ({"seed": "x"}, "a whole number"),
         ({"files_url": "example.com"}, "an http or https address"),
+        ({"prices": {"8k": 1}}, "credits, 0 or more, for each of 1k, 2k, 4k"),
+        ({"prices": {"1k": "free"}}, "credits, 0 or more, for each of"),
+        ({"prices": {"1k": -1}}, "credits, 0 or more, for each of"),
+        ({"prices": 4.7}, "credits, 0 or more, for each of"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_rule(setting, rule):
@@ -242,7 +246,9 @@ def test_a_fault_that_cannot_be_read_is_refused_and_none_is_registered(control, 
 
 
 def test_settings_change_over_http(control, submit):
-    answer = control.post("/settings", json={"credits": 4, "duration": "0-1", "rate_limit": 100})
+    answer = control.post(
+        "/settings", json={"credits": 4, "duration": "0-1", "rate_limit": 100, "prices": {"2k": 5.5}}
+    )
 
     assert answer.json() == {
         "keys": ["sk-emulator", "sk-colleague"],
@@ -252,6 +258,7 @@ def test_settings_change_over_http(control, submit):
         "fail_rate": 0.0,
         "seed": 0,
         "files_url": None,
+        "prices": {"1k": "4.7", "2k": "5.5", "4k": "14.1"},
     }
     assert submit().status_code == 402
 

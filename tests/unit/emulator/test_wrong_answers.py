@@ -78,6 +78,38 @@ def test_a_submit_can_be_answered_with_a_dangerous_id(submit, emulator):
     assert ids == ["../../v1/credits", "a b"]
 
 
+def test_a_submit_can_be_answered_with_the_id_of_an_earlier_one(submitted, emulator):
+    emulator.fault("submit:repeated_id*1")
+
+    ids = [submitted(prompt) for prompt in ("a cat", "a dog", "a fox")]
+
+    charged = {charge["task_id"]: charge["request"]["prompt"] for charge in emulator.books()["charges"]}
+    assert ids[0] == ids[1] != ids[2]
+    assert charged[ids[0]] == "a cat"
+    assert list(charged.values()) == ["a cat", "a dog", "a fox"]
+    assert emulator.books()["charged"] == "14.1"
+
+
+def test_the_earlier_submit_is_one_that_the_fault_names(submitted, emulator):
+    emulator.fault("submit:repeated_id*1;match=red")
+    emulator.fault("submit:repeated_id=3*1")
+
+    ids = [submitted(prompt) for prompt in ("a red cat", "a dog", "a red fox", "an owl")]
+
+    assert ids[2] == ids[0]
+    assert ids[3] == ids[0]
+    assert emulator.books()["submits"] == 4
+
+
+def test_an_earlier_id_can_come_without_acceptance(submitted, emulator):
+    emulator.fault("submit:repeated_id*1;accepted=no")
+
+    ids = [submitted(), submitted()]
+
+    assert ids[0] == ids[1]
+    assert emulator.books()["submits"] == 1
+
+
 def test_a_get_can_tell_of_another_generation(completed, get, emulator):
     generation_id = completed()
     emulator.fault("get:wrong_id")

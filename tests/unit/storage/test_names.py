@@ -42,14 +42,13 @@ HOSTILE = {
 
 def names(template=OF_GENERATION, prompt=None, **parts):
     known = {
-        "generation_id": GENERATION_ID,
-        "fingerprint": "f" * 64,
         "dag_id": "shop",
         "run_id": "manual__2026-01-01T00:00:00+00:00",
         "task_id": "image",
         "map_index": 0,
     }
-    return Names(template, known | parts, prompt=prompt)
+    fingerprint, generation_id = parts.pop("fingerprint", "f" * 64), parts.pop("generation_id", GENERATION_ID)
+    return Names(template, known | parts).of(fingerprint, generation_id, prompt)
 
 
 def stem(template=OF_GENERATION, index=0, **parts):
@@ -242,3 +241,27 @@ def test_several_images_of_one_task_are_not_those_of_another_one():
 def test_an_image_and_its_sidecar_are_in_one_folder_whatever_the_template(index):
     for template in (OF_GENERATION, OF_REQUEST, OF_TASK, "{slug}/{generation_id}"):
         assert stem(template, index=index).rpartition("/")[0] == stem(template).rpartition("/")[0]
+
+
+# A name that is taken
+
+
+@pytest.mark.parametrize("template", [OF_REQUEST, OF_TASK, "{fingerprint}/{slug}-{fingerprint}"])
+def test_a_name_that_is_set_apart_is_beside_the_other_and_no_other_generations(template):
+    given = names(template)
+    other = names(template, generation_id="another")
+
+    apart = given.set_apart(given.stem(0))
+
+    assert apart.rpartition("/")[0] == given.stem(0).rpartition("/")[0]
+    assert len({apart, other.set_apart(other.stem(0)), given.stem(0), given.set_apart(given.stem(1))}) == 4
+    assert len(f"{apart}.json".rpartition("/")[2].encode()) <= 255
+
+
+def test_a_name_that_is_set_apart_fits_into_a_folder_however_long_it_is():
+    given = names("{slug}-{fingerprint}-{run_id}-{task_id}x{dag_id}", run_id="r" * 500, prompt="p" * 500)
+
+    apart = given.set_apart(given.stem(0))
+
+    assert len(f"{apart}.json".encode()) <= 255
+    assert apart != given.stem(0)

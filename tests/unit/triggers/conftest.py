@@ -60,7 +60,7 @@ def trigger(*generation_ids, seconds=30.0, **changes):
         "generation_ids": generation_ids,
         "deadline": time.time() + seconds,
         "poll_interval": 0.05,
-        "first_look_at": 0.0,
+        "first_poll_at": 0.0,
         **changes,
     }
     return GptImageTrigger(**given)

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
 
-from airflow_gpt_image.triggers.gpt_image import MOST_IDS, GptImageTrigger, WaitedEvent, fitting
+from airflow_gpt_image.triggers.gpt_image import MOST_IDS, GptImageTrigger, WaitedEvent, first_that_fit
 
 MOST_BYTES = 48_000
 SECRET_PROMPT = "the unannounced product"
@@ -119,7 +119,7 @@ def test_nothing_is_asked_before_the_first_look_is_due(emulator, submit, trigger
     generation_id = submit()
     due = time.time() + 0.6
 
-    event = event_of(trigger(generation_id, first_look_at=due))
+    event = event_of(trigger(generation_id, first_poll_at=due))
 
     assert time.time() >= due
     assert event["reason"] == "finished"
@@ -176,7 +176,7 @@ def test_a_host_that_cannot_be_looked_up_is_told_instead_of_raised(
 
 
 def test_serializing_and_reading_back_gives_the_same_trigger(trigger):
-    original = trigger("11111111-2222", "33333333-4444", first_look_at=12.5, enough=1)
+    original = trigger("11111111-2222", "33333333-4444", first_poll_at=12.5, enough=1)
 
     path, kwargs = original.serialize()
     stored = json.dumps(serialize(kwargs))
@@ -189,7 +189,7 @@ def test_serializing_and_reading_back_gives_the_same_trigger(trigger):
         "generation_ids",
         "deadline",
         "poll_interval",
-        "first_look_at",
+        "first_poll_at",
         "enough",
     }
 
@@ -199,7 +199,7 @@ def test_a_trigger_that_was_stored_without_the_newer_arguments_can_still_be_read
         gpt_image_conn_id="gpt_image_default", generation_ids=["a"], deadline=1.0, poll_interval=5.0
     )
 
-    assert (read.first_look_at, read.enough) == (0.0, None)
+    assert (read.first_poll_at, read.enough) == (0.0, None)
 
 
 @pytest.mark.parametrize("count", [0, MOST_IDS + 1])
@@ -228,10 +228,10 @@ def test_those_that_fit_are_as_many_as_a_trigger_takes_from_the_first_on(trigger
     short = [str(uuid.uuid4()) for _ in range(MOST_IDS + 1)]
     long = [uuid.uuid4().hex * 4 for _ in range(MOST_IDS)]
 
-    assert fitting(short) == short[:MOST_IDS]
-    assert fitting(short[:3]) == short[:3]
-    assert fitting([]) == []
-    few = fitting(long)
+    assert first_that_fit(short) == short[:MOST_IDS]
+    assert first_that_fit(short[:3]) == short[:3]
+    assert first_that_fit([]) == []
+    few = first_that_fit(long)
     assert few == long[: len(few)]
     assert trigger(*few).generation_ids == few
     with pytest.raises(ValueError, match="bytes"):
@@ -249,7 +249,7 @@ def test_the_event_of_a_thousand_ids_stays_small(emulator, submit, trigger, even
 
 
 def test_the_event_of_as_many_ids_as_fit_stays_small_with_a_long_message_too():
-    ids = fitting(uuid.uuid4().hex[: 30 + number % 20] for number in range(MOST_IDS))
+    ids = first_that_fit(uuid.uuid4().hex[: 30 + number % 20] for number in range(MOST_IDS))
     told = WaitedEvent(
         reason="error", generation_ids={"completed": ids[1:], "failed": ids[:1]}, message="x" * 1000
     )
@@ -280,7 +280,7 @@ def test_a_deferral_leaves_the_worker_time_to_go_and_ends_after_the_triggers_own
     assert arguments["method_name"] == "execute_complete"
     assert arguments["timeout"].total_seconds() > 600
     stored = arguments["trigger"].serialize()[1]
-    assert stored.pop("first_look_at") >= 1_000_005.0
+    assert stored.pop("first_poll_at") >= 1_000_005.0
     assert stored == {
         "gpt_image_conn_id": "studio",
         "generation_ids": ["11111111-2222"],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from airflow_gpt_image.errors import GenerationTimeoutError
-from airflow_gpt_image.triggers.tally import FEW, SECONDS_BETWEEN_COUNTS, Tally
+from airflow_gpt_image.triggers.tally import MAX_LINES, SECONDS_BETWEEN_COUNTS, Tally
 from tests.log_lines import Lines
 
-MANY = FEW + 1
+MANY = MAX_LINES + 1
 LATE = GenerationTimeoutError("It was not finished in time.", generation_id="b")
 
 
@@ -18,7 +18,7 @@ def log():
 
 
 def test_few_generations_have_a_line_each_and_no_counts(log):
-    tally = Tally(log, FEW, now=0.0)
+    tally = Tally(log, MAX_LINES, now=0.0)
 
     tally.finish("a", "completed", 1.0)
     tally.give_up("b", LATE, 100.0)
@@ -67,7 +67,7 @@ def test_the_last_line_of_many_warns_of_those_given_up_and_says_why_once(log):
 
     assert log.infos == []
     assert log.warnings == [
-        f"The wait ends: 1 of {MANY} finished, {FEW} given up. The first: It was not finished in time."
+        f"The wait ends: 1 of {MANY} finished, {MAX_LINES} given up. The first: It was not finished in time."
     ]
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_gpt_image.api import flows
-from airflow_gpt_image.api.protocol import NoAnswer
+from airflow_gpt_image.api import downloads
+from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.errors import DownloadError, GptImageError, ImageExpiredError, ImageRefusedError
@@ -17,7 +17,7 @@ RETRYING = Retrying(first_pause=1, jitter=lambda: 1.0)
 REMOTE = ClientSettings(api_key="sk-live-key")
 LOCAL = ClientSettings(api_key="sk-live-key", base_url="http://127.0.0.1:8000")
 URL = "https://file.aivideoapi.ai/images/abc123.png"
-LOST = NoAnswer(sent=True, reason="ReadError: cut", at=0.0)
+LOST = NoResponse(sent=True, reason="ReadError: cut", at=0.0)
 
 
 def _arrives(body):
@@ -29,7 +29,7 @@ def _redirects(location, status=302):
 
 
 def _download(here, url=URL, settings=REMOTE, into=None):
-    return here.run(flows.download(url, io.BytesIO() if into is None else into, settings, RETRYING))
+    return here.run(downloads.download(url, io.BytesIO() if into is None else into, settings, RETRYING))
 
 
 def test_an_image_arrives_with_what_the_host_said_of_it(world):
@@ -363,7 +363,7 @@ def test_another_try_asks_another_of_the_hosts_addresses(world):
 
 def test_a_host_that_is_not_found_is_asked_for_again(world):
     here = world(_arrives(b"PNG"))
-    here.addresses = NoAnswer(sent=False, reason="gaierror: not known", at=0)
+    here.addresses = NoResponse(sent=False, reason="gaierror: not known", at=0)
 
     with pytest.raises(DownloadError, match="gaierror: not known") as raised:
         _download(here)

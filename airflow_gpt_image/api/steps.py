@@ -1,0 +1,73 @@
+"""Define what a flow can ask of a client: send, look up, fetch, sleep.
+
+A flow is a generator. It yields a step, the client carries it out and sends back what came, until the flow
+returns its result or raises. A flow gets the time from what comes back, never from a clock, so a test can
+drive it through an hour in a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar
+
+from airflow_gpt_image.api.protocol import Call
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a call to the API. Comes back: a Reply."""
+
+    call: Call
+
+
+@dataclass(frozen=True)
+class Resolve:
+    """Look up the host of an address.
+
+    Comes back: its IP addresses, at least one; None when a proxy will look it up; or NoResponse.
+    """
+
+    url: str
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Fetch an image without the API key; its bytes are written to ``into`` when the status is 200.
+
+    Comes back: a FileResponse or NoResponse.
+
+    :param address: the IP address to connect to, whatever the host's name leads to by now; None: through the
+        proxy.
+    """
+
+    url: str
+    into: BinaryIO
+    address: str | None
+
+
+@dataclass(frozen=True)
+class FileResponse:
+    """Hold what a file host sent.
+
+    :param received: how many bytes were written.
+    :param at: when it was read, in seconds since 1970.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    received: int
+    at: float
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Do nothing for so many seconds. Comes back: the time, in seconds since 1970."""
+
+    seconds: float
+
+
+Step = Send | Resolve | Fetch | Sleep
+Flow = Generator[Step, Any, T]

@@ -1,0 +1,157 @@
+"""Store images: fetch them without the key, check them where nobody looks, publish each in one step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from airflow_gpt_image.api.models import GeneratedImage, Generation, ImageRequest
+from airflow_gpt_image.api.sizes import Size
+from airflow_gpt_image.api.text import quote_url
+from airflow_gpt_image.errors import DownloadError, ImageExpiredError, ImageRefusedError
+from airflow_gpt_image.storage.folders import Folder
+from airflow_gpt_image.storage.pictures import Picture, examine
+
+if TYPE_CHECKING:
+    from airflow_gpt_image.api.client import GptImageClient
+    from airflow_gpt_image.log import Log
+
+# No way out of the folder, and nothing hidden.
+_INSIDE: Final = re.compile(r"(?!.*(?:^|/)\.)[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*")
+
+
+def _inside(name: object) -> object:
+    if isinstance(name, str) and len(name) <= 1_000 and _INSIDE.fullmatch(name):
+        return name
+    raise ValueError("it is no name of a file inside the folder")
+
+
+FileName = Annotated[str, BeforeValidator(_inside)]
+"""The name of a file relative to its folder."""
+
+
+class ImageFile(BaseModel):
+    """
+    One image of a generation, as records have it.
+
+    :param url: where the API had it.
+    :param name: its file, relative to the folder; None when it was not stored.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    url: Annotated[str, Field(max_length=10_000)]
+    name: FileName | None = None
+    width: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    height: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    bytes: Annotated[int, Field(ge=0)] | None = None
+
+    def located(self, folder: Folder | None) -> GeneratedImage:
+        """Return the image as a task's result tells of it."""
+        path = folder.address(self.name) if folder is not None and self.name is not None else None
+        fields = self.model_dump(include={"url", "width", "height", "sha256", "bytes"})
+        return GeneratedImage(path=path, **fields)
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """
+    A folder that images are stored in.
+
+    :param strict_size: refuse an image of another pixel size than was asked for; else it is kept, and warned
+        of.
+    """
+
+    folder: Folder
+    strict_size: bool = False
+
+    def fetch_all(
+        self,
+        client: GptImageClient,
+        generation: Generation,
+        stems: Sequence[str],
+        request: ImageRequest | None,
+        log: Log,
+    ) -> tuple[list[ImageFile], tuple[str, ...]]:
+        """
+        Fetch a completed generation's images, in the order of its URLs.
+
+        :param stems: their names in the folder, without the endings.
+        :param request: what was asked for; None when somebody else did.
+        :return: the images, and what is unusual about them.
+        :raises ImageExpiredError: when the file host no longer has one.
+        :raises DownloadError: or another subclass, when one doesn't arrive as it should.
+        :raises DestinationError: when the folder doesn't take one. Nothing half-written is left, and trying
+            again costs nothing.
+        """
+        files: list[ImageFile] = []
+        warnings: list[str] = []
+        for url, stem in zip(generation.urls, stems, strict=True):
+            try:
+                file, unusual = self.fetch(client, url, stem, request)
+            except DownloadError as error:
+                raise _about(generation, error) from error
+            for warning in unusual:
+                log.warning("%s", warning)
+            log.info("Image: %s", self.folder.address(file.name or ""))
+            files.append(file)
+            warnings += unusual
+        return files, tuple(warnings)
+
+    def fetch(
+        self, client: GptImageClient, url: str, stem: str, request: ImageRequest | None
+    ) -> tuple[ImageFile, tuple[str, ...]]:
+        """
+        Fetch one image, check it and publish it under this name; return it, and what is unusual about it.
+
+        :raises DownloadError: or a subclass, when it doesn't arrive as it should.
+        :raises DestinationError: when the folder doesn't take it.
+        """
+        with self.folder.draft(stem) as draft:
+            downloaded = client.download(url, draft)
+            picture = examine(draft, quote_url(url))
+            warnings = _warnings(picture, downloaded.content_type, request.sizes if request else ())
+            if self.strict_size and request is not None and picture.size not in request.sizes:
+                raise ImageRefusedError(f"{warnings[-1]}\nIt is not stored, for strict_size is set.")
+            name = f"{stem}.{picture.kind}"
+            self.folder.publish(draft, name)
+        file = ImageFile(
+            url=url,
+            name=name,
+            width=picture.size.width,
+            height=picture.size.height,
+            sha256=picture.sha256,
+            bytes=picture.bytes,
+        )
+        return file, warnings
+
+
+def _warnings(picture: Picture, content_type: str, expected: Sequence[Size]) -> tuple[str, ...]:
+    said = content_type.partition(";")[0].strip().lower()
+    found = []
+    if said not in ("", "application/octet-stream", "binary/octet-stream", picture.content_type):
+        found.append(f"The file host calls the image {said!r}; by its content it is {picture.content_type}.")
+    if expected and picture.size not in expected:
+        found.append(f"The image is {picture.size} pixels; {' or '.join(map(str, expected))} was asked for.")
+    return tuple(found)
+
+
+def _about(generation: Generation, error: DownloadError) -> DownloadError:
+    """Return the same error, saying which generation it is about, and what can be done."""
+    remedy = (
+        "\nIt is paid for, and only a new generation brings another image: clear the task with "
+        "on_clear='regenerate'."
+        if isinstance(error, ImageExpiredError)
+        else ""
+    )
+    return type(error)(
+        f"Generation {generation.id}: {error.message}{remedy}",
+        status=error.status,
+        retry_after=error.retry_after,
+        generation_id=generation.id,
+    )

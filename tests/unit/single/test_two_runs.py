@@ -1,0 +1,203 @@
+"""Several runs ask for the same image at the same destination (reuse="destination"), one after the other or at the
+same moment."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from airflow_gpt_image.errors import DestinationError, GenerationFailedError, RecordMissingError
+from tests.task_instance import DiedError
+from tests.unit.single.conftest import charges
+
+SHARED = {"reuse": "destination"}
+
+
+@pytest.fixture
+def runs(make, deferrable):
+    """The same task in several runs."""
+
+    def runs(count):
+        made = [make(deferrable=deferrable) for _ in range(count)]
+        for number, task in enumerate(made):
+            task.run_id = f"run {number}"
+        return made
+
+    return runs
+
+
+def is_whole(result):
+    [image] = result["images"]
+    return hashlib.sha256(Path(image["path"]).read_bytes()).hexdigest() == image["sha256"]
+
+
+def at_once(functions):
+    """Call functions at the same moment; what they return."""
+    gate = threading.Barrier(len(functions))
+
+    def called(function):
+        gate.wait(30)
+        return function()
+
+    with ThreadPoolExecutor(len(functions)) as threads:
+        return list(threads.map(called, functions))
+
+
+def test_the_second_run_takes_the_first_ones_image(runs, api):
+    first, second = runs(2)
+
+    one = first.run(**SHARED)
+    other = second.run(**SHARED)
+
+    assert other["images"] == one["images"]
+    assert (other["reused"], other["spent"]["charged"]) == (True, "0")
+    assert len(charges(api)) == 1
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_two_runs_at_the_same_moment_have_an_image_each_or_one_together_and_both_are_whole(
+    runs, api, attempt
+):
+    made = runs(4)
+
+    results = at_once([lambda task=task: task.run(**SHARED) for task in made])
+
+    assert {result["generation_id"] for result in results} == set(charges(api))
+    assert all(is_whole(result) for result in results)
+    paths = {(result["images"][0]["path"], result["generation_id"]) for result in results}
+    assert len(paths) == len(charges(api))
+
+
+def test_a_run_that_lost_its_name_to_another_one_keeps_its_image_beside_it(runs, api, clock, tmp_path):
+    # Both had looked before either had written: the second one's intent is what the name says.
+    first, second = runs(2)
+    first.run(**SHARED, wait_for_completion=False)
+    for sidecar in (tmp_path / "images").glob("*.json"):
+        sidecar.unlink()
+    second.run(**SHARED, wait_for_completion=False)
+    clock.forward(3600)  # as long as a generation may take
+
+    results = at_once([lambda task=task: task.run(**SHARED) for task in (first, second)])
+
+    assert [result["generation_id"] for result in results] == charges(api)
+    assert all(is_whole(result) for result in results)
+    assert len({result["images"][0]["path"] for result in results}) == 2
+
+
+def test_a_run_waits_for_what_another_one_has_just_submitted(runs, api):
+    first, second = runs(2)
+    one = first.run(**SHARED, wait_for_completion=False)
+
+    other = second.run(**SHARED)
+
+    assert other["generation_id"] == one["generation_id"]
+    assert other["spent"]["charged"] == "0"
+    assert first.run(**SHARED)["images"] == other["images"]
+    assert len(charges(api)) == 1
+
+
+def test_a_run_waits_for_an_intent_of_another_one_and_takes_its_id(runs, api, clock):
+    first, second = runs(2)
+    first.store.at = "die after 1"
+    with pytest.raises(DiedError):
+        first.run(**SHARED)
+    # Not dead at all: it answers late.
+    clock.after(5, lambda: first.run(**SHARED, on_unknown_submit="resubmit", wait_for_completion=False))
+
+    other = second.run(**SHARED)
+
+    assert charges(api) == [other["generation_id"]]
+    assert other["spent"]["charged"] == "0"
+
+
+def test_a_run_does_not_wait_for_ever_for_a_dead_one(runs, api, clock):
+    first, second = runs(2)
+    first.store.at = "die after 1"
+    with pytest.raises(DiedError):
+        first.run(**SHARED)
+
+    result = second.run(**SHARED)
+
+    assert charges(api) == [result["generation_id"]]
+    assert clock.ahead < 300
+
+
+def test_a_dead_run_that_chose_to_submit_again_may_do_so(runs, api):
+    [first] = runs(1)
+    first.store.at = "die after 1"
+    with pytest.raises(DiedError):
+        first.run(**SHARED)
+
+    result = first.run(**SHARED, on_unknown_submit="resubmit")
+
+    assert charges(api) == [result["generation_id"]]
+
+
+@pytest.mark.parametrize("airflow", ["3.3", "3.4"])
+def test_a_dead_run_that_was_cleared_and_chose_to_submit_again_may_do_so(runs, api, airflow):
+    [first] = runs(1)
+    first.store.at = "die after 1"
+    with pytest.raises(DiedError):
+        first.run(**SHARED)
+    first.clear(airflow=airflow)
+
+    result = first.run(**SHARED, on_unknown_submit="resubmit")
+
+    assert charges(api) == [result["generation_id"]]
+
+
+def test_a_run_that_took_anothers_image_may_ask_for_something_else(runs, api):
+    first, second = runs(2)
+    first.run(**SHARED)
+    second.run(**SHARED)
+
+    result = second.run(**SHARED, prompt="a blue teapot")
+
+    assert result["reused"] is False
+    assert len(charges(api)) == 2
+
+
+def test_a_generation_of_another_run_that_failed_is_no_ones_and_the_next_one_pays(runs, api):
+    first, second = runs(2)
+    api.fault("generation:failed*1")
+    with pytest.raises(GenerationFailedError):
+        first.run(**SHARED)
+
+    result = second.run(**SHARED)
+
+    assert result["reused"] is False
+    assert result["spent"]["charged"] == "4.7"
+
+
+def test_a_regenerated_image_that_fails_once_is_not_replaced_by_the_old_one_of_another_run(runs, api):
+    first, second = runs(2)
+    options = {**SHARED, "on_clear": "regenerate"}
+    old = first.run(**options)
+    second.run(**options)
+    second.clear(airflow="3.4")
+    api.fault("generation:failed*1")
+    with pytest.raises(GenerationFailedError):
+        second.run(**options)
+
+    new = second.run(**options)
+
+    assert new["generation_id"] != old["generation_id"]
+    assert (new["reused"], len(charges(api))) == (False, 3)
+    assert is_whole(new)
+
+
+def test_a_cleared_run_whose_image_is_gone_pays_nothing_silently(runs, api, tmp_path):
+    [first] = runs(1)
+    first.run(**SHARED)
+    for path in (tmp_path / "images").rglob("*.json"):
+        path.unlink()
+    first.clear(airflow="3.4")
+
+    with pytest.raises((RecordMissingError, DestinationError)):
+        first.run(**SHARED)
+
+    assert len(charges(api)) == 1
