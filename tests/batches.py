@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_gpt_image import datasets
 from airflow_gpt_image.api.models import ImageRequest
@@ -179,6 +180,8 @@ class BatchTask(TaskInstance):
         self.timing = timing
         self.meddle: Meddle | None = None
         self.clock: Clock = SystemClock()
+        self.last: Any = None
+        self.rescheduled = False
         self.given: dict[str, Any] = {
             "requests": ["a teapot", "a vase", "a chair"],
             "destination": str(destination),
@@ -202,8 +205,23 @@ class BatchTask(TaskInstance):
             if callable(given["requests"]):
                 given["requests"] = given["requests"]()
             operator = Operator(task_id=self.task_id, retries=self.retries, **given)
+        self.last = operator
         operator.render_template_fields(self.context)
         return operator
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return super().context | {"task": self.last}
+
+    def run(self, **options: Any) -> Any:
+        """One try: what it returns, or what it raises; also where Airflow schedules the same try again."""
+        self.rescheduled = False
+        try:
+            return super().run(**options)
+        except AirflowRescheduleException as wait:
+            self.rescheduled = True
+            assert wait.__cause__ is not None
+            raise wait.__cause__ from None
 
     def begin(self, operator: Any = None, **options: Any) -> Any:
         """The first part of a try; with an operator that the test has made."""
