@@ -220,8 +220,7 @@ class BatchTask(TaskInstance):
             return super().run(**options)
         except AirflowRescheduleException as wait:
             self.rescheduled = True
-            assert wait.__cause__ is not None
-            raise wait.__cause__ from None
+            raise (wait.__cause__ or wait) from None
 
     def begin(self, operator: Any = None, **options: Any) -> Any:
         """The first part of a try; with an operator that the test has made."""
