@@ -268,8 +268,8 @@ FORGOTTEN = [
 
 
 def cleared_in_the_post(life: Life, rows: int = 0) -> None:
-    # The supervisor kills a task that was cleared 5 s after it has told it to end: what is answered later than
-    # that, nobody hears.
+    # The supervisor kills a task that was cleared 5 s after it has told it to end: what is answered later
+    # than that, nobody hears.
     life.fault("submit:late=4")
     life.rows(life.prompts(rows))
     life.start()
