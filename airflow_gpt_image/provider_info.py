@@ -113,6 +113,12 @@ def get_provider_info() -> dict[str, Any]:
                         type="boolean",
                         default=False,
                     ),
+                    "prices": _field(
+                        "Prices",
+                        "JSON with the credits for 1k, 2k, 4k and usd_per_credit, where they aren't the API "
+                        'document\'s: {"1k": "4.7", "2k": "9.4", "4k": "14.1", "usd_per_credit": "0.005"}.',
+                        type="string",
+                    ),
                 },
             }
         ],

@@ -1,7 +1,7 @@
 """Carry out the flows' steps over httpx, blocking or on an event loop. Nothing is decided here.
 
 The key is put on a call to the API and on nothing else: it is no header of the client's own, redirects are
-never followed, and images are fetched without it.
+never followed, and images are fetched without it. Submits, reads and images have connections of their own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import httpx
 from airflow_gpt_image.api import downloads, flows, wire
 from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
@@ -41,6 +42,7 @@ class SettingsOptions(TypedDict, total=False):
     allow_http: bool
     image_hosts: tuple[str, ...]
     max_image_bytes: int
+    prices: Prices
 
 
 def _settings(given: ClientSettings | None, api_key: str | None, options: SettingsOptions) -> ClientSettings:
@@ -83,7 +85,10 @@ class GptImageClient:
             )
             return self._clients.enter_context(client)
 
-        self._http = build(wire.client_options(self.settings))
+        self._reads = build(wire.client_options(self.settings))
+        # Submits never use a connection that reads use: bytes left on it, such as the late response to a read
+        # that had timed out, would be taken for the submit's. Built when first needed: most clients read.
+        self._submits = cache(lambda: build(wire.client_options(self.settings)))
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
     def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = flows.do_nothing) -> str:
@@ -145,7 +150,7 @@ class GptImageClient:
     def credits(self) -> Decimal:
         """Return the account's balance in credits.
 
-        :raises UnreadableResponseError: when the response, whose shape is undocumented, can't be read.
+        :raises UnreadableResponseError: when the response can't be read; its shape is undocumented.
         """
         return self._run(flows.balance(self._retrying))
 
@@ -187,8 +192,9 @@ class GptImageClient:
 
     def _send(self, step: Send) -> Response | NoResponse:
         body = wire.Body(self.settings)
+        client = self._submits() if step.call.method == "POST" else self._reads
         try:
-            with self._http.stream(**wire.request_options(self.settings, step.call)) as response:
+            with client.stream(**wire.request_options(self.settings, step.call)) as response:
                 for chunk in wire.require_uncompressed(response).iter_raw():
                     body.add(chunk)
         except wire.FAILURES as error:
@@ -255,7 +261,8 @@ class AsyncGptImageClient:
             self._clients.append(client)
             return client
 
-        self._http = build(wire.client_options(self.settings))
+        self._reads = build(wire.client_options(self.settings))
+        self._submits = cache(lambda: build(wire.client_options(self.settings)))  # as in GptImageClient
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
     async def submit(
@@ -344,8 +351,9 @@ class AsyncGptImageClient:
     async def _send(self, step: Send) -> Response | NoResponse:
         async with self._gate:
             body = wire.Body(self.settings)
+            client = self._submits() if step.call.method == "POST" else self._reads
             try:
-                async with self._http.stream(**wire.request_options(self.settings, step.call)) as response:
+                async with client.stream(**wire.request_options(self.settings, step.call)) as response:
                     async for chunk in wire.require_uncompressed(response).aiter_raw():
                         body.add(chunk)
             except wire.FAILURES as error:

@@ -18,11 +18,13 @@ from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.steps import Flow, Send, Sleep
 from airflow_gpt_image.api.text import single_line
 from airflow_gpt_image.errors import (
+    ConnectionFailedError,
     GenerationFailedError,
     GenerationNotFoundError,
     GenerationTimeoutError,
     GptImageError,
     InvalidRequestError,
+    RateLimitError,
     UnreadableResponseError,
 )
 
@@ -40,12 +42,23 @@ def do_nothing() -> None:
 def submit(
     request: ImageRequest, retrying: Retrying, *, before_send: Callable[[], object] = do_nothing
 ) -> Flow[str]:
-    """Submit, and return the generation id. Sent again only when it provably was not accepted.
+    """Submit, and return the generation id.
+
+    The request is sent again only after a rate limit's refusal, or when it provably never left. A 500 or 503
+    counts as not accepted by our reading, which the document doesn't confirm; so that is never sent again
+    here, and the author's ``retries`` bound what a wrong reading can cost.
 
     :param before_send: called right before each send; what it raises ends the flow with nothing sent.
     """
-    call = protocol.submit_call(request)
-    return (yield from _send_with_retries(call, protocol.parse_submit, retrying, before_send))
+    return (
+        yield from _send_with_retries(
+            protocol.submit_call(request),
+            protocol.parse_submit,
+            retrying,
+            again_after=(RateLimitError, ConnectionFailedError),
+            before_send=before_send,
+        )
+    )
 
 
 def get(generation_id: str, retrying: Retrying, *, grace: float = 0.0) -> Flow[Generation]:
@@ -78,18 +91,25 @@ def balance(retrying: Retrying) -> Flow[Decimal]:
 
 def _send_with_retries(
     call: Call,
-    read: Callable[[Reply], T],
+    parse: Callable[[Reply], T],
     retrying: Retrying,
+    *,
+    again_after: tuple[type[GptImageError], ...] = (GptImageError,),
     before_send: Callable[[], object] = do_nothing,
 ) -> Flow[T]:
+    """Send a call until its response can be parsed, as ``retrying`` allows.
+
+    :param again_after: the only errors after which the call may be sent again.
+    :param before_send: called right before each send.
+    """
     sends = 0
     while True:
         before_send()
         reply = yield Send(call)
         sends += 1
         try:
-            return read(reply)
-        except GptImageError as error:
+            return parse(reply)
+        except again_after as error:
             pause = retrying.pause_after(error, sends=sends)
             if pause is None:
                 raise

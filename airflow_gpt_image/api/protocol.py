@@ -249,23 +249,24 @@ def parse_generation(reply: Reply, generation_id: str) -> Generation:
 # amount.
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,18})?")
 
+# The API's own name first. What was bought or used in all (total_…) is never the balance.
 _BALANCE_NAMES: Final = (
-    "credits",
     "balance",
+    "credits",
     "remaining",
     "remaining_credits",
     "available_credits",
     "credit_balance",
     "remainingCredits",
     "availableCredits",
-    "total_credits",
 )
 
 
 def parse_balance(reply: Reply) -> Decimal:
     """Return the account's credits.
 
-    The response's shape is undocumented: the plausible ones are read, bare or in ``data``.
+    The API document doesn't say what the response looks like. Seen: an envelope whose ``data`` has
+    ``balance`` beside ``total_purchased`` and ``total_consumed``. Other plausible shapes are read, too.
 
     :raises UnreadableResponseError: saying plainly that the balance can't be read.
     """

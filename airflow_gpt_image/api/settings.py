@@ -39,6 +39,7 @@ class ClientSettings:
     :param allow_http: send the key in clear to a host that isn't this machine. Default False.
     :param image_hosts: hosts images may come from besides public https ones, in lower case.
     :param max_image_bytes: largest image taken, in bytes. Default 128 MiB.
+    :param prices: what a generation and a credit cost. Default: the API document's.
     :raises InvalidApiKeyError: when the key can't be one.
     :raises InvalidSettingsError: naming the setting, its value, the rule and the remedy.
     """
@@ -91,6 +92,8 @@ class ClientSettings:
                 "must be a whole number of bytes above 0",
                 "134217728",
             )
+        if not isinstance(self.prices, Prices):
+            raise _refused("prices", self.prices, "must be a Prices value", "Prices(credits_1k='4.7')")
 
     @property
     def host(self) -> str:

@@ -1,6 +1,6 @@
 """What became of a data set, at the destination: the manifest, and the rows that have no image.
 
-They derive from the records and can be written anew at any time; each appears in one step.
+They follow from the records and can be written anew at any time; each appears in one step.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
-from airflow_gpt_image.api.models import GeneratedImage
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.text import quote, redact_queries
-from airflow_gpt_image.batch.plan import Item, Plan
-from airflow_gpt_image.batch.records import Record, Records
+from airflow_gpt_image.batch.phases import Entry
+from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.dataset_files import FIELDS
 from airflow_gpt_image.datasets import BadCell
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
+from airflow_gpt_image.ledger.record import Payer, Record, redacted_request
 from airflow_gpt_image.storage.folders import Folder, open_file
-from airflow_gpt_image.storage.landing import told
+from airflow_gpt_image.storage.images import ImageFile
 
 JSONL: Final = "manifest.jsonl"
 CSV: Final = "manifest.csv"
@@ -58,82 +58,100 @@ _LONGEST_PATH: Final = 500
 _CHUNK: Final = 1024 * 1024
 
 
+NOT_SENT: Final = frozenset({"StoppedError", "TaskInterruptedError", "RateLimitError"})
+"""Failures of submits that were not accepted because the batch had stopped, not because of the item."""
+
+
 def write(
-    folder: Folder, plan: Plan, records: Records, *, by: str, source: str = ""
+    folder: Folder, plan: Plan, entries: Sequence[Entry], payer: Payer, *, source: str = ""
 ) -> dict[str, str | None]:
     """
-    Write all of them; every item's record has to be loaded.
+    Write all of them.
 
-    :param by: who asks; what others paid for is ``reused``.
+    :param entries: every item, with the record that counts.
+    :param payer: what others paid for, or the same task instance before its last clear, is ``reused``.
     :param source: where the rows came from, which isn't removed: it may be an earlier ``failures.jsonl``.
     :return: their addresses, as the task's result has them; None for one without rows, which isn't there.
     :raises DestinationError: when the destination doesn't take them.
     """
     with folder.draft(JSONL) as draft:
-        for item in plan.items:
-            draft.write(_json(line(plan, item, records.find(item), by=by)))
+        for entry in entries:
+            draft.write(_json(line(folder, plan, entry, payer)))
         folder.publish(draft, JSONL)
     with folder.draft(CSV) as draft:
-        lines = (line(plan, item, records.find(item), by=by) for item in plan.items)
-        _write_csv(draft, lines, _columns(plan))
+        _write_csv(draft, (line(folder, plan, entry, payer) for entry in entries), _columns(plan))
         folder.publish(draft, CSV)
     return {
         "manifest": folder.address(JSONL),
         "manifest_csv": folder.address(CSV),
-        "failures": _write_rows(folder, FAILURES, plan, records, source, "failed"),
-        "unsettled": _write_rows(folder, UNSETTLED, plan, records, source, "unknown", "submitted"),
+        "failures": _write_rows(folder, FAILURES, plan, entries, source, "failed"),
+        "unsettled": _write_rows(folder, UNSETTLED, plan, entries, source, "unknown", "submitted"),
     }
 
 
 def write_invalid(folder: Folder, bad: Iterable[BadCell]) -> str:
-    """Write down what is wrong with rows that can't be requests; its address."""
+    """Write down what is wrong with rows that can't be requests; return its address."""
     lines = b"".join(_json({**cell._asdict(), "message": str(cell)}) for cell in bad)
     return folder.write(INVALID, lines)
 
 
 def status(record: Record | None) -> str:
     """
+    Return what an item's record comes to.
+
     ``stored``; ``failed``: nothing is paid for; ``unknown``: it may be; ``submitted``: it is, and there is no
-    image (yet), for the reason its error tells; ``not_submitted``.
+    image (yet), for the reason its error tells; ``not_submitted``: also when it was about to be, and the
+    batch stopped.
     """
     if record is None:
         return "not_submitted"
     if record.state == "intent":
         return "unknown"
+    failure = record.failure
+    not_sent = failure and (failure.scope in ("account", "storage") or failure.error in NOT_SENT)
+    if record.state == "failed" and record.net_charges == 0 and not_sent:
+        return "not_submitted"
     return record.state
 
 
-def line(plan: Plan, item: Item, record: Record | None, *, by: str) -> dict[str, Any]:
-    """An item's line of ``manifest.jsonl``."""
-    given = plan.given(item)
-    error = record.error if record and status(record) != "stored" else None
+def is_reused(record: Record | None, payer: Payer) -> bool:
+    """Return whether an image is stored that this task instance didn't pay for since its last clear."""
+    return record is not None and record.state == "stored" and not record.payer.same_epoch(payer)
+
+
+def line(folder: Folder, plan: Plan, entry: Entry, payer: Payer) -> dict[str, Any]:
+    """Return an item's line of ``manifest.jsonl``."""
+    item, record, given = entry.item, entry.record, plan.given(entry.item)
+    stored = record is not None and record.state == "stored"
+    images = [_described(folder, image) for image in record.images] if record else []
+    failure = record.failure if record and not stored else None
     paid = record is not None and record.state != "failed"
     return {
         "row": item.row,
-        "variant": item.variant,
+        "variant": item.slot.variant,
         "status": status(record),
-        "request": told(plan.request(item)),
+        "request": redacted_request(plan.request(item)).model_dump(mode="json", exclude={"callback_url"}),
         "data": {name: value for name, value in given.items() if name not in FIELDS},
         "generation_id": record.generation_id if record else None,
-        "paths": [image.path for image in record.images] if record else [],
-        "images": [_described(image) for image in record.images] if record else [],
-        "error": error.error if error else None,
-        "error_code": error.code if error else None,
-        "error_message": error.message if error else None,
-        "credits": str(plain(item.credits)) if paid else "0",
+        "paths": [image["path"] for image in images],
+        "images": images,
+        "error": failure.error if failure else None,
+        "error_code": failure.code if failure else None,
+        "error_message": failure.message if failure else None,
+        "credits": str(plain(record.credits)) if record and paid else "0",
         "seconds": record.seconds if record else None,
-        "reused": record is not None and record.state == "stored" and record.by != by,
+        "reused": is_reused(record, payer),
         "fingerprint": item.fingerprint,
     }
 
 
-def _described(image: GeneratedImage) -> dict[str, Any]:
-    return {**image.model_dump(mode="json"), "url": redact_queries(image.url)}
+def _described(folder: Folder, image: ImageFile) -> dict[str, Any]:
+    return {**image.located(folder).model_dump(mode="json"), "url": redact_queries(image.url)}
 
 
 def read_manifest(path: object) -> Iterator[dict[str, Any]]:
     """
-    The lines of a ``manifest.jsonl``, one for each image, in the data set's order.
+    Yield the lines of a ``manifest.jsonl``, one for each image, in the data set's order.
 
     :param path: of the file, or of the destination it is in: on this machine or any store Airflow knows; the
         batch task's result has it under ``manifest``.
@@ -157,7 +175,7 @@ def read_manifest(path: object) -> Iterator[dict[str, Any]]:
 
 
 def _lines_of(address: str) -> Iterator[bytes]:
-    """The lines of a file; of one above the limit no more than shows it, and then no others."""
+    """Yield the lines of a file; of one above the limit no more than shows it, and then no others."""
     rest = b""
     try:
         with open_file(address) as file:
@@ -198,13 +216,10 @@ _REMEDY: Final = (
 
 
 def _write_rows(
-    folder: Folder, name: str, plan: Plan, records: Records, source: str, *statuses: str
+    folder: Folder, name: str, plan: Plan, entries: Iterable[Entry], source: str, *statuses: str
 ) -> str | None:
-    """The rows that have an image of these statuses, each once and as it was given."""
-    rows: dict[int, Item] = {}
-    for item in plan.items:
-        if status(records.find(item)) in statuses:
-            rows.setdefault(item.row, item)
+    """Write the rows that have an image of these statuses, each once and as it was given."""
+    rows = {entry.item.row: entry.item for entry in entries if status(entry.record) in statuses}
     if not rows:
         if folder.address(name) != source:
             folder.remove(name)
@@ -218,7 +233,7 @@ def _write_rows(
 def _columns(plan: Plan) -> list[str]:
     names: dict[str, None] = {}
     for item in plan.items:
-        if item.variant == 1:
+        if item.slot.variant == 1:
             names.update(dict.fromkeys(name for name in plan.given(item) if name not in FIELDS))
     return list(names)
 

@@ -3,8 +3,9 @@
 A file of JSON lines at the destination: a head, then one line for each row. Whoever works reads only it; it
 is copied to an unnamed file on this machine's disk, so that ten thousand prompts don't stay in memory.
 
-An image's identity is its request's fingerprint and its slot: the variant, and the how many-th row with the
-same request it is. So rows may be reordered and added, and each still finds its own image.
+An image is told by its request's fingerprint and its slot: the variant, the how many-th row with the same
+request it comes from, and the map index if the task is mapped. So rows may be reordered and added, and each
+finds its image again.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from typing import Annotated, Any, BinaryIO, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.pricing import CREDITS
+from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
 from airflow_gpt_image.api.sizes import Resolution
 from airflow_gpt_image.batch import MOST_VARIANTS
 from airflow_gpt_image.datasets import Row
 from airflow_gpt_image.errors import DestinationError, GptImageError, PlanError
-from airflow_gpt_image.ledger import fingerprint
+from airflow_gpt_image.ledger.destination import ANY
+from airflow_gpt_image.ledger.record import Hex64, Slot, fingerprint
 from airflow_gpt_image.storage.folders import Folder
 
 NAME: Final = "plan.jsonl"
@@ -42,48 +44,49 @@ class Item:
 
     :param index: its position in the plan, from 0 on.
     :param row: its row's number in the data set, from 1 on.
-    :param variant: which of the row's images it is, from 1 on; ``copy``: the how many-th row with the same
-        request it comes from, from 1 on.
-    :param name: where its record is at the destination, without the ending.
+    :param name: of its image at the destination, without the ending.
+    :param credits: what it costs.
     :param span: where its row's line begins in the plan, and how long that is, in bytes.
     """
 
     index: int
     row: int
-    variant: int
-    copy: int
+    slot: Slot
     fingerprint: str
     name: str
     resolution: Resolution
+    credits: Decimal
     span: tuple[int, int]
-
-    @property
-    def credits(self) -> Decimal:
-        return CREDITS[self.resolution]
 
 
 class _Head(BaseModel):
     """
     The plan's first line.
 
-    :param scope: begins the names of records that nobody else shall find; empty when everybody may.
+    :param scope: who may find its records: the task whose digest it is, or any.
+    :param map_index: of the task instance, if that tells its images from others; else -1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    scope: Annotated[str, Field(pattern=r"^([0-9a-f]{12}-)?$")]
+    scope: Annotated[str, Field(pattern=rf"^([0-9a-f]{{12}}|{ANY})$")]
+    map_index: int = Field(default=-1, ge=-1, le=999_999_999)
     variants: int = Field(ge=1, le=MOST_VARIANTS)
 
 
 class _Line(BaseModel):
-    """A row's line; ``given`` is the row as the data set gave it."""
+    """
+    A row's line.
+
+    :param given: the row as the data set gave it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: int = Field(ge=1)
     copy_: int = Field(ge=1, alias="copy")
-    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    fingerprint: Hex64
     request: ImageRequest
     given: dict[str, Any]
 
@@ -103,11 +106,19 @@ class Plan:
         weakref.finalize(self, file.close)
 
     @staticmethod
-    def drafted(
-        rows: Sequence[Row], *, variants: int, scope: str, conn_id: str, host: str, into: BinaryIO
+    def draft(
+        rows: Sequence[Row],
+        *,
+        variants: int,
+        scope: str,
+        conn_id: str,
+        host: str,
+        into: BinaryIO,
+        map_index: int = -1,
     ) -> None:
         """Write the plan of these rows."""
-        into.write(_json(_Head(scope=scope, variants=variants).model_dump()))
+        head = _Head(scope=scope, map_index=map_index, variants=variants)
+        into.write(_json(head.model_dump()))
         copies: Counter[str] = Counter()
         for row in rows:
             identity = fingerprint(row.request, conn_id=conn_id, host=host)
@@ -116,9 +127,9 @@ class Plan:
             into.write(_json({**line, "request": row.request.model_dump(), "given": row.given}))
 
     @classmethod
-    def read(cls, file: BinaryIO, *, sha256: str | None = None) -> Self:
+    def read(cls, file: BinaryIO, *, sha256: str | None = None, prices: Prices = DEFAULT_PRICES) -> Self:
         """
-        Read a plan, which is kept open; what is none is closed.
+        Read a plan, whose file is kept open; one that holds no plan is closed.
 
         :param sha256: what it has to be, in hex; None: whatever it is.
         :raises PlanError: when it is another one, or none.
@@ -135,21 +146,27 @@ class Plan:
                     head = _Head.model_validate_json(text)
                 else:
                     line = _Line.model_validate_json(text)
-                    items += _items_of(line, head, len(items), (offset, len(text)))
+                    items += _items_of(line, head, len(items), (offset, len(text)), prices)
                 offset += len(text)
         except (ValidationError, GptImageError, RecursionError) as error:
             file.close()
-            raise PlanError(f"{NAME} is no plan of this release ({type(error).__name__}).") from None
+            raise PlanError(
+                f"{NAME} is no plan of this release ({type(error).__name__}).\n{_REMEDY}"
+            ) from None
         if not items or sha256 not in (None, digest.hexdigest()):
             file.close()
-            raise PlanError(f"{NAME} isn't the plan that this task wrote. Does something else write there?")
+            raise PlanError(
+                f"{NAME} isn't the plan that this task wrote. Does something else write there?\n{_REMEDY}"
+            )
         return cls(items, file, digest.hexdigest())
 
     @classmethod
-    def fetched(cls, folder: Folder, *, sha256: str) -> Self:
-        """The plan at a destination.
+    def fetch(cls, folder: Folder, *, sha256: str, prices: Prices = DEFAULT_PRICES) -> Self:
+        """
+        Read the plan at a destination.
 
         :raises PlanError: when it isn't the one that was written.
+        :raises DestinationError: when there is none.
         """
         file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
         try:
@@ -157,10 +174,10 @@ class Plan:
         except DestinationError:
             file.close()
             raise
-        return cls.read(file, sha256=sha256)
+        return cls.read(file, sha256=sha256, prices=prices)
 
     def publish(self, folder: Folder) -> None:
-        """Put it at the destination."""
+        """Put the plan at the destination."""
         with folder.draft(NAME) as draft:
             self._file.seek(0)
             while chunk := self._file.read(1024 * 1024):
@@ -168,11 +185,11 @@ class Plan:
             folder.publish(draft, NAME)
 
     def request(self, item: Item) -> ImageRequest:
-        """What an item asks for."""
+        """Return what an item asks for."""
         return ImageRequest(**self._line(item)["request"])
 
     def given(self, item: Item) -> Mapping[str, Any]:
-        """An item's row as the data set gave it."""
+        """Return an item's row as the data set gave it."""
         given: dict[str, Any] = self._line(item)["given"]
         return given
 
@@ -182,20 +199,26 @@ class Plan:
         return line
 
 
-def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int]) -> list[Item]:
+def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int], prices: Prices) -> list[Item]:
+    resolution = line.request.resolution
+    begin = "" if head.scope == ANY else f"{head.scope}-"
+    mapped = f"-{head.map_index}" if head.map_index >= 0 else ""
     return [
         Item(
             index=index + variant - 1,
             row=line.row,
-            variant=variant,
-            copy=line.copy_,
+            slot=Slot(variant, line.copy_, head.map_index),
             fingerprint=line.fingerprint,
-            name=f"{ITEMS}/{head.scope}{line.fingerprint}-{variant}-{line.copy_}",
-            resolution=line.request.resolution,
+            name=f"{ITEMS}/{begin}{line.fingerprint}-{variant}-{line.copy_}{mapped}",
+            resolution=resolution,
+            credits=prices.credits(resolution),
             span=span,
         )
         for variant in range(1, head.variants + 1)
     ]
+
+
+_REMEDY: Final = "Nothing is lost: the next try plans anew, and finds what is paid for."
 
 
 def _json(value: Any) -> bytes:

@@ -1,263 +1,182 @@
-"""One record for each image at the destination: what was paid for it, and what became of it.
+"""The records of a plan's items, as a batch reads them at its destination, and what it writes there.
 
-States::
-
-    (nothing) ──▶ intent ──▶ submitted ──▶ stored
-        ▲           │            │
-        └───────────┘            └──▶ failed ──▶ intent
-        not accepted         refunded
-
-Rules:
-
-1. The intent is there before the POST, and the id right after its answer.
-2. "Could not read" is an error, never "nothing there".
-3. ``failed`` means refunded. What is paid for and not (yet) an image stays ``submitted``, whatever is wrong.
-4. A record leads nowhere: its images are those beside it, and one that isn't there, whole, isn't had.
-5. It is the images' sidecar, too: what was asked for stands in it for people and other programs, and isn't
-   read here.
+An item is told by four facts: its fingerprint, its variant, its copy, and the map index of the task. After a
+clear the first three suffice: a mapped list may have been put in another order.
 """
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from itertools import chain
+from typing import NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from airflow_gpt_image.api.models import GeneratedImage, ImageRequest, check_generation_id
 from airflow_gpt_image.batch.plan import ITEMS, Item
-from airflow_gpt_image.errors import DestinationError, GenerationFailedError, GptImageError
-from airflow_gpt_image.storage.folders import Folder
-from airflow_gpt_image.storage.landing import told
-from airflow_gpt_image.storage.pictures import KINDS
-
-State = Literal["intent", "submitted", "stored", "failed"]
-
-# Anybody may have written a record, and sums over numbers without end take time without end.
-Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Credits = Annotated[Decimal, Field(ge=0, max_digits=9, decimal_places=3)]
-
-# A prompt and sixteen addresses, as long as they may be, are a third of it.
-_LARGEST: Final = 1_000_000
-_LONGEST_MESSAGE: Final = 1_000
+from airflow_gpt_image.errors import DestinationError
+from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder
+from airflow_gpt_image.ledger.record import Payer, Record, latest_versions, net_spent
 
 
-class ItemError(BaseModel):
-    """Why there is no image: the error's class, the API's code, and the message."""
+class Identity(NamedTuple):
+    """What tells an item from the others, but for the map index."""
 
-    model_config = ConfigDict(frozen=True)
-
-    error: str
-    code: str | None = None
-    message: str
-    retryable: bool = False
-
-    @classmethod
-    def of(cls, error: GptImageError) -> ItemError:
-        """What is kept of an error."""
-        return cls(
-            error=type(error).__name__,
-            code=error.code,
-            message=error.message[:_LONGEST_MESSAGE],
-            retryable=error.retryable,
-        )
-
-
-class Record(BaseModel):
-    """
-    What is on record about one image of a data set.
-
-    :param by: whose doing it is: a task instance since its last clear.
-    :param attempt: in which try of it; ``retries`` counts what was paid for again within that.
-    :param charges: how often it was charged by that one, the present time included; ``refunds`` likewise.
-    :param images: in the order of the generation's URLs, once they are stored.
-    :param error: with ``failed`` why it failed; with ``submitted`` why there is no image yet.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    version: Literal[1] = 1
-    state: State
-    by: str
-    attempt: Count
-    retries: Count = 0
     fingerprint: str
-    charges: Count = 1
-    refunds: Count = 0
-    credits: Credits
-    intended_at: AwareDatetime
-    submitted_at: AwareDatetime | None = None
-    settled_at: AwareDatetime | None = None
-    generation_id: Annotated[str, BeforeValidator(check_generation_id)] | None = None
-    images: tuple[GeneratedImage, ...] = ()
-    error: ItemError | None = None
+    variant: int
+    copy: int
 
-    @property
-    def payer(self) -> Payer:
-        """Whose doing it is."""
-        return Payer(self.by, self.attempt)
-
-    @property
-    def seconds(self) -> float | None:
-        """From the submit to the stored image."""
-        if self.submitted_at is None or self.settled_at is None:
-            return None
-        return round((self.settled_at - self.submitted_at).total_seconds(), 1)
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was submitted, by this machine's clock; 0 when another clock is ahead of it."""
-        return max(0.0, (_now() - self.submitted_at).total_seconds()) if self.submitted_at else 0.0
-
-    def submitted(self, generation_id: str) -> Record:
-        """Accepted, with this id."""
-        return self._moved("submitted", generation_id=generation_id, submitted_at=_now())
-
-    def stored(self, images: Iterable[GeneratedImage]) -> Record:
-        """All its images are at the destination."""
-        return self._moved("stored", images=tuple(images), settled_at=_now(), error=None)
-
-    def failed(self, error: GenerationFailedError) -> Record:
-        """The generation failed, and was refunded."""
-        return self._moved("failed", refunds=self.refunds + 1, settled_at=_now(), error=ItemError.of(error))
-
-    def without_image(self, error: GptImageError) -> Record:
-        """It is paid for, and there is no image for this reason."""
-        return self._moved("submitted", error=ItemError.of(error))
-
-    def _moved(self, state: State, **changes: Any) -> Record:
-        return self.model_copy(update={"state": state, **changes})
+    @staticmethod
+    def of(about: Item | RecordFile | Record) -> Identity:
+        """Return what an item, a record or its file is about."""
+        return Identity(about.fingerprint, about.slot.variant, about.slot.copy)
 
 
-class Payer(NamedTuple):
+class BatchRecords:
     """
-    Whose doing it is that something is paid for.
+    The records of a plan's items, as far as they are read. May be used by many threads at once.
 
-    :param by: a task instance since its last clear.
-    :param attempt: its try's number.
+    :param threads: carry out what is read; stores answer slowly, and many at a time.
+    :param cleared: that the task instance was cleared.
+    :param adopts: that after a clear another map index's records may be taken.
     """
 
-    by: str
-    attempt: int
-
-
-def intended(item: Item, before: Record | None, payer: Payer) -> Record:
-    """The record of an item that is about to be submitted, after what is on record."""
-    own = before if before is not None and before.by == payer.by else None
-    again = own is not None and own.attempt == payer.attempt
-    return Record(
-        state="intent",
-        by=payer.by,
-        attempt=payer.attempt,
-        retries=own.retries + 1 if own and again else 0,
-        fingerprint=item.fingerprint,
-        charges=own.charges + 1 if own else 1,
-        refunds=own.refunds if own else 0,
-        credits=item.credits,
-        intended_at=_now(),
-    )
-
-
-def refused(item: Item, before: Record | None, error: GptImageError, payer: Payer) -> Record | None:
-    """The record of an item that wasn't accepted; None when what is on record must stay: it tells more."""
-    if before is not None and before.state != "failed":
-        return None
-    mine = intended(item, before, payer)
-    changes = {"state": "failed", "charges": mine.charges - 1, "settled_at": _now()}
-    return mine.model_copy(update={**changes, "error": ItemError.of(error)})
-
-
-class Records:
-    """
-    The records of a plan's items, as far as they are read.
-
-    :param folder: the destination.
-    :param threads: carry out what is read and written; stores answer slowly, and many at a time.
-    """
-
-    def __init__(self, folder: Folder, threads: Executor) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: RecordsFolder, threads: Executor, payer: Payer, *, cleared: bool, adopts: bool = True
+    ) -> None:
+        self.folder = folder
         self._threads = threads
-        self._known: dict[str, Record] = {}
+        self._payer = payer
+        self._cleared = cleared
+        self._adopts = adopts
+        self._known: dict[Identity, list[Record]] = {}
+        self._ids: set[str] = set()
+        self.adopted = 0
 
-    def load(self, items: Iterable[Item]) -> None:
+    # --- reading
+
+    def load(self, items: Iterable[Item], *, with_spent: bool = False) -> None:
         """
-        Read the records of these items: one listing, and one small file for each that has one.
+        Read the records of these items: two listings, and one or two small files for each that has any.
 
+        :param with_spent: read also what this task instance spent since its last clear on other items.
         :raises DestinationError: when one can't be read, or makes no sense.
         """
         items = list(items)
-        sizes = self._folder.sizes(ITEMS) if items else {}
-        there = [item for item in items if f"{item.name}.json" in sizes]
-        read = self._threads.map(lambda item: self._read(item, sizes), there)
-        for item, record in zip(there, read, strict=True):
-            if record is not None:
-                self._known[item.name] = record
+        listing = self.folder.list()
+        files: defaultdict[Identity, list[RecordFile]] = defaultdict(list)
+        for file in listing.files:
+            files[Identity.of(file)].append(file)
+        sizes = self.folder.folder.sizes(ITEMS)
+        for record in chain.from_iterable(
+            self._threads.map(lambda item: self._read(item, files, sizes), items)
+        ):
+            self.add(record)
+        if with_spent:
+            planned = set(map(Identity.of, items))
+            others = [
+                file for file in listing.files if Identity.of(file) not in planned and self._is_own(file)
+            ]
+            for found in self._threads.map(self.folder.read, others):
+                if found is not None:
+                    self.add(found)
 
-    def find(self, item: Item) -> Record | None:
-        """An item's record; None when there provably is none. Only of items that are loaded."""
-        return self._known.get(item.name)
+    def _read(
+        self, item: Item, files: Mapping[Identity, list[RecordFile]], sizes: Mapping[str, int]
+    ) -> list[Record]:
+        """Read all that is on record about an item; what is stored is told by the sidecar alone."""
+        about = files.get(Identity.of(item), [])
+        own = [file for file in about if file.slot.map_index == item.slot.map_index]
+        found = self._sidecar(item.name, item.fingerprint, sizes)
+        if found and found[0].state == "stored":
+            # What was paid for beside it since the last clear counts as spent.
+            payer = found[0].payer
+            own = [file for file in own if self._is_own(file) and file.attempt != payer.attempt]
+        elif not found and not own and self._adopts:
+            return self._of_siblings(item, about, sizes)
+        return found + self._read_files(own, sizes)
 
-    def write(self, item: Item, record: Record, request: ImageRequest) -> Record:
-        """Put a record in its place, with what was asked for."""
-        document = record.model_dump(mode="json") | {"request": told(request)}
-        data = json.dumps(document, ensure_ascii=False, indent=1).encode()
-        self._folder.write(f"{item.name}.json", data)
-        self._known[item.name] = record
+    def _read_files(self, files: Iterable[RecordFile], sizes: Mapping[str, int]) -> list[Record]:
+        read = [record for file in files if (record := self.folder.read(file)) is not None]
+        for record in list(read):
+            if record.state == "submitted" and record.name is not None:
+                read += [
+                    sidecar
+                    for sidecar in self._sidecar(record.name, record.fingerprint, sizes)
+                    if sidecar.generation_id == record.generation_id
+                ]
+        return read
+
+    def _of_siblings(self, item: Item, files: Iterable[RecordFile], sizes: Mapping[str, int]) -> list[Record]:
+        """Return what another map index had on record before a clear; each index takes another one's."""
+        others: defaultdict[int, list[Record]] = defaultdict(list)
+        for record in self._read_files(files, sizes):
+            before_a_clear = self._cleared or record.payer.run_clears < self._payer.run_clears
+            if before_a_clear and record.state != "failed":
+                others[record.slot.map_index].append(record)
+        paid = [index for index in others if any(record.state != "intent" for record in others[index])]
+        indexes = sorted(paid or others)
+        if not indexes:
+            return []
+        self.adopted += 1
+        return others[indexes[max(0, item.slot.map_index) % len(indexes)]]
+
+    def _sidecar(self, name: str, fingerprint: str, sizes: Mapping[str, int]) -> list[Record]:
+        if f"{name}.json" not in sizes:
+            return []
+        record = self.folder.read_sidecar(name, fingerprint)
+        if record is None:
+            raise DestinationError(
+                f"{self.folder.folder.address(name)}.json is no record of the request that its name tells.\n"
+                "Without it nobody knows what is paid for.\n"
+                "Mend it, or remove it, and the image is paid for anew."
+            )
+        whole = record.state != "stored" or self.folder.has_images(record, sizes.get)
+        return [record if whole else record.not_stored()]
+
+    def _is_own(self, file: RecordFile) -> bool:
+        mine = self._payer
+        return file.payer == mine.instance_digest[:8] and file.clear_epoch == mine.clear_epoch
+
+    def of(self, item: Item) -> list[Record]:
+        """Return all that is known about an item; nothing unless it was loaded."""
+        return self._known.get(Identity.of(item), [])
+
+    def add(self, record: Record) -> None:
+        """Take a record for known."""
+        key = Identity.of(record)
+        self._known[key] = latest_versions([*self._known.get(key, []), record])
+        if record.generation_id is not None:
+            self._ids.add(record.generation_id)
+
+    def is_known(self, generation_id: str) -> bool:
+        """Return whether an id is another submit's already; from now on it is."""
+        known = generation_id in self._ids
+        self._ids.add(generation_id)
+        return known
+
+    def spent(self) -> tuple[Decimal, Decimal]:
+        """Return the credits charged and refunded since the last clear, by the records that are read."""
+        return net_spent(chain.from_iterable(self._known.values()), self._payer)
+
+    # --- writing
+
+    def write(self, record: Record) -> Record:
+        """
+        Put a record in its place.
+
+        :raises DestinationError: when the destination doesn't take it.
+        """
+        self.folder.write(record)
+        self.add(record)
         return record
 
-    def withdraw(self, item: Item, before: Record | None, request: ImageRequest) -> None:
-        """Put back what was on record before an intent: it provably wasn't accepted."""
-        if before is not None:
-            self.write(item, before, request)
-            return
-        self._folder.remove(f"{item.name}.json")
-        self._known.pop(item.name, None)
+    def write_stored(self, record: Record, name: str) -> Record:
+        """
+        Put a stored record beside its image, in place of the one of the submit.
 
-    def _read(self, item: Item, sizes: Mapping[str, int]) -> Record | None:
-        name = f"{item.name}.json"
-        data = self._folder.read(name) if sizes[name] <= _LARGEST else b""
-        if data is None:
-            return None
-        try:
-            record = Record.model_validate_json(data)
-            if record.fingerprint != item.fingerprint:
-                raise ValueError("it is about another request")
-            # One that failed has an id if it was accepted, and none if it wasn't.
-            known = record.generation_id is not None
-            if record.state != "failed" and known == (record.state == "intent"):
-                raise ValueError("its state and its generation id contradict each other")
-        except (ValidationError, ValueError, RecursionError) as error:
-            # Not taken for "nothing there", which would pay again.
-            raise DestinationError(
-                f"{self._folder.address(name)} is no record of this release ({type(error).__name__}). Mend "
-                "it, or remove it, and the image is paid for anew."
-            ) from None
-        return self._believed(item, record, sizes)
-
-    def _believed(self, item: Item, record: Record, sizes: Mapping[str, int]) -> Record:
-        """The record with its images' paths as they are seen from here; not stored, if one isn't there."""
-        if record.state != "stored":
-            return record
-        missing = record.model_copy(update={"state": "submitted", "images": (), "settled_at": None})
-        images = []
-        for index, image in enumerate(record.images):
-            kind = (image.path or "").rpartition(".")[2]
-            name = f"{image_stem(item, index)}.{kind}"
-            if kind not in KINDS or image.bytes is None or sizes.get(name) != image.bytes:
-                return missing
-            images.append(image.model_copy(update={"path": self._folder.address(name)}))
-        return record.model_copy(update={"images": tuple(images)}) if images else missing
-
-
-def image_stem(item: Item, index: int) -> str:
-    """The name of an item's image without its ending; most have one."""
-    return item.name if index == 0 else f"{item.name}~{index}"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+        :raises DestinationError: when the destination doesn't take it.
+        """
+        self.folder.write_sidecar(record, name)
+        self.add(record)
+        return record

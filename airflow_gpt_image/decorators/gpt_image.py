@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.sdk.bases.decorator import DecoratedOperator, is_async_callable, task_decorator_factory
+from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_gpt_image.airflow_internals import SET_DURING_EXECUTION
 from airflow_gpt_image.errors import InvalidRequestError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_gpt_image.api.models import ImageRequest
 
-_LABEL: Final = "gpt_image_map_index"  # in the task state store, beside the ledger
+_LABEL: Final = "gpt_image_map_index"  # in the task state store; Airflow 3.3.0 has no keys with a slash
 _LONGEST_LABEL: Final = 250  # a longer one doesn't fit into Airflow's column, and fails a task that has paid
 
 
@@ -171,6 +172,16 @@ class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):
     def take(self, returned: object) -> None:
         """Whether it is a data set, the operator says."""
         self.requests = returned
+
+    def execute(self, context: Context) -> Any:
+        """Do what the operator does; note that nothing is paid for, should the function itself fail."""
+        try:
+            return super().execute(context)
+        except TaskDeferred:
+            raise
+        except BaseException:
+            self.note_attempt(context)
+            raise
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Show in the UI what is carried out: the function isn't called again."""

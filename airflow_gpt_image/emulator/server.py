@@ -239,9 +239,14 @@ class EmulatorServer:
         """The first accepted API key: the connection's password."""
         return self._emulator.settings.keys[0]
 
-    def airflow_connection(self) -> str:
-        """The connection in JSON, for an environment variable such as ``AIRFLOW_CONN_GPT_IMAGE_DEFAULT``."""
-        return json.dumps({"conn_type": "gpt_image", "password": self.key, "host": self.url})
+    def airflow_connection(self, **extra: Any) -> str:
+        """
+        Return the connection in JSON, for an environment variable such as ``AIRFLOW_CONN_GPT_IMAGE_DEFAULT``.
+
+        :param extra: fields of the connection's Extra, such as ``read_timeout=5``.
+        """
+        fields = {"conn_type": "gpt_image", "password": self.key, "host": self.url}
+        return json.dumps({**fields, "extra": extra} if extra else fields)
 
     def books(self) -> dict[str, Any]:
         """What was submitted, charged and refunded, and who asked how often; see ``books.py``."""

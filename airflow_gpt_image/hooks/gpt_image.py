@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_gpt_image.api.pricing import plain, usd
+from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, load_ca_bundle
 from airflow_gpt_image.api.text import quote
@@ -50,7 +50,9 @@ class GptImageHook(BaseHook):
       a list (or text separated by commas) of hosts images may come from besides public https ones, wherever
       they are; behind a proxy only names are checked, for the proxy looks them up;
       ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to send the key in clear to a host that
-      isn't this machine.
+      isn't this machine; ``prices``, an object (or its JSON text) with any of ``1k``, ``2k`` and ``4k`` in
+      credits and ``usd_per_credit``, such as ``{"1k": "4.7", "usd_per_credit": "0.005"}``, for an account
+      whose prices aren't the API document's.
 
     :param gpt_image_conn_id: the connection's id.
 
@@ -126,7 +128,7 @@ def _read_balance(client: GptImageClient) -> str:
         with suppress(GenerationNotFoundError):
             client.get(_UNUSED_ID)
         return "Works. The key is accepted; the balance can't be read."
-    return f"Works. The balance is {plain(balance)} credits (${usd(balance)})."
+    return f"Works. The balance is {plain(balance)} credits (${client.settings.prices.usd(balance)})."
 
 
 def _missing(conn_id: str) -> InvalidSettingsError:
@@ -245,4 +247,5 @@ _READERS: Final[dict[str, Callable[[object], object]]] = {
     "image_hosts": _hosts,
     "max_image_bytes": _integer,
     "allow_http": _boolean,
+    "prices": Prices.read,
 }

@@ -55,7 +55,7 @@ ALLOWED_FROM: Final[dict[State, frozenset[State | None]]] = {
 
 # Anybody may have written a record. Sums over numbers without end take time without end.
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Money = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=8)]
+Money = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12)]
 AirflowId = Annotated[str, Field(max_length=1_000)]
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -129,6 +129,10 @@ class Payer(BaseModel):
     def same_epoch(self, other: Payer) -> bool:
         """Return whether both are attempts of the same task instance with no clear in between."""
         return self.same_instance(other) and self.clear_epoch == other.clear_epoch
+
+    def same_attempt(self, other: Payer) -> bool:
+        """Return whether both are the same try; what else is cleared in the run meanwhile changes nothing."""
+        return self.same_epoch(other) and self.attempt == other.attempt
 
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
@@ -246,6 +250,11 @@ class Record(BaseModel):
         return (
             redacted_request(request).model_dump(mode="json", exclude={"callback_url"}) if request else None
         )
+
+    def same_submit(self, other: Record) -> bool:
+        """Return whether both are of the same attempt, about the same image."""
+        same = (self.fingerprint, self.slot) == (other.fingerprint, other.slot)
+        return same and self.payer.same_attempt(other.payer)
 
     @property
     def net_charges(self) -> int:

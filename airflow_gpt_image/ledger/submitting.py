@@ -90,8 +90,8 @@ def submit(
 
 
 def answer_seconds(connect_timeout: float, read_timeout: float) -> float:
-    """Return the seconds after which a submit is over, whatever happens: connected, sent, answered, read."""
-    return connect_timeout + 2 * read_timeout + 5.0
+    """Return the seconds after which a submit is over, whatever happens: connected, answered, read."""
+    return 3 * connect_timeout + 2 * read_timeout + 5.0
 
 
 def prepare(request: ImageRequest, *, seconds: float) -> ImageRequest:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_gpt_image.airflow_internals import ResolveMixin, SetDuringExecution
+from airflow_gpt_image.operators.rows import Rows
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from airflow.sdk.exceptions import TaskDeferred
 
     from airflow_gpt_image.api.client import GptImageClient
-    from airflow_gpt_image.batch.job import Job, Waiting
-    from airflow_gpt_image.batch.rules import OnInvalid, OnItemFailure, Reuse, Rules
+    from airflow_gpt_image.batch.attempt import BatchAttempt, Deferral
+    from airflow_gpt_image.batch.options import (
+        BatchOptions,
+        OnInvalid,
+        OnItemFailure,
+        OnUnknownSubmit,
+        Reuse,
+    )
     from airflow_gpt_image.datasets import BadCell, Row
-    from airflow_gpt_image.paying import OnUnknownSubmit
 
 
 class GptImageBatchOperator(BaseOperator):
@@ -31,7 +36,8 @@ class GptImageBatchOperator(BaseOperator):
 
     Pays once for each image, whatever happens: retried, cleared, killed, with rows in another order or ten
     rows more, it finds what is paid for and pays for what is missing. It submits as fast as the API takes it,
-    and gives its worker slot back when waiting is all that is left to do.
+    and gives its worker slot back when waiting is all that is left to do. It ends green only if nothing that
+    is paid for could still be had.
 
     :param requests: a list of prompts, or of mappings with request fields (``prompt``, ``image_urls``,
         ``aspect_ratio``, ``resolution``, ``nsfw_checker``, ``callback_url``); an XCom of such a list; or the
@@ -39,7 +45,8 @@ class GptImageBatchOperator(BaseOperator):
         Airflow knows. Other columns are kept as the row's data. At most 100,000 images. (a path is templated;
         rows are data, and never are)
     :param destination: folder for images, records and manifest: on any store Airflow knows, or an absolute
-        path that all workers share. Two tasks can't work at one at the same time. (templated)
+        path that all workers share. Two tasks can't work at one at the same time. Give a mapped task one that
+        doesn't depend on the map index, or moves with the rows. (templated)
     :param variants: images for each row, 1 to 100.
     :param defaults: request fields for the rows that don't give them. (templated)
     :param max_in_flight: generations under way at a time, 1 to 1,000.
@@ -52,34 +59,39 @@ class GptImageBatchOperator(BaseOperator):
         store what is in flight, and fail.
     :param max_failures: how many images may fail: a count (``10``), or a share of all (``0.05``). More do as
         ``on_item_failure="fail"`` does. None: any number.
-    :param item_retries: how often an image is tried again where that can help, 0 to 10. Default 2.
+    :param item_retries: how often an image is tried again within a try where that can help, 0 to 10. Default
+        2. A submit that met a server error is not: the task's ``retries`` do that.
     :param on_unknown_submit: an image whose submit may or may not have been accepted: ``fail`` (default), or
         ``resubmit``, which can pay twice.
-    :param max_credits: what this try may spend for all that is missing; more is refused before anything is
-        submitted. None: no bound.
+    :param max_credits: bounds the net new spend since the last clear: charges less refunds. More is refused
+        before anything is submitted. None: no bound.
     :param check_balance: refuse when the account's balance doesn't suffice for all that is missing.
-    :param dry_run: log and return what would be paid for, by tier; write nothing and pay nothing.
+    :param dry_run: log and return what would be paid for, by tier; pay nothing, and write nothing but a note
+        of that.
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer when waiting is all there is to do; False: on the worker.
     :param poll_interval: seconds from one look at a generation to the next; above 0.
     :param timeout: seconds that one generation may take; above 0. It goes on, and the next try looks again.
 
-    Raises the errors of :mod:`airflow_gpt_image.errors`: what concerns the account, the key or a limit
-    stops the submitting at once, lets what is in flight be stored, and fails the task. Returns (XCom)::
+    Raises the errors of :mod:`airflow_gpt_image.errors`. What concerns the account, the key or a limit stops
+    the submitting at once, lets what is in flight be stored, and fails the task. Images that are paid for and
+    not stored in the end raise an :class:`~airflow_gpt_image.errors.UnsettledImagesError`, which is tried
+    again. Returns (XCom)::
 
         {"rows", "images", "invalid", "stored", "failed", "unknown", "submitted", "not_submitted", "reused",
          "credits", "usd", "charged", "refunded", "seconds", "manifest", "manifest_csv", "failures",
          "unsettled"}
 
     Counts are of images but for ``rows`` and ``invalid``; ``reused`` are those of the stored ones that this
-    task instance didn't pay for since its last clear, and money, in decimal strings, is what it did pay for
-    this data set's images. ``failed`` were refused or refunded, ``unknown`` may be paid for, ``submitted``
-    are, and have no image (yet). ``manifest`` is for
+    task instance didn't pay for since its last clear, and money, in decimal strings, is what it did pay since
+    then. ``failed`` were refused or refunded, ``unknown`` may be paid for, ``submitted`` are, and have no
+    image (yet). ``manifest`` is for
     :func:`~airflow_gpt_image.batch.manifest.read_manifest`; ``failures`` is the path of the rows that failed,
-    ready to be mended and run again, and ``unsettled`` of those that are or may be paid for and have no
-    image, each None when there are none. Events of :class:`~airflow.sdk.Asset`
-    outlets carry ``manifest``, ``stored``, ``failed``, ``credits`` and ``usd``. Tasks that set no
-    ``retry_policy`` get a :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
+        ready to be mended and run again, and ``unsettled`` of those that are or may be paid for and have no
+        image, each None when there are none. An attempt that fails pushes what was spent since the last clear
+        under the key ``spent``. Events of
+    :class:`~airflow.sdk.Asset` outlets carry ``manifest``, ``stored``, ``failed``, ``credits`` and ``usd``.
+        Tasks that set no ``retry_policy`` get a :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
     """
 
     template_fields: Sequence[str] = ("requests", "defaults", "destination", "gpt_image_conn_id")
@@ -110,7 +122,7 @@ class GptImageBatchOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.requests: Any = _Rows.of(requests)
+        self.requests: Any = Rows.of(requests)
         self.destination = destination
         self.variants = variants
         self.defaults = defaults
@@ -129,7 +141,9 @@ class GptImageBatchOperator(BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
-        self._job: Job | None = None
+        # The template, before it is rendered: whether every map index has a folder of its own.
+        self._own_folder = "map_index" in str(destination)
+        self._attempt: BatchAttempt | None = None
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
@@ -138,43 +152,79 @@ class GptImageBatchOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the data set, find out what is paid for, and work on the rest."""
-        rows, bad = self._read()
-        with self._client() as client:
-            self._job = self._made(client, context)
-            if self.only_preview:
-                return self._job.preview(rows, bad)
-            return self._came_to(context, self._job.begin(rows, bad))
+        return self._run(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the records and the API are the truth."""
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
-        told = WaitedEvent.read(event)
-        counts = {status: len(ids) for status, ids in told.generation_ids.items()} if told else {}
-        self.log.info("Woken: %s %s", told.reason if told else "not by the trigger's event", counts or "")
-        with self._client() as client:
-            self._job = self._made(client, context, resumed=True)
-            return self._came_to(context, self._job.go_on())
+        woken = WaitedEvent.read(event)
+        counts = {status: len(ids) for status, ids in woken.generation_ids.items()} if woken else {}
+        self.log.info("Woken: %s %s", woken.reason if woken else "not by the trigger's event", counts or "")
+        return self._run(context, resumed=True)
 
     def on_kill(self) -> None:
         """Submit nothing more. Nothing can be cancelled remotely; what is paid for stays on record."""
-        from airflow_gpt_image.errors import TaskInterruptedError
+        if self._attempt is not None:
+            self._attempt.interrupt()
 
-        if self._job is not None:
-            self._job.stop.because(
-                TaskInterruptedError("The task was ended from outside; the next try goes on.")
-            )
+    def build_attempt(self, client: GptImageClient, context: Context) -> BatchAttempt:
+        """Return the attempt that a context belongs to."""
+        from airflow_gpt_image.batch.attempt import BatchAttempt
+        from airflow_gpt_image.batch.lock import ended_in_airflow
+        from airflow_gpt_image.ledger.history import payer_of
 
-    def _came_to(self, context: Context, outcome: Waiting | dict[str, Any]) -> dict[str, Any]:
-        from airflow.sdk import Asset
+        payer, history = payer_of(context, retries=self.retries, own_folder=self._own_folder)
+        return BatchAttempt(
+            client=client,
+            destination=self.destination,
+            store=context["task_state_store"],
+            payer=payer,
+            history=history,
+            options=self._options(),
+            log=self.log,
+            has_ended=ended_in_airflow(context["ti"]),
+        )
 
+    def _run(self, context: Context, *, resumed: bool = False) -> dict[str, Any]:
+        """Do what there is to do. However it fails, what was spent is told, or that nothing was."""
+        from airflow_gpt_image.operators import ending
+
+        with ending.watched(self, context) as ended:
+            ended.on_failure(lambda: self.note_attempt(context))
+            with self._client() as client:
+                rows, bad = ([], []) if resumed else self._read()
+                self._attempt = attempt = self.build_attempt(client, context)
+                ended.spent(lambda: attempt.spent)
+                if self.only_preview and not resumed:
+                    preview = attempt.preview(rows, bad)
+                    self.note_attempt(context)
+                    return preview
+                outcome = attempt.resume() if resumed else attempt.begin(rows, bad)
+            return self._finish_or_defer(context, outcome)
+
+    def note_attempt(self, context: Context) -> None:
+        """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
+        from airflow_gpt_image.batch.missing import note_attempt
+        from airflow_gpt_image.ledger.history import payer_of
+
+        payer, history = payer_of(context, retries=self.retries)
+        note_attempt(self.destination, context["task_state_store"], payer, history, self.reuse, self.log)
+
+    def _finish_or_defer(self, context: Context, outcome: Deferral | dict[str, Any]) -> dict[str, Any]:
         if not isinstance(outcome, dict):
             raise self._deferred(outcome)
-        told = ("manifest", "stored", "failed", "credits", "usd")
+        if not self.only_preview:
+            self._publish_asset_events(context, outcome)
+        return outcome
+
+    def _publish_asset_events(self, context: Context, result: Mapping[str, Any]) -> None:
+        from airflow.sdk import Asset
+
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra.update({name: outcome[name] for name in told})
-        return outcome
+                fields = ("manifest", "stored", "failed", "credits", "usd")
+                context["outlet_events"][outlet].extra.update({name: result[name] for name in fields})
 
     def _read(self) -> tuple[list[Row], list[BadCell]]:
         from airflow_gpt_image import datasets
@@ -187,36 +237,11 @@ class GptImageBatchOperator(BaseOperator):
 
         return GptImageHook(self.gpt_image_conn_id).get_conn()
 
-    def _made(self, client: GptImageClient, context: Context, *, resumed: bool = False) -> Job:
-        from airflow_gpt_image.batch.claims import Owner
-        from airflow_gpt_image.batch.job import Job
-        from airflow_gpt_image.batch.lease import Lease
-        from airflow_gpt_image.storage.folders import open_folder
-
-        ti = context["ti"]
-        lease = Lease(context["task_state_store"], max_tries=ti.max_tries)
-        # After a deferral the template has rendered again, to something else perhaps.
-        destination = lease.destination if resumed else self.destination
-        return Job(
-            client=client,
-            folder=open_folder(destination),
-            lease=lease,
-            owner=Owner(
-                dag_id=ti.dag_id,
-                run_id=ti.run_id,
-                task_id=ti.task_id,
-                map_index=-1 if ti.map_index is None else ti.map_index,
-            ),
-            attempt=ti.try_number,
-            rules=self._rules(),
-            log=self.log,
-        )
-
-    def _rules(self) -> Rules:
-        from airflow_gpt_image.batch.rules import Rules
+    def _options(self) -> BatchOptions:
+        from airflow_gpt_image.batch.options import BatchOptions
         from airflow_gpt_image.operators import checks
 
-        return Rules(
+        return BatchOptions(
             conn_id=self.gpt_image_conn_id,
             source="" if isinstance(self.requests, (list, tuple)) else str(self.requests),
             variants=self.variants,
@@ -231,23 +256,23 @@ class GptImageBatchOperator(BaseOperator):
             on_unknown_submit=self.on_unknown_submit,
             max_credits=checks.credits(self.max_credits),
             check_balance=self.check_balance,
-            defers=self.deferrable,
+            deferrable=self.deferrable,
         )
 
-    def _deferred(self, waiting: Waiting) -> TaskDeferred:
+    def _deferred(self, deferral: Deferral) -> TaskDeferred:
         from airflow.sdk.exceptions import TaskDeferred
 
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, first_that_fit
 
-        generation_ids = first_that_fit(waiting.generation_ids)
-        enough = max(1, math.ceil(len(generation_ids) * waiting.share))
+        generation_ids = first_that_fit(deferral.generation_ids)
+        enough = max(1, math.ceil(len(generation_ids) * deferral.share))
         return TaskDeferred(
             **GptImageTrigger.deferral(
                 generation_ids,
                 enough=enough,
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
-                deadline=waiting.deadline,
+                deadline=deferral.deadline,
                 now=time.time(),
             )
         )
@@ -258,14 +283,14 @@ class GptImageBatchOperator(BaseOperator):
         from airflow_gpt_image.operators import checks
         from airflow_gpt_image.storage.folders import check_destination
 
-        checks.seconds(self, "poll_interval", "timeout")
-        checks.whole(self, "variants", 1, MOST_VARIANTS)
-        checks.whole(self, "max_in_flight", 1, MOST_IN_FLIGHT)
-        checks.whole(self, "item_retries", 0, 10)
-        checks.words(self, "reuse", "run", "destination", "never")
-        checks.words(self, "on_invalid", "fail", "skip")
-        checks.words(self, "on_item_failure", "continue", "fail")
-        checks.words(self, "on_unknown_submit", "fail", "resubmit")
+        checks.require_seconds(self, "poll_interval", "timeout")
+        checks.require_int(self, "variants", 1, MOST_VARIANTS)
+        checks.require_int(self, "max_in_flight", 1, MOST_IN_FLIGHT)
+        checks.require_int(self, "item_retries", 0, 10)
+        checks.require_choice(self, "reuse", "run", "destination", "never")
+        checks.require_choice(self, "on_invalid", "fail", "skip")
+        checks.require_choice(self, "on_item_failure", "continue", "fail")
+        checks.require_choice(self, "on_unknown_submit", "fail", "resubmit")
         checks.credits(self.max_credits)
         most = self.max_failures
         count = isinstance(most, int) and not isinstance(most, bool) and most >= 0
@@ -274,45 +299,3 @@ class GptImageBatchOperator(BaseOperator):
             raise checks.refused("max_failures", most, "must be a count (10), or a share below 1 (0.05)")
         if not checks.templated(self.destination):
             check_destination(self.destination)
-
-
-class _Rows(ResolveMixin):
-    """
-    Rows that the author wrote down: other tasks' results among them are put in, and Jinja is not asked.
-
-    :param given: a sequence of prompts, mappings, and references to other tasks' results.
-    """
-
-    def __init__(self, given: Sequence[Any]) -> None:
-        self._given = given
-
-    @classmethod
-    def of(cls, requests: object) -> Any:
-        """A list as such rows; a path, another task's result, and what will be refused, as they are."""
-        if isinstance(requests, (str, bytes, ResolveMixin, SetDuringExecution)):
-            return requests
-        return cls(requests) if isinstance(requests, Sequence) else requests
-
-    def iter_references(self) -> Iterable[tuple[Any, str]]:
-        """What Airflow asks for, to know which tasks come before."""
-        from airflow.sdk import XComArg
-
-        yield from XComArg.iter_xcom_references(self._given)
-
-    def resolve(self, context: Context) -> list[Any]:
-        """What Airflow asks for when the task runs."""
-        return [_resolved(value, context) for value in self._given]
-
-    def __str__(self) -> str:
-        # What the DAG's page shows: not ten thousand prompts.
-        return f"{len(self._given):,} rows"
-
-
-def _resolved(value: Any, context: Context) -> Any:
-    if isinstance(value, ResolveMixin):
-        return value.resolve(context)
-    if isinstance(value, Mapping):
-        return {name: _resolved(cell, context) for name, cell in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_resolved(item, context) for item in value]
-    return value

@@ -1,4 +1,4 @@
-"""What can be said about an operator's arguments while a DAG is parsed: the value, the rule, the remedy."""
+"""Check an operator's arguments while a DAG is parsed; messages give the value, the rule, the remedy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from airflow_gpt_image.errors import InvalidRequestError
 
 
 def refused(name: str, value: object, rule: str) -> InvalidRequestError:
-    """The error about an argument."""
+    """Return the error about an argument."""
     return InvalidRequestError(f"{name}={quote(value)} {rule}.")
 
 
 def templated(value: object) -> bool:
-    """Whether a value is only known once the task runs: from a template, another task, or a function."""
+    """Return whether only the running task knows a value: from a template, a task, or a function."""
     if isinstance(value, SetDuringExecution):
         return True
     if isinstance(value, str):
@@ -30,7 +30,7 @@ def templated(value: object) -> bool:
 
 
 def require_seconds(operator: object, *names: str) -> None:
-    """Refuse what is no time to wait."""
+    """Refuse arguments that are no number of seconds above 0."""
     for name in names:
         value = getattr(operator, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
@@ -38,13 +38,13 @@ def require_seconds(operator: object, *names: str) -> None:
 
 
 def require_choice(operator: object, name: str, *known: str) -> None:
-    """Refuse what is none of these words."""
+    """Refuse an argument that is none of these words."""
     if getattr(operator, name) not in known:
         raise refused(name, getattr(operator, name), f"must be one of {', '.join(map(repr, known))}")
 
 
 def require_int(operator: object, name: str, least: int, most: int) -> None:
-    """Refuse what is no whole number in a range."""
+    """Refuse an argument that is no whole number in a range."""
     value = getattr(operator, name)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise refused(name, value, f"must be a whole number from {least:,} to {most:,}")
@@ -52,7 +52,7 @@ def require_int(operator: object, name: str, least: int, most: int) -> None:
 
 def credits(value: float | str | Decimal | None) -> Decimal | None:  # noqa: A001
     """
-    ``max_credits`` as a Decimal: 4.7 means 4.7, not the binary fraction next to it. None: no bound.
+    Return ``max_credits`` as a Decimal: 4.7 means 4.7, not the binary fraction next to it. None: no bound.
 
     :raises InvalidRequestError: when it is no amount.
     """

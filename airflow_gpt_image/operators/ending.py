@@ -21,23 +21,26 @@ class Ending:
 
     def __init__(self) -> None:
         self._on_failure: list[Callable[[], object]] = []
-        self._spent: Callable[[], dict[str, str]] | None = None
+        self._spent: Callable[[], dict[str, str] | None] = lambda: None
 
     def on_failure(self, function: Callable[[], object]) -> None:
         """Call a function when the task fails."""
         self._on_failure.append(function)
 
-    def spent(self, function: Callable[[], dict[str, str]]) -> None:
-        """Have a function asked, when the task fails, what was spent."""
+    def spent(self, function: Callable[[], dict[str, str] | None]) -> None:
+        """Ask a function, when the task fails, what was spent; None: that isn't known."""
         self._spent = function
 
     def fail(self, operator: BaseOperator, context: Context) -> None:
         """Do it. Nothing of it is worth hiding the task's own error."""
         for function in self._on_failure:
-            _attempted(operator, function)
-        spent = self._spent
+            _attempt(operator, function)
+        _attempt(operator, lambda: self._push_spent(context))
+
+    def _push_spent(self, context: Context) -> None:
+        spent = self._spent()
         if spent is not None:
-            _attempted(operator, lambda: context["ti"].xcom_push(SPENT, spent()))
+            context["ti"].xcom_push(key=SPENT, value=spent)
 
 
 @contextmanager
@@ -84,7 +87,7 @@ def _reschedule(
     return AirflowRescheduleException(datetime.now(UTC) + delay)  # type: ignore[no-untyped-call]
 
 
-def _attempted(operator: BaseOperator, function: Callable[[], Any]) -> None:
+def _attempt(operator: BaseOperator, function: Callable[[], Any]) -> None:
     try:
         function()
     except Exception as error:  # noqa: BLE001  # the task's own error says more

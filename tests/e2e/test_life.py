@@ -590,7 +590,6 @@ GROUPS = {
     "emptied": EMPTIED,
     "late": LATE,
     "shared": SHARED,
-    "frozen": [*STALE, *FROZEN],
 }
 
 
@@ -598,6 +597,14 @@ GROUPS = {
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_life_costs_and_stores_what_is_due(house: House, folder: Path, group: str) -> None:
     wrong = play(house, GROUPS[group], folder)
+
+    assert not wrong
+
+
+@pytest.mark.soak
+def test_a_worker_that_wakes_pays_for_nothing_and_loses_nothing(house: House, folder: Path) -> None:
+    # Each frozen task keeps one of the six places for tasks until it wakes, and its successor needs another.
+    wrong = play(house, [*STALE, *FROZEN], folder, at_once=3)
 
     assert not wrong
 

@@ -22,6 +22,7 @@ from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.api.steps import Send
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GptImageError,
@@ -45,15 +46,19 @@ def _refusal(status, code):
     return _answer(status, {"error": {"code": code, "message": "m", "type": "t"}})
 
 
-# Nothing was accepted, and nothing else was: these alone may be followed by another send.
+# Nothing was accepted: these alone may be followed by another send.
 PROOF_OF_NOTHING = [
     NoResponse(sent=False, reason="ConnectError: refused", at=0.0),
-    _refusal(500, "internal_error"),
-    _refusal(503, "upstream_error"),
     _refusal(429, "rate_limit_exceeded"),
     _answer(429, {"error": {"code": "rate_limit_exceeded"}}, **{"retry-after": "3"}),
 ]
-REFUSED_FOR_GOOD = [_refusal(400, "invalid_request"), _refusal(402, "insufficient_credits")]
+REFUSED_FOR_GOOD = [
+    _refusal(400, "invalid_request"),
+    _refusal(402, "insufficient_credits"),
+    # Not accepted by our reading only, so not sent again either.
+    _refusal(500, "internal_error"),
+    _refusal(503, "upstream_error"),
+]
 ACCEPTED = [_answer(200, {"code": 200, "msg": "success", "data": {"taskId": ID}})]
 no_proof = st.one_of(
     st.just(NoResponse(sent=True, reason="ReadTimeout", at=0.0)),
@@ -67,6 +72,9 @@ no_proof = st.one_of(
             st.just({"message": "try again"}),
             st.just({"data": {"task_id": ID}}),
             st.just({"error": "busy"}),
+            st.just({"error": {"code": "504", "type": "timeout"}}),
+            st.just({"error": {"type": "rate_limit_error"}}),
+            st.just({"code": 504, "msg": "timeout"}),
         ),
     ),
     st.builds(
@@ -114,7 +122,7 @@ def _walk(flow, course, seen):
     while True:
         step = flow.send(came)
         came = 0.0
-        if isinstance(step, flows.Send):
+        if isinstance(step, Send):
             came = course[len(seen)]
             seen.append(came)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow import sdk
-from airflow.sdk import DAG, task_group
+from airflow.sdk import DAG, task, task_group
 
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
@@ -29,7 +29,12 @@ with DAG("one_image", schedule=None):
     GptImageGenerateOperator(task_id="images", prompt=prompts("one_image", 1)[0], **OPTIONS)
 
 with DAG("mapped_images", schedule=None):
-    GptImageGenerateOperator.partial(task_id="images", **OPTIONS).expand(prompt=prompts("mapped_images", 3))
+
+    @task.gpt_image(task_id="images", map_index_template="{{ prompt }}", **OPTIONS)
+    def images(prompt: str) -> str:
+        return prompt
+
+    images.expand(prompt=prompts("mapped_images", 3))
 
 with DAG("one_batch", schedule=None):
     GptImageBatchOperator(task_id="images", requests=prompts("one_batch", 5), **OPTIONS)

@@ -139,5 +139,9 @@ with DAG("mapped", schedule=None):
         return [f"{dag_run.conf['prompt']} {number}" for number in order]
 
     GptImageGenerateOperator.partial(
-        task_id="image", retries=1, retry_delay=timedelta(seconds=1), poll_interval=1
+        task_id="image",
+        destination="{{ var.value.gpt_image_destination }}/mapped",
+        retries=1,
+        retry_delay=timedelta(seconds=1),
+        poll_interval=1,
     ).expand(prompt=prompts())

@@ -207,6 +207,8 @@ def test_an_error_answer_is_raised_as_its_row_after_its_number_of_sends(
 ):
     api = Api((status, {"error": {"code": code, "message": "m", "type": "t"}}, {"X-Request-Id": "req-7"}))
     arguments = {"submit": [REQUEST], "get": [ID], "credits": []}[call]
+    if call == "submit" and status >= 500:
+        sends = 1  # it may have been accepted all the same
 
     with pytest.raises(expected) as caught:
         getattr(connect(handler=api), call)(*arguments)
@@ -350,14 +352,14 @@ def test_a_client_shows_no_key(connect, api_key):
     client = connect().client
 
     assert api_key not in repr(client) + str(client)
-    assert api_key not in repr(client._http.headers)
+    assert api_key not in repr(client._reads.headers)
 
 
 def test_a_client_retries_as_told(connect):
     api = Api((500, {"error": {"code": "internal_error"}}))
 
     with pytest.raises(errors.InternalServerError):
-        connect(handler=api, retrying=Retrying(most_sends=2, first_pause=0.001)).submit(REQUEST)
+        connect(handler=api, retrying=Retrying(most_sends=2, first_pause=0.001)).get(ID)
 
     assert len(api.requests) == 2
 

@@ -211,15 +211,24 @@ def test_a_connection_that_does_not_come_about_in_time_is_no_submission(reach):
             one.close()
 
 
-@pytest.mark.parametrize(
-    ("status", "code"), [(500, "internal_error"), (503, "upstream_error"), (429, "rate_limit_exceeded")]
-)
-def test_an_error_body_of_the_api_is_no_submission_and_it_is_sent_again(reach, answering, wire, status, code):
-    body = json.dumps({"error": {"code": code, "message": "m", "type": "t"}}).encode()
-    server = answering(wire.http(status, body), wire.http(200, ACCEPTED))
+def test_a_submit_over_the_rate_limit_is_no_submission_and_it_is_sent_again(reach, answering, wire):
+    body = json.dumps({"error": {"code": "rate_limit_exceeded", "message": "m", "type": "t"}}).encode()
+    server = answering(wire.http(429, body), wire.http(200, ACCEPTED))
 
     assert reach(base_url=server.url).submit(REQUEST) == ID
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "internal_error"), (503, "upstream_error")])
+def test_a_submit_that_met_a_500_or_a_503_is_sent_once(reach, answering, wire, status, code):
+    body = json.dumps({"error": {"code": code, "message": "m", "type": "t"}}).encode()
+    server = answering(wire.http(status, body), wire.http(200, ACCEPTED))
+
+    with pytest.raises(GptImageError) as caught:
+        reach(base_url=server.url).submit(REQUEST)
+
+    assert caught.value.code == code
+    assert len(server.requests) == 1
 
 
 # --- the key stays where it belongs -------------------------------------------------------------------------
@@ -312,6 +321,43 @@ def test_a_connection_is_used_again_for_the_next_call(reach, serve):
         client.get(ID)
 
     assert (server.connections, len(server.requests)) == (1, 3)
+
+
+def test_what_a_server_says_late_on_a_reads_connection_is_not_taken_for_a_submits_answer(reach, serve):
+    late = json.dumps({"code": 200, "data": {"taskId": "the-late-one"}}).encode()
+
+    def answer_reads_twice(connection, server):
+        while True:
+            if server.ask(connection).startswith(b"POST"):
+                connection.sendall(HEAD % len(ACCEPTED) + ACCEPTED)
+            else:
+                connection.sendall(HEAD % len(DONE) + DONE + HEAD % len(late) + late)
+
+    client = reach(base_url=serve(answer_reads_twice).url)
+
+    assert client.get(ID).finished
+    assert client.submit(REQUEST) == ID
+
+
+def test_a_submit_and_a_read_never_share_a_connection_and_each_keeps_its_own(reach, serve):
+    methods = []
+
+    def keep(connection, server):
+        mine = []
+        methods.append(mine)
+        while True:
+            method = server.ask(connection).partition(b" ")[0]
+            mine.append(method)
+            body = ACCEPTED if method == b"POST" else DONE
+            connection.sendall(HEAD % len(body) + body)
+
+    client = reach(base_url=serve(keep).url)
+
+    for _ in range(3):
+        client.get(ID)
+        client.submit(REQUEST)
+
+    assert sorted(methods) == [[b"GET"] * 3, [b"POST"] * 3]
 
 
 # --- images -------------------------------------------------------------------------------------------------

@@ -62,10 +62,9 @@ def test_an_accepted_request_is_sent_once(world):
     [
         NEVER_SENT,
         _failing("rate_limit_exceeded", 429),
-        _failing("internal_error", 500),
-        _failing("upstream_error", 503),
+        _response({"code": 429, "msg": "slow down", "data": None}),
     ],
-    ids=["never sent", "429", "500", "503"],
+    ids=["never sent", "429", "429 in the envelope"],
 )
 def test_a_submit_that_was_provably_not_accepted_is_sent_again(world, reply):
     here = world(reply, ACCEPTED)
@@ -85,6 +84,10 @@ UNKNOWN = {
     "json of somebody else": _response({"message": "Endpoint request timed out"}, 504),
     "a gateway's error": _response({"error": {"code": 504, "message": "upstream request timeout"}}, 504),
     "success in other words": _response({"code": 0, "msg": "ok", "data": {"id": 5}}),
+    "a gateway's timeout": _response({"error": {"code": "504", "type": "gateway"}}, 504),
+    "a gateway's timeout without a code": _response({"error": {"type": "timeout"}}, 502),
+    "a gateway's timeout in the envelope": _response({"code": 504, "msg": "timeout"}),
+    "a code of the table under another status": _failing("upstream_error", 500),
     "an id and an error": _response({"error": {"code": "internal_error"}, "data": {"taskId": ID}}, 500),
 }
 
@@ -99,8 +102,28 @@ def test_a_lost_answer_is_never_paid_for_again(world, reply):
     assert len(here.sent) == 1
 
 
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (_failing("internal_error", 500), errors.InternalServerError),
+        (_failing("internal_error", 500, retry_after="1"), errors.InternalServerError),
+        (_failing("upstream_error", 503), errors.UpstreamError),
+    ],
+)
+def test_a_submit_that_met_a_500_or_a_503_is_not_sent_again_for_our_reading_may_be_wrong(
+    world, reply, expected
+):
+    here = world(reply, ACCEPTED)
+
+    with pytest.raises(expected) as caught:
+        here.run(flows.submit(REQUEST, RETRYING))
+
+    assert len(here.sent) == 1
+    assert caught.value.retryable  # by Airflow, as the author's retries allow
+
+
 def test_a_lost_answer_ends_it_after_any_number_of_refusals(world):
-    here = world(NEVER_SENT, _failing("internal_error", 500), LOST, ACCEPTED)
+    here = world(NEVER_SENT, _failing("rate_limit_exceeded", 429), LOST, ACCEPTED)
 
     with pytest.raises(SubmissionUnknownError):
         here.run(flows.submit(REQUEST, RETRYING))
@@ -139,11 +162,11 @@ def test_sends_are_apart_and_few(world):
     assert here.slept == [1, 2, 4]
 
 
-def test_an_upstream_error_is_tried_twice_for_it_may_be_the_prompt(world):
+def test_a_read_that_meets_an_upstream_error_is_sent_twice(world):
     here = world(_failing("upstream_error", 503))
 
     with pytest.raises(errors.UpstreamError):
-        here.run(flows.submit(REQUEST, RETRYING))
+        here.run(flows.get(ID, RETRYING))
 
     assert len(here.sent) == 2
 

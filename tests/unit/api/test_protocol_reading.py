@@ -101,6 +101,24 @@ def test_a_failed_read_names_the_generation():
 # --- the balance, whose shape is undocumented ---------------------------------------------------------------
 
 
+def test_the_balance_is_what_is_left_and_not_what_was_bought_or_used():
+    data = {"total_purchased": 10000, "total_consumed": 200, "balance": 9800}
+
+    assert str(_balance({"code": 200, "msg": "success", "data": data})) == "9800"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"balance": 94.5, "credits": 100},
+        {"data": {"credits": 100, "total_credits": 200, "balance": 94.5}},
+        {"balance": {"total": 100, "remaining": 94.5}},
+    ],
+)
+def test_the_name_balance_comes_before_others(body):
+    assert _balance(body) == Decimal("94.5")
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -148,6 +166,9 @@ def test_a_balance_is_exact_and_may_be_nothing_or_below(number, expected):
         {"data": []},
         {"data": {"data": {"data": {"credits": 1}}}},
         {"something": 5},
+        {"total_credits": 94.5},
+        {"data": {"total_purchased": 10000, "total_consumed": 200}},
+        {"data": {"balance": None, "total_purchased": 10000}},
         b'{"credits": NaN}',
         b'{"credits": 1e999}',
         b'{"credits": -Infinity}',

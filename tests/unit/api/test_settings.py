@@ -357,3 +357,11 @@ def test_a_single_host_that_is_no_tuple_is_not_taken_letter_by_letter():
 def test_what_is_no_bundle_is_refused_by_the_name_its_setting_has(bundle):
     with pytest.raises(InvalidSettingsError, match=r"ca_bundle=.* CA bundle"):
         load_ca_bundle(bundle, name="ca_bundle")
+
+
+@pytest.mark.parametrize("prices", [None, {"1k": "4.7"}, "4.7"])
+def test_prices_are_a_value_of_their_own_class(prices):
+    error = _refusal(prices=prices)
+
+    assert "prices=" in error.message
+    assert "Prices(" in error.message

@@ -8,12 +8,13 @@ from importlib.util import find_spec
 import pytest
 from airflow.sdk import BaseHook
 
+from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
 EXTRAS = ["connect_timeout", "read_timeout", "proxy", "verify", "ca_bundle", "image_hosts"]
-EXTRAS += ["max_image_bytes", "allow_http"]
+EXTRAS += ["max_image_bytes", "allow_http", "prices"]
 
 
 def refusal(settings_of, hook, error=InvalidSettingsError):
@@ -123,6 +124,13 @@ def test_a_connection_can_be_written_as_a_uri(connection_uri, settings_of, api_k
         ({"allow_http": True}, "allow_http", True),
         ({"allow_http": "true"}, "allow_http", True),
         ({"allow_http": "FALSE"}, "allow_http", False),
+        ({"prices": {"1k": "5"}}, "prices", Prices(credits_1k="5")),
+        (
+            {"prices": '{"4k": 20, "usd_per_credit": "0.01"}'},
+            "prices",
+            Prices(credits_4k=20, usd_per_credit="0.01"),
+        ),
+        ({"prices": {}}, "prices", Prices()),
     ],
 )
 def test_an_extra_field_has_its_json_type_or_is_text(connection, settings_of, extra, field, value):
@@ -138,6 +146,7 @@ def test_all_extra_fields_can_stand_in_a_uri(connection_uri, settings_of, api_ke
         f"gpt-image://:{api_key}@images.example.com/http?connect_timeout=3&read_timeout=30"
         "&proxy=http%3A%2F%2Fproxy.example.com%3A3128&image_hosts=a.example.com%2Cb.example.com"
         f"&max_image_bytes=1000&allow_http=true&ca_bundle={certificate.path}"
+        "&prices=%7B%221k%22%3A+%225%22%7D"
     )
 
     settings = settings_of(hook)
@@ -152,6 +161,7 @@ def test_all_extra_fields_can_stand_in_a_uri(connection_uri, settings_of, api_ke
         max_image_bytes=1000,
         allow_http=True,
         verify=certificate.path,
+        prices=Prices(credits_1k="5"),
     )
 
 
@@ -229,6 +239,8 @@ def test_an_extra_that_is_no_json_object_is_refused(connection, settings_of, ext
         ("max_image_bytes", True, "whole number of bytes above 0"),
         ("allow_http", "yes", "true or false"),
         ("allow_http", 1, "true or false"),
+        ("prices", 5, "must be a JSON object"),
+        ("prices", "4.7", "must be a JSON object"),
     ],
 )
 def test_a_value_that_breaks_a_rule_is_named_with_its_connection_field_and_rule(
@@ -242,6 +254,19 @@ def test_a_value_that_breaks_a_rule_is_named_with_its_connection_field_and_rule(
     assert "Connection 'gpt_image_default'" in message
     assert f"{field}={shown!r}" in message
     assert rule in message
+
+
+@pytest.mark.parametrize(
+    ("prices", "words"),
+    [({"1k": 0}, "1k=0 must be a number above 0"), ({"8k": 28.2}, "'8k'"), ('{"2k": "free"}', "2k='free'")],
+)
+def test_a_price_that_breaks_a_rule_is_named_with_its_connection(connection, settings_of, prices, words):
+    hook = connection(extra={"prices": prices})
+
+    message = refusal(settings_of, hook)
+
+    assert "Connection 'gpt_image_default': prices" in message
+    assert words in message
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400"])

@@ -22,6 +22,19 @@ def test_a_connection_that_works_tells_the_balance(hook, gpt_image_emulator):
     assert answer == (True, "Works. The balance is 12 credits ($0.06).")
 
 
+def test_the_balance_in_dollars_is_at_the_connections_price(connection, gpt_image_emulator):
+    gpt_image_emulator.settings(credits="12.5")
+    hook = connection(
+        host=gpt_image_emulator.url,
+        password=gpt_image_emulator.key,
+        extra={"prices": {"usd_per_credit": "0.01"}},
+    )
+
+    answer = hook.test_connection()
+
+    assert answer == (True, "Works. The balance is 12.5 credits ($0.125).")
+
+
 def test_looking_costs_nothing(hook, gpt_image_emulator):
     hook.test_connection()
 

@@ -1,0 +1,371 @@
+"""One attempt of a batch task: find what is paid for, guard, work from deferral to deferral, tell what became
+of it.
+
+1. :meth:`BatchAttempt.begin` plans, reads the records, and decides for every item. Nothing is paid for before
+   the plan is at the destination and the guards agree.
+2. A :class:`~airflow_gpt_image.batch.session.Session` works until all is done or waiting is all that is left.
+3. :meth:`BatchAttempt.resume` goes on after a deferral, by the plan as it is written and nothing else.
+4. In the end the manifest is written; then the attempt succeeds, or raises what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from airflow_gpt_image.api.client import GptImageClient
+from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
+from airflow_gpt_image.batch import MOST_ITEMS, manifest, report
+from airflow_gpt_image.batch.checkpoint import Checkpoint, decode_indexes, encode_indexes
+from airflow_gpt_image.batch.context import BatchContext, Spending
+from airflow_gpt_image.batch.deciding import decide_phases, merge_stranded, reconsider_unknown
+from airflow_gpt_image.batch.ending import finish
+from airflow_gpt_image.batch.lease import Lease
+from airflow_gpt_image.batch.lock import DestinationLock, HasEnded, Owner
+from airflow_gpt_image.batch.missing import (
+    check_nothing_is_missing,
+    check_plan_is_there,
+    refuse_missing,
+    scope_of,
+)
+from airflow_gpt_image.batch.options import BatchOptions
+from airflow_gpt_image.batch.phases import Entry, ItemTable
+from airflow_gpt_image.batch.plan import Plan
+from airflow_gpt_image.batch.records import BatchRecords
+from airflow_gpt_image.batch.session import Session
+from airflow_gpt_image.batch.stop import Stop, StopReason
+from airflow_gpt_image.batch.timing import Timing
+from airflow_gpt_image.datasets import BadCell, Row, invalid_rows
+from airflow_gpt_image.errors import (
+    DestinationError,
+    GptImageError,
+    InvalidRequestError,
+    LedgerError,
+    TaskInterruptedError,
+)
+from airflow_gpt_image.ledger.destination import RecordsFolder
+from airflow_gpt_image.ledger.history import History
+from airflow_gpt_image.ledger.record import Payer
+from airflow_gpt_image.ledger.task_state import TaskStateStore
+from airflow_gpt_image.ledger.timing import Clock, SystemClock
+from airflow_gpt_image.log import Log
+from airflow_gpt_image.storage.folders import Folder, open_folder
+
+# Small files, most of them, on stores that answer slowly.
+_THREADS: Final = 32
+
+_MOST_BAD_LOGGED: Final = 20
+
+
+class Deferral(NamedTuple):
+    """
+    What is waited for when waiting is all that is left to do.
+
+    :param generation_ids: in the order in which they were submitted.
+    :param share: of those that a trigger takes, how many are worth a worker's start.
+    :param deadline: when the last of them has had its time, in seconds since 1970.
+    """
+
+    generation_ids: list[str]
+    share: float
+    deadline: float
+
+
+@dataclass
+class BatchAttempt:
+    """
+    One attempt of a batch task, or the part of it after a deferral.
+
+    :param client: of the task's connection; it may be used by many threads.
+    :param destination: of this attempt; after a deferral the task state store's counts.
+    :param has_ended: asks Airflow whether a task instance has ended.
+    """
+
+    client: GptImageClient
+    destination: object
+    store: TaskStateStore
+    payer: Payer
+    history: History
+    options: BatchOptions
+    log: Log
+    has_ended: HasEnded
+    timing: Timing = field(default_factory=Timing)
+    clock: Clock = field(default_factory=SystemClock)
+    _context: BatchContext | None = field(default=None, init=False)
+    _begun: Checkpoint = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stop = Stop(self.log)
+
+    @property
+    def spent(self) -> dict[str, str] | None:
+        """Return what was spent since the last clear, as XCom has it; None when that isn't known yet."""
+        if self._context is None:
+            return None
+        spending = self._context.spending
+        return report.spent_fields(spending.charged, spending.refunded, self._prices)
+
+    def interrupt(self) -> None:
+        """Submit nothing more, for the task is ended from outside."""
+        self.stop.set(TaskInterruptedError("The task was ended from outside.\nThe next try goes on."))
+
+    def preview(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> dict[str, Any]:
+        """Log what would be paid for, and return it; nothing is paid."""
+        invalid = self._judge(bad)
+        plan, folder = self._draft(rows), open_folder(self.destination)
+        lease = self._read_lease()
+        with ThreadPoolExecutor(_THREADS) as threads:
+            records = self._records(folder, threads)
+            records.load(plan.items)
+            merge_stranded(lease, records, self.payer, self.options, self.log, write=False)
+        table = ItemTable(plan.items)
+        decide_phases(table, list(table), records, self.payer, self.options, self.clock.now())
+        self.log.info(
+            "This would be done (dry_run):\n%s", report.plan_table(table, self._prices, rows=len(rows))
+        )
+        return {**report.preview_of(table, self._prices), "invalid": invalid}
+
+    def begin(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> Deferral | dict[str, Any]:
+        """
+        Find out what is paid for, pay for what isn't, and work as far as that goes.
+
+        :return: what it waits for, or the task's result.
+        :raises InvalidRowsError: when rows can't be requests, and that is no reason to leave them out.
+        :raises DestinationTakenError: when another task is at work at the destination.
+        :raises RecordMissingError: when the task was cleared, and nothing tells what it had paid for.
+        :raises CreditLimitError: when ``max_credits`` doesn't suffice; nothing was submitted.
+        :raises InsufficientCreditsError: when the balance doesn't, or runs out.
+        :raises ItemsFailedError: when more items failed than may.
+        :raises UnsettledImagesError: when images are paid for and not stored.
+        :raises GptImageError: what stopped the whole; what is paid for is on record.
+        """
+        folder = open_folder(self.destination)
+        if bad:
+            with contextlib.suppress(DestinationError):
+                self.log.warning("All that is wrong with rows: %s", manifest.write_invalid(folder, bad))
+        invalid = self._judge(bad)
+        plan, lease = self._draft(rows), self._read_lease()
+        noted = check_nothing_is_missing(
+            folder, lease.found, plan.items, self.payer, self.history, self.options.reuse
+        )
+        lease.bind(folder.address(""))
+        began = self.clock.now().timestamp()
+        self._begun = Checkpoint(plan=plan.sha256, began=began, invalid=invalid)
+        with self._at_work(folder, lease) as (lock, threads):
+            records = self._records(folder, threads)
+            if not noted:
+                records.folder.write_note(self.payer)
+            records.load(plan.items, with_spent=True)
+            merge_stranded(lease, records, self.payer, self.options, self.log)
+            context = self._open(folder, plan, records, lease, lock, threads, *records.spent())
+            table = ItemTable(plan.items)
+            decide_phases(table, list(table), records, self.payer, self.options, self.clock.now())
+            if records.adopted:
+                self.log.info(
+                    "%d images are taken from other map indexes: the list was cleared.", records.adopted
+                )
+            self.log.info("The plan:\n%s", report.plan_table(table, self._prices, rows=len(rows)))
+            self._guard(table, context.spending)
+            if not bad:
+                folder.remove(manifest.INVALID)  # an earlier try's, of rows that are mended
+            plan.publish(folder)
+            lease.note(published=True)
+            return self._work(context, table)
+
+    def resume(self) -> Deferral | dict[str, Any]:
+        """As :meth:`begin`, after a deferral."""
+        lease = self._read_lease()
+        self._begun = begun = lease.checkpoint
+        if begun.stopped is not None:
+            self.stop.error = begun.stopped.to_error()
+        # The template has rendered again, to something else perhaps.
+        folder = open_folder(lease.state.destination)
+        with self._at_work(folder, lease) as (lock, threads):
+            check_plan_is_there(folder, lease.found)
+            plan = Plan.fetch(folder, sha256=begun.plan, prices=self._prices)
+            records = self._records(folder, threads)
+            table = ItemTable(plan.items)
+            table.place(decode_indexes(begun.stored), "stored")
+            table.place(decode_indexes(begun.failed), "failed")
+            table.place(decode_indexes(begun.unsettled), "unsettled")
+            rest = table.entries("not_submitted")
+            records.load(entry.item for entry in rest)
+            merge_stranded(lease, records, self.payer, self.options, self.log)
+            context = self._open(folder, plan, records, lease, lock, threads, begun.charged, begun.refunded)
+            decide_phases(table, rest, records, self.payer, self.options, self.clock.now())
+            in_flight = table.at(decode_indexes(begun.in_flight))
+            gone = [entry for entry in in_flight if entry.record is None or entry.record.state == "intent"]
+            refuse_missing(folder, len(gone))
+            return self._work(context, table)
+
+    # --- before anything is paid
+
+    @property
+    def _prices(self) -> Prices:
+        return getattr(self.client.settings, "prices", DEFAULT_PRICES)
+
+    @property
+    def _scope(self) -> str:
+        return scope_of(self.payer, self.options.reuse)
+
+    def _read_lease(self) -> Lease:
+        return Lease(self.store, self.payer.clear_epoch, timing=self.timing, clock=self.clock)
+
+    def _records(self, folder: Folder, threads: Executor) -> BatchRecords:
+        return BatchRecords(
+            RecordsFolder(folder, self._scope),
+            threads,
+            self.payer,
+            cleared=self.history.cleared,
+            adopts=self.options.reuse == "run",
+        )
+
+    def _judge(self, bad: Sequence[BadCell]) -> int:
+        """Refuse bad rows, or return how many are left out."""
+        if bad and self.options.on_invalid == "fail":
+            raise invalid_rows(bad)
+        for cell in bad[:_MOST_BAD_LOGGED]:
+            self.log.warning("Left out: %s", cell)
+        return len({cell.row for cell in bad})
+
+    def _draft(self, rows: Sequence[Row]) -> Plan:
+        images = len(rows) * self.options.variants
+        if not 1 <= images <= MOST_ITEMS:
+            raise InvalidRequestError(
+                f"requests: {len(rows):,} valid rows with {self.options.variants} variants are {images:,} "
+                "images; "
+                f"a batch takes 1 to {MOST_ITEMS:,}."
+            )
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
+        Plan.draft(
+            rows,
+            variants=self.options.variants,
+            scope=self._scope,
+            map_index=-1 if self.options.reuse == "destination" else self.payer.map_index,
+            conn_id=self.options.conn_id,
+            host=self.client.settings.host,
+            into=file,
+        )
+        return Plan.read(file, prices=self._prices)
+
+    def _guard(self, table: ItemTable, spending: Spending) -> None:
+        """Refuse what costs too much as a whole; exactly, and before the first POST."""
+        cost, images = table.credits("to_submit"), table.count("to_submit")
+        if not images:
+            return
+        spending.budget.check(cost, images=images)
+        if self.options.check_balance:
+            spending.budget.check_balance(self.client.credits(), cost, images=images)
+
+    # --- at work
+
+    @contextlib.contextmanager
+    def _at_work(self, folder: Folder, lease: Lease) -> Iterator[tuple[DestinationLock, Executor]]:
+        """Exclude everybody else from the destination and the task instance; release both in the end."""
+        lock = DestinationLock(
+            folder,
+            Owner.of(self.payer),
+            self.payer.ti_id,
+            self.log,
+            has_ended=self.has_ended,
+            timing=self.timing,
+            clock=self.clock,
+        )
+        predecessor = lock.acquire()
+        try:
+            lease.acquire(predecessor=predecessor)
+            with ThreadPoolExecutor(_THREADS) as threads:
+                yield lock, threads
+        except LedgerError:
+            raise  # the lock may be our successor's by now
+        except BaseException:
+            with contextlib.suppress(GptImageError):
+                lease.release()
+                lock.release()
+            raise
+
+    def _open(
+        self,
+        folder: Folder,
+        plan: Plan,
+        records: BatchRecords,
+        lease: Lease,
+        lock: DestinationLock,
+        threads: Executor,
+        charged: Decimal,
+        refunded: Decimal,
+    ) -> BatchContext:
+        self._context = BatchContext(
+            client=self.client,
+            folder=folder,
+            plan=plan,
+            records=records,
+            lease=lease,
+            lock=lock,
+            options=self.options,
+            payer=self.payer,
+            prices=self._prices,
+            spending=Spending(self.options.max_credits, self._prices, charged=charged, refunded=refunded),
+            stop=self.stop,
+            threads=threads,
+            timing=self.timing,
+            clock=self.clock,
+            log=self.log,
+        )
+        return self._context
+
+    def _work(self, context: BatchContext, table: ItemTable) -> Deferral | dict[str, Any]:
+        while True:
+            session = Session(context, table, began=self._begun.began)
+            waiting = self._run(session)
+            if waiting:
+                return self._defer(context, table, session, waiting)
+            if not reconsider_unknown(context, table):
+                return finish(context, table, self._begun)
+
+    def _run(self, session: Session) -> list[Entry]:
+        # In a thread of its own: a signal's exception (execution_timeout) is raised wherever the main thread
+        # is. In the loop that could be right where the response to a submit is read, or where it is
+        # swallowed.
+        with asyncio.Runner() as runner, ThreadPoolExecutor(1) as thread:
+            loop = runner.get_loop()
+            work = loop.create_task(session.run())
+            try:
+                ended = thread.submit(loop.run_until_complete, work)
+                while not ended.done():
+                    wait([ended], 1.0)  # not for ever: a signal right before a wait doesn't interrupt it
+                return ended.result()
+            except BaseException as error:
+                self.stop.set(TaskInterruptedError(f"{type(error).__name__} ended the work."))
+                loop.call_soon_threadsafe(work.cancel)
+                # The loop itself may have been ended, but not what runs on it; leaving waits for it.
+                thread.submit(loop.run_until_complete, work)
+                raise
+
+    def _defer(
+        self, context: BatchContext, table: ItemTable, session: Session, waiting: Sequence[Entry]
+    ) -> Deferral:
+        records = [entry.record for entry in waiting if entry.record is not None]
+        deadline = max(map(session.deadline, records))
+        context.lock.acquire(until=deadline)
+        spending = context.spending
+        changes: dict[str, Any] = {
+            "stored": encode_indexes(table.indexes("stored")),
+            "failed": encode_indexes(table.indexes("failed")),
+            "unsettled": encode_indexes(table.indexes("unsettled")),
+            "in_flight": encode_indexes(table.indexes("waiting")),
+            "stopped": None if self.stop.error is None else StopReason.of(self.stop.error),
+            "charged": spending.charged,
+            "refunded": spending.refunded,
+        }
+        context.lease.release(self._begun.model_copy(update=changes))
+        self.log.info("%s Waiting is all that is left for now.", session.progress_line())
+        # With more to submit, half a window is worth a worker's start; else nearly all of it.
+        share = 0.5 if session.has_more else 0.9
+        return Deferral([record.generation_id or "" for record in records], share, deadline)

@@ -1,0 +1,59 @@
+"""What the work up to a deferral leaves for the work after it, as the task state store keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from airflow_gpt_image.batch.stop import StopReason
+
+Indexes = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+"""A set of items' indexes: a number with a bit for each, in hex."""
+
+
+class Checkpoint(BaseModel):
+    """
+    How far an attempt is.
+
+    :param plan: the SHA-256 of the plan that is carried out, in hex.
+    :param stored: items whose images are stored.
+    :param failed: items that are not tried again in this attempt.
+    :param unsettled: items that are paid for and not waited for any more in this attempt.
+    :param in_flight: items whose generations are under way; each has a record.
+    :param stopped: why nothing more is submitted.
+    :param began: when the attempt began, in seconds since 1970.
+    :param invalid: how many rows were left out.
+    :param charged: credits since the last clear; ``refunded`` likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: str
+    stored: Indexes = "0"
+    failed: Indexes = "0"
+    unsettled: Indexes = "0"
+    in_flight: Indexes = "0"
+    stopped: StopReason | None = None
+    began: float
+    invalid: int = Field(default=0, ge=0)
+    charged: Decimal = Decimal(0)
+    refunded: Decimal = Decimal(0)
+
+
+def encode_indexes(indexes: Iterable[int]) -> str:
+    """Return a set of indexes as a number with a bit for each, in hex: ten thousand take 2.5 kB."""
+    number = bytearray()
+    for index in indexes:
+        place, bit = divmod(index, 8)
+        number.extend(bytes(max(0, place + 1 - len(number))))
+        number[place] |= 1 << bit
+    return f"{int.from_bytes(number, 'little'):x}"
+
+
+def decode_indexes(text: str) -> set[int]:
+    """Return the set of indexes of such a number."""
+    data = int(text, 16).to_bytes(len(text) // 2 + 1, "little")
+    return {place * 8 + bit for place, byte in enumerate(data) for bit in range(8) if byte >> bit & 1}

@@ -1,0 +1,93 @@
+"""What all parts of a batch work with: one value, made once the destination is this task's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar
+
+from airflow_gpt_image.api.client import GptImageClient
+from airflow_gpt_image.api.pricing import Prices
+from airflow_gpt_image.batch.lease import Lease
+from airflow_gpt_image.batch.lock import DestinationLock
+from airflow_gpt_image.batch.options import BatchOptions
+from airflow_gpt_image.batch.plan import Plan
+from airflow_gpt_image.batch.records import BatchRecords
+from airflow_gpt_image.batch.stop import Stop
+from airflow_gpt_image.batch.timing import Timing
+from airflow_gpt_image.ledger.budget import Budget
+from airflow_gpt_image.ledger.record import Payer, Record
+from airflow_gpt_image.ledger.timing import Clock
+from airflow_gpt_image.log import Log
+from airflow_gpt_image.storage.folders import Folder
+
+T = TypeVar("T", covariant=True)
+
+
+class Spending:
+    """
+    What the task instance was charged and refunded since its last clear.
+
+    :param budget: is told of it, too.
+    """
+
+    def __init__(
+        self,
+        limit: Decimal | None,
+        prices: Prices,
+        *,
+        charged: Decimal = Decimal(0),
+        refunded: Decimal = Decimal(0),
+    ) -> None:
+        self.charged, self.refunded = charged, refunded
+        self.budget = Budget(limit, spent=charged - refunded, prices=prices)
+
+    def charge(self, index: int, credits: Decimal) -> None:
+        """Count what an item's submit was charged, or may have been."""
+        self.charged += credits
+        self.budget.charge(index, credits)
+
+    def refund(self, record: Record, payer: Payer) -> None:
+        """Count what came back for a record, if its charge was this task instance's since its last clear."""
+        if record.payer.same_epoch(payer):
+            self.refunded += record.credits
+            self.budget.refund(record.credits)
+
+
+@dataclass(frozen=True)
+class BatchContext:
+    """
+    Where a batch works, with what, and for whom.
+
+    :param client: of the task's connection; it may be used by many threads.
+    :param threads: carry out what blocks.
+    """
+
+    client: GptImageClient
+    folder: Folder
+    plan: Plan
+    records: BatchRecords
+    lease: Lease
+    lock: DestinationLock
+    options: BatchOptions
+    payer: Payer
+    prices: Prices
+    spending: Spending
+    stop: Stop
+    threads: Executor
+    timing: Timing
+    clock: Clock
+    log: Log
+
+    def now(self) -> datetime:
+        """Return the time of day, in UTC."""
+        return self.clock.now()
+
+
+class InThread(Protocol):
+    """Calls something that blocks, in a thread."""
+
+    async def __call__(self, function: Callable[..., T], /, *args: Any) -> T: ...

@@ -1,0 +1,84 @@
+"""How an attempt of a batch ends: with its manifest, and with an error where images are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from airflow_gpt_image.api.pricing import Prices, plain
+from airflow_gpt_image.batch import manifest, report
+from airflow_gpt_image.batch.checkpoint import Checkpoint
+from airflow_gpt_image.batch.context import BatchContext
+from airflow_gpt_image.batch.missing import refuse_missing
+from airflow_gpt_image.batch.phases import Entry, ItemTable
+from airflow_gpt_image.errors import ItemsFailedError, UnsettledImagesError
+from airflow_gpt_image.ledger.record import furthest
+
+
+def finish(context: BatchContext, table: ItemTable, begun: Checkpoint) -> dict[str, Any]:
+    """
+    Write what became of the items, and return the task's result.
+
+    :param begun: what was known when the attempt began, or after its last deferral.
+    :raises GptImageError: what stopped the submitting.
+    :raises UnsettledImagesError: when images are paid for and not stored.
+    :raises DestinationError: when images or records are gone that were there.
+    """
+    _read_rest(context, table)
+    entries, spending, prices = list(table), context.spending, context.prices
+    result = {
+        **report.result_of(
+            entries, context.payer, prices, charged=spending.charged, refunded=spending.refunded
+        ),
+        "invalid": begun.invalid,
+        "seconds": round(context.now().timestamp() - begun.began, 1),
+        **manifest.write(context.folder, context.plan, entries, context.payer, source=context.options.source),
+    }
+    context.lease.release()
+    context.lock.release()
+    context.log.info(
+        "%d stored (%d reused), %d failed, %d unknown, %d not submitted. Spent since the last clear: "
+        "%s credits ($%s): %s charged, %s refunded.\nManifest: %s",
+        *(result[name] for name in ("stored", "reused", "failed", "unknown", "not_submitted")),
+        *(result[name] for name in ("credits", "usd", "charged", "refunded", "manifest")),
+    )
+    unsettled = _unsettled_error(entries, prices, result["unsettled"])
+    if unsettled is not None:
+        context.log.warning("%s", unsettled.message)
+    error = context.stop.error
+    if isinstance(error, ItemsFailedError):
+        failures = [entry.record.failure for entry in entries if entry.record and entry.record.failure]
+        passing = unsettled is not None or any(failure.retryable for failure in failures)
+        error.retryable = passing  # type: ignore[misc]  # as that of what failed
+    if error is not None:
+        raise error
+    if unsettled is not None:
+        raise unsettled
+    return result
+
+
+def _read_rest(context: BatchContext, table: ItemTable) -> None:
+    """Read the records of what was settled before a deferral."""
+    rest = [entry for entry in table if entry.record is None]
+    context.records.load(entry.item for entry in rest)
+    for entry in rest:
+        entry.record = furthest(context.records.of(entry.item))
+    stored = table.entries("stored")
+    gone = [entry for entry in stored if entry.record is None or entry.record.state != "stored"]
+    refuse_missing(context.folder, len(gone))
+
+
+def _unsettled_error(
+    entries: Sequence[Entry], prices: Prices, rows: str | None
+) -> UnsettledImagesError | None:
+    records = [entry.record for entry in entries if entry.record and entry.record.state == "submitted"]
+    if not records:
+        return None
+    cost = sum((record.credits for record in records), Decimal(0))
+    images = f"{len(records):,} image{'s are' if len(records) > 1 else ' is'}"
+    return UnsettledImagesError(
+        f"{images} paid for and not stored: {plain(cost):,} credits (${prices.usd(cost):,}).\n"
+        "The next try waits for them, and fetches them for nothing; so does a clear.\n"
+        f"Their rows: {rows}"
+    )

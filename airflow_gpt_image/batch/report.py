@@ -1,0 +1,131 @@
+"""What a batch tells: the plan's table and the progress for people, the result for XCom."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from airflow_gpt_image.api.pricing import Prices, plain
+from airflow_gpt_image.api.sizes import Resolution
+from airflow_gpt_image.batch import manifest
+from airflow_gpt_image.batch.context import Spending
+from airflow_gpt_image.batch.phases import Entry, ItemTable
+from airflow_gpt_image.ledger.record import Payer
+
+_STATUSES: Final = ("stored", "failed", "unknown", "submitted", "not_submitted")
+_ROW: Final = "{:<5}{:>10}{:>14}{:>14}"
+_PROGRESS_WINDOW: Final = 60.0
+
+
+def money(credits: Decimal, prices: Prices) -> dict[str, str]:
+    """Return an amount in credits and in US dollars, as decimal strings."""
+    return {"credits": str(plain(credits)), "usd": str(prices.usd(credits))}
+
+
+def spent_fields(charged: Decimal, refunded: Decimal, prices: Prices) -> dict[str, str]:
+    """Return what was spent since the last clear, as XCom has it under ``spent``."""
+    return {
+        "charged": str(plain(charged)),
+        "refunded": str(plain(refunded)),
+        "usd": str(prices.usd(charged - refunded)),
+    }
+
+
+def result_of(
+    entries: Sequence[Entry], payer: Payer, prices: Prices, *, charged: Decimal, refunded: Decimal
+) -> dict[str, Any]:
+    """
+    Return what became of a plan's items, and what was paid since the last clear.
+
+    :param payer: what others paid for, or the same task instance before its last clear, is ``reused``.
+    """
+    states = Counter(manifest.status(entry.record) for entry in entries)
+    reused = sum(manifest.is_reused(entry.record, payer) for entry in entries)
+    return {
+        "rows": len({entry.item.row for entry in entries}),
+        "images": len(entries),
+        **{name: states[name] for name in _STATUSES},
+        "reused": reused,
+        **money(charged - refunded, prices),
+        "charged": str(plain(charged)),
+        "refunded": str(plain(refunded)),
+    }
+
+
+def preview_of(table: ItemTable, prices: Prices) -> dict[str, Any]:
+    """Return what would be done for a plan's items, and what that would cost."""
+    return {
+        "dry_run": True,
+        "rows": len({entry.item.row for entry in table}),
+        "images": len(table),
+        "reused": table.count("stored", "to_attach"),
+        "to_pay": table.count("to_submit"),
+        "failed": table.count("failed"),
+        "unknown": table.count("unknown"),
+        "tiers": _tiers(table, prices),
+        **money(table.credits("to_submit"), prices),
+    }
+
+
+def plan_table(table: ItemTable, prices: Prices, *, rows: int) -> str:
+    """Return the plan for people: what is there, what is to be paid, and what it costs, by tier."""
+    there, to_pay, total = (
+        table.count("stored", "to_attach"),
+        table.count("to_submit"),
+        table.credits("to_submit"),
+    )
+    lines = [
+        _ROW.format(tier, cost["images"], cost["credits"], cost["usd"])
+        for tier, cost in {**_tiers(table, prices), "all": {"images": to_pay, **money(total, prices)}}.items()
+    ]
+    head = (
+        f"{rows:,} rows, {len(table):,} images: {there:,} paid for already, {to_pay:,} to pay for, "
+        f"{table.count('failed'):,} failed before, {table.count('unknown'):,} unknown."
+    )
+    return "\n".join([head, _ROW.format("tier", "images", "credits", "US dollars"), *lines])
+
+
+def _tiers(table: ItemTable, prices: Prices) -> dict[str, dict[str, Any]]:
+    counts: Counter[Resolution] = Counter(entry.item.resolution for entry in table.entries("to_submit"))
+    return {
+        tier: {"images": counts[tier], **money(prices.credits(tier) * counts[tier], prices)}
+        for tier in prices.tiers
+    }
+
+
+class Progress:
+    """
+    How far a batch is, for people who watch the task's log.
+
+    :param now: in seconds, of any clock that only goes forward; likewise in the line.
+    """
+
+    def __init__(self, table: ItemTable, prices: Prices, *, now: float) -> None:
+        self._table = table
+        self._prices = prices
+        self._recent = deque([(now, table.done)])
+
+    def line(self, spending: Spending, *, now: float) -> str:
+        """Return one line: done, failed, in flight, rate, spent since the last clear, time left."""
+        table, done = self._table, self._table.done
+        self._recent.append((now, done))
+        while len(self._recent) > 2 and now - self._recent[0][0] > _PROGRESS_WINDOW:
+            self._recent.popleft()
+        since, before = self._recent[0]
+        rate = (done - before) / max(now - since, 0.001)
+        left = f"about {_span((len(table) - done) / rate)} left" if rate > 0 else "time left unknown"
+        spent = spending.charged - spending.refunded
+        return (
+            f"{done:,} of {len(table):,} done ({table.lost:,} failed), {table.count('waiting'):,} in flight, "
+            f"{rate:.1f}/s, {plain(spent):,} credits (${self._prices.usd(spent):,}), {left}."
+        )
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,285 @@
+"""The only place of a batch that submits: a place in the rate, the lease, the intent, the POST, the id. In
+that order.
+
+If the process dies: before the intent nothing is paid for; from there on the intent says that nobody knows,
+until the id stands in its place: at most as many items as were being submitted at that moment, and never one
+twice. If the work ends in any other way, what is between its intent and its id is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Final
+
+from airflow_gpt_image.api.client import AsyncGptImageClient
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.pacing import Pacer
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.batch.context import BatchContext, InThread
+from airflow_gpt_image.batch.outcomes import CircuitBreaker
+from airflow_gpt_image.batch.phases import Entry
+from airflow_gpt_image.errors import (
+    DestinationError,
+    GptImageError,
+    InvalidRequestError,
+    LedgerError,
+    RateLimitError,
+    ReplacedError,
+    SubmissionUnknownError,
+)
+from airflow_gpt_image.ledger import submitting
+from airflow_gpt_image.ledger.record import Record, intend
+
+# An intent that waited for longer than this for its POST is written again, so that it says how long that may
+# take.
+_INTENT_IS_FRESH: Final = timedelta(seconds=5)
+
+
+class Sender:
+    """
+    Submits items of a plan, as fast as the API takes them and no faster.
+
+    :param client: is used for nothing else, so that no submit queues up behind polls.
+    """
+
+    def __init__(self, context: BatchContext, client: AsyncGptImageClient, in_thread: InThread) -> None:
+        timing = context.timing
+        self._context = context
+        self._client = client
+        self._in_thread = in_thread
+        self._pacer = Pacer(first_rate=timing.first_rate)
+        self._breaker = CircuitBreaker(
+            longest_refusal=timing.longest_refusal, longest_hold=timing.longest_hold
+        )
+        self._write_backoff = Retrying(longest_pause=timing.write_pause)
+        # Taken before the intent: an item that only queues has none.
+        self._senders = asyncio.Semaphore(timing.senders)
+        self._order = asyncio.Lock()
+        self._renewing = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Record]] = set()
+        settings = context.client.settings
+        seconds = submitting.answer_seconds(settings.connect_timeout, settings.read_timeout)
+        self._answer_time = timedelta(seconds=seconds + timing.expires_after)
+
+    async def submit(self, entry: Entry) -> Record:
+        """
+        Submit an item; return its record, with the generation's id.
+
+        :raises StoppedError: when nothing may be submitted any more; it wasn't.
+        :raises SubmissionUnknownError: when nobody knows; its intent stays on record.
+        :raises LedgerError: when this worker is out of date; it wasn't submitted.
+        :raises GptImageError: when it wasn't accepted; that is on record.
+        """
+        context, item = self._context, entry.item
+        async with self._senders:
+            context.spending.budget.reserve(item.index, item.credits)
+            try:
+                await self._rate_slot()
+                request = await self._in_thread(context.plan.request, item)
+                intent = self._intent(entry, request)
+                try:
+                    prepared = await self._in_thread(self._prepare, request)
+                except InvalidRequestError as error:
+                    await self._write_outcome(entry, intent.not_accepted(error, context.now()))
+                    raise
+                await self.ensure_lease()
+                context.stop.check()
+                # A task of its own: whoever waits for it may be cancelled, what is between intent and id may
+                # not.
+                sending = asyncio.create_task(self._send(entry, intent, prepared))
+                self._under_way.add(sending)
+                sending.add_done_callback(self._over)
+                return await asyncio.shield(sending)
+            finally:
+                context.spending.budget.release(item.index)
+
+    async def drain(self) -> None:
+        """Wait until nothing is between its intent and its id; comes after the stop."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def ensure_lease(self) -> None:
+        """
+        Make sure that this worker has not been replaced.
+
+        :raises LedgerError: when it has been, or that can't be told.
+        """
+        if self._context.lease.needs_renewal:
+            async with self._renewing:
+                await self._in_thread(self._context.lease.renew)
+
+    async def ensure_not_replaced(self) -> None:
+        """
+        Make sure of it as far as the store answers; for what may be done without it.
+
+        :raises ReplacedError: when another worker goes on.
+        """
+        try:
+            await self.ensure_lease()
+        except ReplacedError:
+            raise
+        except LedgerError as error:
+            self._context.log.warning("The lease could not be renewed yet: %s", error.message)
+
+    # --- one submit
+
+    def _prepare(self, request: ImageRequest) -> ImageRequest:
+        return submitting.prepare(request, seconds=self._context.options.timeout)
+
+    def _intent(self, entry: Entry, request: ImageRequest) -> Record:
+        context, item, before = self._context, entry.item, entry.record
+        now = context.now()
+        return intend(
+            request,
+            item.fingerprint,
+            item.slot,
+            before=before if before is not None and before.payer.same_attempt(context.payer) else None,
+            payer=context.payer,
+            prices=context.prices,
+            now=now,
+            answer_by=now + self._answer_time,
+        )
+
+    def _over(self, sending: asyncio.Task[Record]) -> None:
+        self._under_way.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # it is retrieved here, should nobody wait for it any more
+
+    async def _send(self, entry: Entry, intent: Record, prepared: ImageRequest) -> Record:
+        """Carry out one submit: intent, POST, id."""
+        context = self._context
+
+        async def write_intent(record: Record) -> None:
+            try:
+                await self._in_thread(context.records.write, record)
+            except DestinationError as error:
+                # It may have been written all the same.
+                await self._write_outcome(entry, record.not_accepted(error, context.now()))
+                raise
+            context.lease.note(recorded=context.records.folder.scope)
+
+        async def write_outcome(record: Record) -> None:
+            if record.charges == intent.charges:
+                context.spending.charge(entry.item.index, record.credits)
+            await self._write_outcome(entry, record)
+
+        return await submitting.arun(
+            submitting.submit(
+                intent,
+                prepared,
+                now=context.now,
+                name=lambda _: entry.item.name,
+                is_known=context.records.is_known,
+            ),
+            write_intent=write_intent,
+            post=lambda request: self._post(entry, intent, request),
+            write_outcome=write_outcome,
+        )
+
+    async def _post(self, entry: Entry, intent: Record, prepared: ImageRequest) -> str:
+        """Send a request until the API takes it, or refuses it for another reason than the rate."""
+        context = self._context
+        while True:
+            # Writing the intent took its time; others may have been told to wait meanwhile, or are while the
+            # lease is renewed. A hold can outlast the lease, so that is made sure of in every round.
+            await self.ensure_lease()
+            while held := self._pacer.held(time.monotonic()):
+                await self._pause(held)
+                await self.ensure_lease()
+            if context.now() - intent.intended_at > _INTENT_IS_FRESH:
+                changes = {"intended_at": context.now(), "answer_by": context.now() + self._answer_time}
+                intent = intent.model_copy(update=changes)
+                await self._in_thread(context.records.write, intent)
+                await self.ensure_lease()
+            context.stop.check()
+            context.lease.check()
+            try:
+                generation_id = await self._client.submit(prepared)
+            except RateLimitError as error:
+                self._refused(error)
+                await self._rate_slot()
+            except SubmissionUnknownError as error:
+                if error.generation_id is None and self._breaker.lost():
+                    context.stop.set(error)
+                if error.generation_id is not None:
+                    context.log.warning("%s", error.message)
+                    self._accepted()
+                raise
+            except GptImageError as error:
+                if error.status is not None:
+                    self._pacer.accepted(time.monotonic())  # it has passed the rate limit
+                if self._breaker.failed(entry.item.index, error):
+                    context.stop.set(error)
+                raise
+            else:
+                self._accepted()
+                return generation_id
+
+    async def _rate_slot(self) -> None:
+        """Wait until the rate allows one more submit; one asks at a time, so they go in order."""
+        async with self._order:
+            while pause := self._pacer.pause(time.monotonic()):
+                await self._pause(pause)
+            self._context.stop.check()
+
+    def _accepted(self) -> None:
+        self._breaker.accepted()
+        self._pacer.accepted(time.monotonic())
+
+    def _refused(self, error: RateLimitError) -> None:
+        now = time.monotonic()
+        self._pacer.refused(now, error.retry_after)
+        if self._breaker.refused(now, self._pacer.held(now)):
+            self._context.stop.set(error)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not on when nothing may be submitted any more."""
+        self._context.stop.check()
+        await asyncio.sleep(min(seconds, 1.0))
+        self._context.stop.check()
+
+    # --- on record
+
+    async def _write_outcome(self, entry: Entry, record: Record) -> None:
+        """
+        Put on record what came of a submit, again and again until the destination takes it.
+
+        In the meantime the task state store keeps it, so that an id is never in the log alone.
+        """
+        context, failures, stranded = self._context, 0, False
+        what = (
+            f"generation {record.generation_id}, which is paid for," if record.generation_id else record.state
+        )
+        context.records.add(record)
+        entry.record = record
+        seconds = context.timing.insist if record.generation_id else context.timing.insist_withdrawn
+        give_up_at = context.clock.elapsed() + seconds
+        while True:
+            try:
+                await self._in_thread(context.records.write, record)
+            except DestinationError as error:
+                failures += 1
+                problem = error
+                context.log.warning(
+                    "Row %d: %s could not be put on record yet: %s", entry.item.row, what, error.message
+                )
+            else:
+                if context.lease.state.stranded:
+                    context.lease.forget_stranded(record)
+                return
+            stranded = stranded or await self._strand(record)
+            over = context.clock.elapsed() >= give_up_at
+            if over or (stranded and context.stop.interrupted):
+                context.stop.set(problem)
+                return
+            await asyncio.sleep(self._write_backoff.backoff(failures))
+
+    async def _strand(self, record: Record) -> bool:
+        try:
+            await self._in_thread(self._context.lease.keep_stranded, record)
+        except LedgerError as error:
+            self._context.log.warning("Nor could the task state store keep it: %s", error.message)
+            return False
+        return True

@@ -1,0 +1,310 @@
+"""The work of a batch between two deferrals: submit, poll and store side by side, as long as there is more to
+do than to wait.
+
+Each item has a coroutine of its own, of which a bounded number is under way. What blocks (the destination,
+the lease) happens in threads. What concerns all items stops the submitting at once: then what is in flight
+still finishes and is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from airflow_gpt_image.api import flows
+from airflow_gpt_image.api.client import AsyncGptImageClient
+from airflow_gpt_image.api.models import Generation
+from airflow_gpt_image.api.retrying import Retrying
+from airflow_gpt_image.batch.context import BatchContext
+from airflow_gpt_image.batch.outcomes import During, outcome_of
+from airflow_gpt_image.batch.phases import Entry, ItemTable
+from airflow_gpt_image.batch.report import Progress
+from airflow_gpt_image.batch.sender import Sender
+from airflow_gpt_image.errors import (
+    DestinationError,
+    DestinationTakenError,
+    GenerationFailedError,
+    GptImageError,
+    ItemsFailedError,
+    TaskInterruptedError,
+)
+from airflow_gpt_image.ledger.record import GenerationFacts, Record
+from airflow_gpt_image.storage.images import ImageFile, ImageFolder
+
+T = TypeVar("T")
+
+# Images at a time: one may take 17 MB on its way to a store.
+_STORED_AT_ONCE: Final = 8
+
+_ONCE: Final = Retrying(most_sends=1)
+_MOST_LOGGED: Final = 100
+
+
+class Session:
+    """
+    The work on a plan from now until it is done, or until waiting is all that is left.
+
+    :param began: when the attempt began, in seconds since 1970.
+    """
+
+    def __init__(self, context: BatchContext, table: ItemTable, *, began: float) -> None:
+        self._context = context
+        self._table = table
+        self._began = began
+        self._options = context.options
+        self._log = context.log
+        self._images = ImageFolder(context.folder)
+        self._progress = Progress(table, context.prices, now=time.monotonic())
+        self._pauses = Retrying(first_pause=context.timing.item_pause)
+        self._storing = asyncio.Semaphore(_STORED_AT_ONCE)
+        self._active_until = time.monotonic()
+        self._locking: asyncio.Future[bool] | None = None
+        # Two clients, so that no submit queues up behind polls; neither sends anything twice by itself.
+        settings, senders = context.client.settings, context.timing.senders
+        self._submitting = AsyncGptImageClient(settings, retrying=_ONCE, at_once=senders)
+        self._polling = AsyncGptImageClient(settings, retrying=_ONCE)
+        self._sender = Sender(context, self._submitting, self._in_thread)
+        self._check_failures()
+
+    async def run(self) -> list[Entry]:
+        """
+        Work; return what is still in flight when waiting is all that is left, or nothing when all is done.
+
+        However it ends, what was being submitted has its id on record, and no thread is at work any more.
+
+        :raises LedgerError: when this worker is out of date.
+        :raises DestinationTakenError: when another task has taken the destination.
+        """
+        async with self._submitting, self._polling:
+            tasks: set[asyncio.Task[None]] = set()
+            try:
+                return self._table.entries("waiting") if await self._work(tasks) else []
+            except BaseException as error:
+                foreign = TaskInterruptedError(f"{type(error).__name__} ended the work.")
+                self._context.stop.set(error if isinstance(error, GptImageError) else foreign)
+                raise
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await self._drain()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def has_more(self) -> bool:
+        """Return whether anything is left to begin with."""
+        return self._next() is not None
+
+    def progress_line(self) -> str:
+        """Return how far the batch is."""
+        return self._progress.line(self._context.spending, now=time.monotonic())
+
+    def deadline(self, record: Record) -> float:
+        """Return when the wait for a generation ends, in seconds since 1970."""
+        # By its age, which another machine's clock can't move into the future.
+        now = self._context.now()
+        return max(now.timestamp() - record.age(now), self._began) + self._options.timeout
+
+    async def _work(self, tasks: set[asyncio.Task[None]]) -> bool:
+        """Begin and end items until none is left; return whether that is because the rest is waiting."""
+        ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
+
+        def begin(work: asyncio.Task[None]) -> None:
+            tasks.add(work)
+            work.add_done_callback(ended.put_nowait)
+
+        begin(ticking := asyncio.create_task(self._tick()))
+        while True:
+            while len(tasks) <= self._options.max_in_flight and (entry := self._next()) is not None:
+                attached = entry.record if entry.phase == "to_attach" else None
+                self._table.move(entry, "working")
+                begin(asyncio.create_task(self._carry_through(entry, attached)))
+            if tasks == {ticking}:
+                return False
+            try:
+                over = await asyncio.wait_for(ended.get(), self._context.timing.idle_after)
+            except TimeoutError:
+                if self._only_waits(full=len(tasks) > self._options.max_in_flight):
+                    return True
+            else:
+                tasks.discard(over)
+                over.result()
+
+    def _next(self) -> Entry | None:
+        attach = self._table.first("to_attach")
+        if attach is not None or self._context.stop.error is not None:
+            return attach
+        return self._table.first("to_submit")
+
+    def _only_waits(self, *, full: bool) -> bool:
+        """Return whether every generation in flight has been polled since anything else happened."""
+        table = self._table
+        if not self._options.deferrable or table.count("working") or (self.has_more and not full):
+            return False
+        waiting = table.entries("waiting")
+        return bool(waiting) and all(entry.polled_at > self._active_until for entry in waiting)
+
+    async def _tick(self) -> None:
+        """Log the progress, and keep the lock on the destination."""
+        timing, locked = self._context.timing, time.monotonic()
+        while True:
+            await asyncio.sleep(timing.report_every)
+            self._log.info("%s", self.progress_line())
+            age = time.monotonic() - locked
+            if age < timing.lock_renew_every:
+                continue
+            try:
+                self._locking = asyncio.ensure_future(self._in_thread(self._context.lock.acquire))
+                await asyncio.shield(self._locking)
+                locked = time.monotonic()
+            except DestinationTakenError:
+                raise
+            except DestinationError as error:
+                if age > timing.lock_expires_after / 2:
+                    raise
+                self._log.warning("The lock on the destination could not be renewed yet: %s", error.message)
+
+    async def _drain(self) -> None:
+        """Wait for what mustn't be cut off: submits that are under way, and a lock that is being renewed."""
+        await self._sender.drain()
+        if self._locking is not None:
+            await asyncio.wait([self._locking])
+
+    # --- one item
+
+    async def _carry_through(self, entry: Entry, record: Record | None) -> None:
+        """Submit an item unless it is paid for, wait for it, store it; again, where that can help."""
+        failures = 0
+        while True:
+            during: During = "submit"
+            try:
+                if record is None:
+                    record = await self._sender.submit(entry)
+                during = "wait"
+                generation = await self._wait(entry, record)
+                during = "store"
+                await self._store(entry, record, generation)
+                return
+            except GptImageError as error:
+                self._active()
+                self._table.move(entry, "working")
+                failures += 1
+                retries = self._options.item_retries
+                left = failures <= retries
+                if isinstance(error, GenerationFailedError) and record is not None:
+                    left = left and (record.retries < retries or not self._is_own(record))
+                outcome = outcome_of(error, during, tries_left=left, resubmit=self._options.resubmit)
+                if outcome.then == "raise":
+                    raise
+                if isinstance(error, GenerationFailedError) and record is not None:
+                    self._context.spending.refund(record, self._context.payer)
+                    await self._note(entry, record.failed(error, self._context.now()))
+                    record = None
+                if outcome.then != "again" or (record is None and self._context.stop.error is not None):
+                    await self._give_up(entry, record, error, during)
+                    return
+            await asyncio.sleep(self._pauses.backoff(failures))
+
+    async def _wait(self, entry: Entry, record: Record) -> Generation:
+        self._table.move(entry, "waiting", record)
+        self._active()
+        poll_interval = self._options.poll_interval
+        # Nothing is finished right after it was submitted.
+        await asyncio.sleep(poll_interval - record.age(self._context.now()))
+
+        def on_poll() -> None:
+            entry.polled_at = time.monotonic()
+
+        generation = await self._polling.wait_until(
+            record.generation_id or "",
+            poll_interval=poll_interval,
+            deadline=self.deadline(record),
+            on_poll=on_poll,
+        )
+        return flows.succeeded(generation)
+
+    async def _store(self, entry: Entry, record: Record, generation: Generation) -> None:
+        self._table.move(entry, "working")
+        async with self._storing:
+            # A successor may have paid for the item again by now, as its author wants it, and stored that.
+            await self._sender.ensure_not_replaced()
+            stored = await self._in_thread(self._fetch_images, entry, record, generation)
+        self._table.move(entry, "stored", stored)
+        self._active()
+
+    def _fetch_images(self, entry: Entry, record: Record, generation: Generation) -> Record:
+        context, name = self._context, record.name or entry.item.name
+        request = context.plan.request(entry.item)
+        images: list[ImageFile] = []
+        warnings: list[str] = []
+        for index, url in enumerate(generation.urls):
+            stem = name if index == 0 else f"{name}~{index}"
+            image, unusual = self._images.fetch(context.client, url, stem, request)
+            images.append(image)
+            warnings += unusual
+        for warning in warnings:
+            self._log.warning("Row %d: %s", entry.item.row, warning)
+        facts = GenerationFacts.of(generation)
+        # What was read long ago may be without the request's signatures; the plan has it whole.
+        whole = record.model_copy(update={"request": request})
+        stored = whole.stored(images, facts, context.now(), name=name, warnings=warnings)
+        return context.records.write_stored(stored, name)
+
+    async def _note(self, entry: Entry, record: Record) -> None:
+        """Put on record how it ended; it is not worth losing the others for."""
+        entry.record = record
+        try:
+            # A successor may have paid for it again by now, and stored it; "failed" would pay once more.
+            await self._sender.ensure_lease()
+            await self._in_thread(self._context.records.write, record)
+        except DestinationError as error:
+            self._context.stop.set(error)
+
+    async def _give_up(
+        self, entry: Entry, record: Record | None, error: GptImageError, during: During
+    ) -> None:
+        """Put an item into the phase in which this attempt leaves it."""
+        outcome = outcome_of(error, during, tries_left=False, resubmit=self._options.resubmit)
+        if outcome.then == "unsettled" and record is not None and not outcome.stops:
+            await self._note(entry, record.without_image(error))
+        if outcome.stops:
+            self._context.stop.set(error)
+        self._table.move(entry, outcome.phase)
+        self._active()
+        if outcome.then != "not_submitted" and not outcome.stops:
+            self._log_lost(entry, error)
+            self._check_failures()
+
+    def _log_lost(self, entry: Entry, error: GptImageError) -> None:
+        lost = self._table.lost
+        if lost <= _MOST_LOGGED:
+            self._log.warning(
+                "Row %d has no image: %s: %s", entry.item.row, type(error).__name__, error.message
+            )
+        elif lost == _MOST_LOGGED + 1:
+            self._log.warning("More rows have no image; the manifest will tell.")
+
+    def _is_own(self, record: Record) -> bool:
+        return record.payer.same_attempt(self._context.payer)
+
+    def _check_failures(self) -> None:
+        failed, images = self._table.lost, len(self._table)
+        most = self._options.most_failures(images)
+        if most is not None and failed > most:
+            self._context.stop.set(
+                ItemsFailedError(
+                    f"{failed:,} of {images:,} images failed; at most {most:,} may (on_item_failure, "
+                    "max_failures).\n"
+                    "The manifest at the destination tells which."
+                )
+            )
+
+    # --- tools
+
+    def _active(self) -> None:
+        """Note that something else happened than waiting."""
+        self._active_until = time.monotonic()
+
+    async def _in_thread(self, function: Callable[..., T], /, *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._context.threads, function, *args)

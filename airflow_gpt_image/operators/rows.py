@@ -1,0 +1,53 @@
+"""A data set that is written down in a DAG file, with other tasks' results wherever they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_gpt_image.airflow_internals import ResolveMixin, SetDuringExecution
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class Rows(ResolveMixin):
+    """
+    Hold rows that the author wrote down: other tasks' results among them are put in, and Jinja is not asked.
+
+    :param given: a sequence of prompts, mappings, and references to other tasks' results.
+    """
+
+    def __init__(self, given: Sequence[Any]) -> None:
+        self._given = given
+
+    @classmethod
+    def of(cls, requests: object) -> Any:
+        """Return a list as such rows; a path, another task's result and what will be refused as is."""
+        if isinstance(requests, (str, bytes, ResolveMixin, SetDuringExecution)):
+            return requests
+        return cls(requests) if isinstance(requests, Sequence) else requests
+
+    def iter_references(self) -> Iterable[tuple[Any, str]]:
+        """Yield the results that are needed: Airflow asks for them, to know which tasks come before."""
+        from airflow.sdk import XComArg
+
+        yield from XComArg.iter_xcom_references(self._given)
+
+    def resolve(self, context: Context) -> list[Any]:
+        """Return the rows with all results put in: Airflow asks for them when the task runs."""
+        return [_resolve(value, context) for value in self._given]
+
+    def __str__(self) -> str:
+        # What the DAG's page shows: not ten thousand prompts.
+        return f"{len(self._given):,} rows"
+
+
+def _resolve(value: Any, context: Context) -> Any:
+    if isinstance(value, ResolveMixin):
+        return value.resolve(context)
+    if isinstance(value, Mapping):
+        return {name: _resolve(cell, context) for name, cell in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_resolve(item, context) for item in value]
+    return value
