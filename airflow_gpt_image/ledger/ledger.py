@@ -329,7 +329,9 @@ class Ledger:
             self._write_store(intent, waiting)
         except LedgerError as error:
             # Of a write that failed nobody knows whether it was carried out.
-            self.write_outcome(intent.not_accepted(error, self.clock.now()))
+            withdrawn = intent.not_accepted(error, self.clock.now())
+            write = self._write_folder if self.folder is not None else self._write_store
+            self._insist("taken back", [lambda: write(withdrawn)])
             raise
         self._note(intent)
         return True
@@ -429,7 +431,7 @@ class Ledger:
         if self.folder is not None and record.payer.same_task(self.payer):
             self.folder.write(record)
 
-    def _write_store(self, record: Record, waiting: Waiting | None) -> None:
+    def _write_store(self, record: Record, waiting: Waiting | None = None) -> None:
         self._write(self._new_state(record, waiting))
 
     def _new_state(self, record: Record | None, waiting: Waiting | None) -> ImageTaskState:

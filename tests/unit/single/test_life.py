@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -196,10 +197,8 @@ def test_an_answer_that_is_lost_is_unknown_and_never_paid_again(task, api):
 )
 def test_a_worker_that_dies_costs_nothing_more(task, api, point):
     task.store.at = point
-    try:
+    with suppress(DiedError):
         task.run()
-    except DiedError:
-        pass
 
     try:
         task.run()
