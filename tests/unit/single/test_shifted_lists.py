@@ -29,7 +29,9 @@ class Mapped:
             self.instances.append(self._make(map_index=len(self.instances), **self._options))
         for instance in self.instances:
             instance.clears = self.clears
-        results = {i: self.instances[i].run(prompt=prompts[i], **options) for i in order or range(len(prompts))}
+        results = {
+            i: self.instances[i].run(prompt=prompts[i], **options) for i in order or range(len(prompts))
+        }
         return [results[index] for index in range(len(prompts))]
 
     def clear(self, airflow):
@@ -157,9 +159,7 @@ def test_a_destination_for_each_index_is_refused_like_none(make, api, airflow, t
     for index in range(2):
         instances[index].clear(airflow=airflow)
         with pytest.raises(RecordMissingError):
-            rendered(instances[index], folders[index]).run(
-                destination="{{ map_index }}", prompt="ba"[index]
-            )
+            rendered(instances[index], folders[index]).run(destination="{{ map_index }}", prompt="ba"[index])
 
     assert len(charges(api)) == 2
 
