@@ -222,12 +222,16 @@ class BatchTask(TaskInstance):
             self.rescheduled = True
             raise (wait.__cause__ or wait) from None
 
-    def begin(self, operator: Any = None, **options: Any) -> Any:
-        """The first part of a try; with an operator that the test has made."""
+    def next_try(self) -> None:
+        """Another worker, with another id, on a store that no longer knows the one before."""
         self.try_number += 1
         self.reschedules = 0
         self.ti_id, self.accessor = str(uuid4()), self.store.accessor()
         self.pushed.clear()
+
+    def begin(self, operator: Any = None, **options: Any) -> Any:
+        """The first part of a try; with an operator that the test has made."""
+        self.next_try()
         return (operator or self.operator(**options)).execute(self.context)
 
     def open_folder(self, destination: object) -> Any:

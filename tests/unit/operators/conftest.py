@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_gpt_image.api.pacing import Pacer
-from airflow_gpt_image.batch.lease import Lease
-from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 from tests import state_store
 
@@ -106,74 +101,6 @@ class Task(Tries):
         self.store = Store()
 
 
-class BatchTask(Tries):
-    """A batch's task instance, run try by try; before each part of one the DAG is parsed and rendered anew.
-
-    :param xcoms: what earlier tasks returned, by their ids.
-    """
-
-    def __init__(self, destination, deferrable, task_id="posters"):
-        self.store = Store()
-        self.folder = Path(destination)
-        self.max_tries, self.tries = 3, 0
-        self.run_id, self.task_id = "manual__2026-01-01T00:00:00+00:00", task_id
-        self.given = {
-            "requests": ["a teapot", "a vase", "a chair"],
-            "destination": str(destination),
-            "deferrable": deferrable,
-            "poll_interval": 0.05,
-            "timeout": 20,
-        }
-        self.xcoms = {}
-        self.deferrals = []
-        self.events = defaultdict(lambda: SimpleNamespace(extra={}))
-
-    @property
-    def context(self):
-        ti = SimpleNamespace(
-            max_tries=self.max_tries,
-            try_number=self.tries,
-            dag_id="shop",
-            run_id=self.run_id,
-            task_id=self.task_id,
-            map_index=-1,
-            xcom_pull=lambda task_ids, **_: self.xcoms[task_ids],
-        )
-        return {"task_state_store": self.store, "ti": ti, "outlet_events": self.events, "ds": "2026-11-24"}
-
-    def operator(self, **options):
-        """The operator as Airflow has it when it begins: parsed and rendered.
-
-        Requests that are a function are what it returns inside the DAG.
-        """
-        with DAG("shop", schedule=None):
-            given = self.given | options
-            if callable(given["requests"]):
-                given["requests"] = given["requests"]()
-            operator = GptImageBatchOperator(task_id=self.task_id, **given)
-        operator.render_template_fields(self.context)
-        return operator
-
-    def begin(self, **options):
-        """The first part of a try: what it returns, raises or defers with."""
-        self.tries += 1
-        self.store.writes = 0
-        return self.operator(**options).execute(self.context)
-
-    def run(self, **options):
-        """One try: what it returns, or what it raises."""
-        try:
-            return self.begin(**options)
-        except TaskDeferred as deferral:
-            return self.wake(deferral, **options)
-
-    def new_run(self):
-        """The same task in another run, which knows nothing of this one."""
-        self.run_id += "+1"
-        self.store = Store()
-        self.tries = 0
-
-
 @pytest.fixture
 def connect(monkeypatch):
     """Puts the default connection into the environment."""
@@ -201,28 +128,3 @@ def task(request, api):
 @pytest.fixture
 def deferrable_task(api):
     return Task(deferrable=True)
-
-
-@pytest.fixture
-def quick(api, connect, monkeypatch):
-    """What makes a batch slow in a test, and is tested elsewhere.
-
-    It begins at a rate that it would otherwise feel its way to, doesn't wait long for the dead, and reads no
-    certificates, for each client of each try.
-    """
-    connect(api.url, api.key, extra={"verify": False})
-    monkeypatch.setitem(Pacer.__init__.__kwdefaults__, "first_rate", 100.0)
-    monkeypatch.setattr(Lease.take, "__defaults__", (0.1,))
-
-
-@pytest.fixture
-def batch(api, quick, tmp_path):
-    """A batch that waits on its worker: most of what it promises has nothing to do with who waits."""
-    return BatchTask(tmp_path / "posters", deferrable=False)
-
-
-@pytest.fixture
-def deferring(api, quick, tmp_path):
-    """A batch whose generations take so long that it defers."""
-    api.settings(duration=1.6)
-    return BatchTask(tmp_path / "posters", deferrable=True)
