@@ -74,14 +74,13 @@ class Batch:
 
     def intents(self) -> set[str]:
         """The prompts of which the destination says that nobody knows whether they are paid for."""
-        found = set()
+        intended, known = set(), set()
         for name in self.place.names():
-            if name.startswith("items/") and name.endswith(".json"):
+            if name.startswith("records/") and "~" in name:
                 with suppress(FileNotFoundError):
                     record = json.loads(self.place.read(name))
-                    if record["state"] == "intent":
-                        found.add(record["request"]["prompt"])
-        return found
+                    (intended if record["state"] == "intent" else known).add(record["request"]["prompt"])
+        return intended - known
 
     def process(self) -> RunningTask | None:
         """The two processes of the task, if it is being executed and both are there."""
