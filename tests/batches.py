@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_gpt_image import datasets
 from airflow_gpt_image.api.models import ImageRequest
@@ -24,7 +26,9 @@ from airflow_gpt_image.datasets import Row
 from airflow_gpt_image.errors import GenerationFailedError, UpstreamError
 from airflow_gpt_image.ledger.destination import ANY
 from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Payer, Record, intend
+from airflow_gpt_image.ledger.timing import Clock, SystemClock
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
+from airflow_gpt_image.storage.folders import open_folder
 from tests.task_instance import TaskInstance
 
 ME = Payer(dag_id="shop", run_id="r1", task_id="posters", clear_epoch=3, attempt=1, ti_id="t1")
@@ -101,6 +105,34 @@ def late(item: Item, payer: Payer = ME) -> Record:
     return submitted(item, payer).without_image(UpstreamError("The service is down.", code="upstream_error"))
 
 
+# Destinations in trouble
+
+Meddle = Callable[..., object]
+
+
+class MeddledFolder:
+    """
+    A destination whose acts a test meddles with.
+
+    :param meddle: is called with the act (``write``, ``read``, ``sizes``, ``remove``), the name, and what is
+        written, before each; what it raises, the act does. What it returns, if anything, is the act's result.
+    """
+
+    def __init__(self, folder: Any, meddle: Meddle) -> None:
+        self._folder, self._meddle = folder, meddle
+
+    def __getattr__(self, name: str) -> Any:
+        act = getattr(self._folder, name)
+        if name not in ("write", "read", "sizes", "remove"):
+            return act
+
+        def meddled(*args: Any) -> Any:
+            result = self._meddle(name, *args)
+            return act(*args) if result is None else result
+
+        return meddled
+
+
 # A task instance
 
 QUICK = Timing(
@@ -114,12 +146,23 @@ QUICK = Timing(
 """A batch that begins at a rate it would otherwise feel its way to, and doesn't wait long for the dead."""
 
 
+class LaterClock(SystemClock):
+    """A clock that is ahead: what an earlier worker was at is long over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ahead = timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        return super().now() + self._ahead
+
+
 class BatchTask(TaskInstance):
     """
     A batch's task instance, run try by try; before each part of one the DAG is parsed and rendered anew.
 
     :param given: arguments of the operator; requests that are a function are what it returns inside the DAG.
     :param timing: of its attempts; None: as in production.
+    :ivar meddle: is called before each act on the destination; what it raises, the act does.
     """
 
     def __init__(
@@ -135,6 +178,10 @@ class BatchTask(TaskInstance):
         super().__init__(self._operator, dag_id=dag_id, task_id=task_id, **options)
         self.folder = Path(str(destination))
         self.timing = timing
+        self.meddle: Meddle | None = None
+        self.clock: Clock = SystemClock()
+        self.last: Any = None
+        self.rescheduled = False
         self.given: dict[str, Any] = {
             "requests": ["a teapot", "a vase", "a chair"],
             "destination": str(destination),
@@ -144,28 +191,53 @@ class BatchTask(TaskInstance):
         }
 
     def _operator(self, **options: Any) -> GptImageBatchOperator:
-        timing = self.timing
+        task = self
 
         class Operator(GptImageBatchOperator):
             def build_attempt(self, client: Any, context: Any) -> BatchAttempt:
                 attempt = super().build_attempt(client, context)
-                return attempt if timing is None else replace(attempt, timing=timing)
+                return replace(
+                    attempt, timing=task.timing or Timing(), open_folder=task.open_folder, clock=task.clock
+                )
 
         with DAG(self.dag_id, schedule=None):
             given = self.given | options
             if callable(given["requests"]):
                 given["requests"] = given["requests"]()
             operator = Operator(task_id=self.task_id, retries=self.retries, **given)
+        self.last = operator
         operator.render_template_fields(self.context)
         return operator
 
-    def begin(self, operator: Any = None, **options: Any) -> Any:
-        """The first part of a try; with an operator that the test has made."""
+    @property
+    def context(self) -> dict[str, Any]:
+        return super().context | {"task": self.last}
+
+    def run(self, **options: Any) -> Any:
+        """One try: what it returns, or what it raises; also where Airflow schedules the same try again."""
+        self.rescheduled = False
+        try:
+            return super().run(**options)
+        except AirflowRescheduleException as wait:
+            self.rescheduled = True
+            raise (wait.__cause__ or wait) from None
+
+    def next_try(self) -> None:
+        """Another worker, with another id, on a store that no longer knows the one before."""
         self.try_number += 1
         self.reschedules = 0
         self.ti_id, self.accessor = str(uuid4()), self.store.accessor()
         self.pushed.clear()
+
+    def begin(self, operator: Any = None, **options: Any) -> Any:
+        """The first part of a try; with an operator that the test has made."""
+        self.next_try()
         return (operator or self.operator(**options)).execute(self.context)
+
+    def open_folder(self, destination: object) -> Any:
+        """Its destination as its attempts see it."""
+        folder = open_folder(destination)
+        return folder if self.meddle is None else MeddledFolder(folder, self.meddle)
 
     def retimed(self, **timing: float) -> None:
         """Let its attempts have other times."""
@@ -184,3 +256,24 @@ def assert_books_agree(result: dict[str, Any], *books: dict[str, Any]) -> None:
         assert Decimal(result[name]) == amounts[-1] - sum(amounts[:-1])
     spent = Decimal(result["charged"]) - Decimal(result["refunded"])
     assert (Decimal(result["credits"]), Decimal(result["usd"])) == (spent, spent * Decimal("0.005"))
+
+
+def records_of(task: BatchTask) -> dict[str, dict[str, Any]]:
+    """What is on record at the destination, by the prompt: what is stored, else the latest attempt's."""
+    paths = (task.folder / "records").glob("*/*~*.json")
+    working = [json.loads(path.read_text()) for path in paths]
+    working.sort(key=lambda record: record["payer"]["attempt"])
+    sidecars = [json.loads(path.read_text()) for path in (task.folder / "items").glob("*.json")]
+    return {record["request"]["prompt"]: record for record in working + sidecars}
+
+
+def states_of(task: BatchTask) -> dict[str, str]:
+    return {prompt: record["state"] for prompt, record in records_of(task).items()}
+
+
+def assert_all_ids_are_on_record(task: BatchTask, api: Any) -> None:
+    """What is accepted has its id at the destination."""
+    accepted = {charge["request"]["prompt"]: charge["task_id"] for charge in api.books()["charges"]}
+    known = {prompt: record["generation_id"] for prompt, record in records_of(task).items()}
+    assert accepted
+    assert {prompt: known.get(prompt) for prompt in accepted} == accepted

@@ -88,6 +88,10 @@ class StateStore:
         self.newest, self.writes, self.reads = object(), 0, 0
         return StateStoreAccessor(self, self.newest)
 
+    def replace(self) -> None:
+        """Let a retry or a clear replace the task instance: who has an accessor now is out of date."""
+        self.newest = object()
+
     def empty(self) -> None:
         """As a clear does it on Airflow 3.4, or a person in the UI."""
         self.texts.clear()

@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.api.client import GptImageClient
-from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
+from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.batch import MOST_ITEMS, manifest, report
 from airflow_gpt_image.batch.checkpoint import Checkpoint, decode_indexes, encode_indexes
 from airflow_gpt_image.batch.context import BatchContext, Spending
@@ -85,6 +85,7 @@ class BatchAttempt:
     :param client: of the task's connection; it may be used by many threads.
     :param destination: of this attempt; after a deferral the task state store's counts.
     :param has_ended: asks Airflow whether a task instance has ended.
+    :param open_folder: opens a destination.
     """
 
     client: GptImageClient
@@ -97,6 +98,7 @@ class BatchAttempt:
     has_ended: HasEnded
     timing: Timing = field(default_factory=Timing)
     clock: Clock = field(default_factory=SystemClock)
+    open_folder: Callable[[object], Folder] = open_folder
     _context: BatchContext | None = field(default=None, init=False)
     _begun: Checkpoint = field(init=False)
 
@@ -118,7 +120,7 @@ class BatchAttempt:
     def preview(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> dict[str, Any]:
         """Log what would be paid for, and return it; nothing is paid."""
         invalid = self._judge(bad)
-        plan, folder = self._draft(rows), open_folder(self.destination)
+        plan, folder = self._draft(rows), self.open_folder(self.destination)
         lease = self._read_lease()
         with ThreadPoolExecutor(_THREADS) as threads:
             records = self._records(folder, threads)
@@ -145,7 +147,7 @@ class BatchAttempt:
         :raises UnsettledImagesError: when images are paid for and not stored.
         :raises GptImageError: what stopped the whole; what is paid for is on record.
         """
-        folder = open_folder(self.destination)
+        folder = self.open_folder(self.destination)
         if bad:
             with contextlib.suppress(DestinationError):
                 self.log.warning("All that is wrong with rows: %s", manifest.write_invalid(folder, bad))
@@ -185,7 +187,7 @@ class BatchAttempt:
         if begun.stopped is not None:
             self.stop.error = begun.stopped.to_error()
         # The template has rendered again, to something else perhaps.
-        folder = open_folder(lease.state.destination)
+        folder = self.open_folder(lease.state.destination)
         with self._at_work(folder, lease) as (lock, threads):
             check_plan_is_there(folder, lease.found)
             plan = Plan.fetch(folder, sha256=begun.plan, prices=self._prices)
@@ -208,7 +210,7 @@ class BatchAttempt:
 
     @property
     def _prices(self) -> Prices:
-        return getattr(self.client.settings, "prices", DEFAULT_PRICES)
+        return self.client.settings.prices
 
     @property
     def _scope(self) -> str:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from airflow_gpt_image.api.pricing import Prices, plain
-from airflow_gpt_image.api.sizes import Resolution
+from airflow_gpt_image.api.sizes import RESOLUTIONS, Resolution
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.context import Spending
 from airflow_gpt_image.batch.phases import Entry, ItemTable
@@ -91,7 +91,7 @@ def _tiers(table: ItemTable, prices: Prices) -> dict[str, dict[str, Any]]:
     counts: Counter[Resolution] = Counter(entry.item.resolution for entry in table.entries("to_submit"))
     return {
         tier: {"images": counts[tier], **money(prices.credits(tier) * counts[tier], prices)}
-        for tier in prices.tiers
+        for tier in RESOLUTIONS
     }
 
 

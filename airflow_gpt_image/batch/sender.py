@@ -272,7 +272,8 @@ class Sender:
             stranded = stranded or await self._strand(record)
             over = context.clock.elapsed() >= give_up_at
             if over or (stranded and context.stop.interrupted):
-                context.stop.set(problem)
+                if record.generation_id or not stranded:
+                    context.stop.set(problem)
                 return
             await asyncio.sleep(self._write_backoff.backoff(failures))
 

@@ -246,9 +246,7 @@ class Session:
         for warning in warnings:
             self._log.warning("Row %d: %s", entry.item.row, warning)
         facts = GenerationFacts.of(generation)
-        # What was read long ago may be without the request's signatures; the plan has it whole.
-        whole = record.model_copy(update={"request": request})
-        stored = whole.stored(images, facts, context.now(), name=name, warnings=warnings)
+        stored = record.stored(images, facts, context.now(), name=name, warnings=warnings)
         return context.records.write_stored(stored, name)
 
     async def _note(self, entry: Entry, record: Record) -> None:

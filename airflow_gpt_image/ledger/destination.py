@@ -2,12 +2,14 @@
 
 ::
 
-    records/<task digest>/<fingerprint>-<variant>-<copy>-<map index>~<payer>-<epoch>-<attempt>.json
-    records/<task digest>/attempt-<map index>.json      that an attempt was here, and paid for nothing
-    <name of the image>.json                            a sidecar: the record of what is stored, beside its
-    image
+    records/<task digest>/<request>~<payer>.json                    an intent
+    records/<task digest>/<request>~<payer>~<generation id>.json    what became of it
+    records/<task digest>/attempt-<map index>.json                  an attempt was here, and paid for nothing
+    <name of the image>.json                                        a sidecar: the record of what is stored
 
-Each attempt writes files of its own, so a late write of an earlier one replaces nothing of a later one's.
+``<request>`` is ``<fingerprint>-<variant>-<copy>-<map index>``, and ``<payer>`` ``<task instance>-<clear
+epoch>-<attempt>``. Each attempt writes files of its own, so a late write of an earlier one replaces nothing
+of a later one's. The id in the name shows at a listing alone that the API gave it to two submits.
 What is stored is told by the sidecar, which comes last and is never replaced by anything but another stored
 record.
 """
@@ -22,7 +24,7 @@ from pydantic import ValidationError
 
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DestinationError, GptImageError
-from airflow_gpt_image.ledger.record import LARGEST_RECORD, Payer, Record, Slot
+from airflow_gpt_image.ledger.record import LARGEST_RECORD, Payer, Record, Slot, furthest
 from airflow_gpt_image.storage.folders import Folder
 
 RECORDS: Final = "records"
@@ -40,11 +42,13 @@ class RecordFile(NamedTuple):
     payer: str
     clear_epoch: int
     attempt: int
+    generation_id: str | None = None
 
 
 _NAME: Final = re.compile(
     r"(?P<fingerprint>[0-9a-f]{64})-(?P<variant>\d{1,6})-(?P<copy>\d{1,6})-(?P<map_index>\d{1,9}|x)"
-    r"~(?P<payer>[0-9a-f]{8})-(?P<epoch>\d{1,9})-(?P<attempt>\d{1,9})\.json"
+    r"~(?P<payer>[0-9a-f]{8})-(?P<epoch>\d{1,9})-(?P<attempt>\d{1,9})"
+    r"(?:~(?P<generation_id>[A-Za-z0-9_-]{1,128}))?\.json"
 )
 
 
@@ -96,7 +100,8 @@ class RecordsFolder:
             if match := _NAME.fullmatch(name):
                 slot = Slot(int(match["variant"]), int(match["copy"]), _index(match["map_index"]))
                 numbers = int(match["epoch"]), int(match["attempt"])
-                files.append(RecordFile(path, match["fingerprint"], slot, match["payer"], *numbers))
+                rest = (*numbers, match["generation_id"])
+                files.append(RecordFile(path, match["fingerprint"], slot, match["payer"], *rest))
             elif match := _NOTE.fullmatch(name):
                 notes.add(_index(match["map_index"]))
         return Listing(files, notes)
@@ -118,8 +123,9 @@ class RecordsFolder:
 
         :raises DestinationError: when it can't be read, or is no record.
         """
-        outcome = self._read(self.path_of(record))
-        return outcome if outcome is not None and outcome.fingerprint == record.fingerprint else None
+        begin = self.path_of(record.model_copy(update={"generation_id": None})).removesuffix(".json")
+        files = [file for file in self.list().files if file.path.startswith((f"{begin}.", f"{begin}~"))]
+        return furthest(found for file in files if (found := self.read(file)) is not None)
 
     def write(self, record: Record) -> None:
         """
@@ -143,8 +149,10 @@ class RecordsFolder:
     def path_of(self, record: Record) -> str:
         """Return the name of a record's file: it belongs to the attempt that paid."""
         payer = record.payer
-        name = f"{record.fingerprint}-{slot_text(record.slot)}~{payer.instance_digest[:8]}"
-        return f"{RECORDS}/{self.scope}/{name}-{payer.clear_epoch}-{payer.attempt}.json"
+        request = f"{record.fingerprint}-{slot_text(record.slot)}"
+        attempt = f"{payer.instance_digest[:8]}-{payer.clear_epoch}-{payer.attempt}"
+        known = f"~{record.generation_id}" if record.generation_id is not None else ""
+        return f"{RECORDS}/{self.scope}/{request}~{attempt}{known}.json"
 
     def read_sidecar(self, name: str, fingerprint: str | None = None) -> Record | None:
         """

@@ -25,6 +25,7 @@ from airflow_gpt_image.errors import (
     LedgerError,
     RecordMissingError,
     ReplacedError,
+    SubmissionUnknownError,
 )
 from airflow_gpt_image.ledger.destination import Listing, RecordsFolder
 from airflow_gpt_image.ledger.history import History
@@ -185,6 +186,28 @@ class Ledger:
         """
         return self.folder.read_sidecar(name) if self.folder is not None else None
 
+    def check_is_ours(self, record: Record) -> None:
+        """
+        Refuse a generation whose id the API gave to another submit as well: whose it is, nobody knows.
+
+        Of several submits with one id the first keeps it.
+
+        :raises SubmissionUnknownError: when another one was first.
+        :raises DestinationError: when the folder can't be read.
+        """
+        if self.folder is None or not self.history.mapped or not record.payer.same_task(self.payer):
+            return
+        mine = self.folder.path_of(record)
+        others = [
+            found
+            for file in self.folder.list().files
+            if file.generation_id == record.generation_id and file.path != mine
+            if (found := self.folder.read(file)) is not None and found.submitted_at is not None
+        ]
+        first = min([record, *others], key=lambda each: (each.submitted_at or each.intended_at, each.slot))
+        if first is not record:
+            raise same_id_error(record.generation_id, first)
+
     def find_shared(self, name: str, fingerprint: str, *, fresh_after: datetime) -> list[Record]:
         """
         Return what is on record under a name that follows from the request alone, so that every run looks
@@ -256,7 +279,7 @@ class Ledger:
         return record is not None and record.payer.same_instance(self.payer)
 
     def _is_emptied(self, state: ImageTaskState, folder: RecordsFolder) -> bool:
-        """Return whether the folder held records of this task instance, as the store knows, and holds none."""
+        """Return whether the folder held this task instance's records, as the store knows, and holds none."""
         mine = [record for record in state.records if self._is_mine(record)]
         if state.records_at != folder.address or not mine or self._folder_has:
             return False
@@ -468,8 +491,8 @@ class Ledger:
 
 
 _WHY_GONE: Final = (
-    "This task was cleared, and no record tells what it had paid for before: Airflow 3.4 deletes a task's state "
-    "on a clear, and so does every success with [state_store] clear_on_success."
+    "This task was cleared, and no record tells what it had paid for before: Airflow 3.4 deletes a task's "
+    "state on a clear, and so does every success with [state_store] clear_on_success."
 )
 _WHY_SHIFTED: Final = (
     "This task was cleared, and what stands at this map index now is another request than before: its record "
@@ -479,6 +502,15 @@ _WHY_RESUMED: Final = (
     "This task was waiting for an image that it had paid for, and no record tells any more which: somebody "
     "removed the task's state meanwhile."
 )
+
+
+def same_id_error(generation_id: str | None, other: Record) -> SubmissionUnknownError:
+    """Return the error about an id that is another submit's."""
+    return SubmissionUnknownError(
+        f"The API gave the id {generation_id} to another submit, too: that of {other.payer}.\n"
+        "Whether this one was accepted can't be known.\n"
+        f"{SubmissionUnknownError.remedy}"
+    )
 
 
 def slot_of(payer: Payer) -> Slot:

@@ -35,7 +35,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_serializer,
+)
 
 from airflow_gpt_image.api import sizes
 from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
@@ -55,7 +63,17 @@ ALLOWED_FROM: Final[dict[State, frozenset[State | None]]] = {
 
 # Anybody may have written a record. Sums over numbers without end take time without end.
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Money = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12)]
+
+
+def _bounded(amount: Decimal) -> Decimal:
+    # pydantic 2.11 lets 1E-999999999 pass its bounds of digits.
+    exponent = amount.as_tuple().exponent
+    if not isinstance(exponent, int) or not -12 <= exponent <= 12:
+        raise ValueError("it is no amount of money")
+    return amount
+
+
+Money = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12), AfterValidator(_bounded)]
 AirflowId = Annotated[str, Field(max_length=1_000)]
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -34,7 +34,7 @@ from airflow_gpt_image.errors import (
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
-from airflow_gpt_image.ledger.ledger import Ledger, slot_of
+from airflow_gpt_image.ledger.ledger import Ledger, same_id_error, slot_of
 from airflow_gpt_image.ledger.record import GenerationFacts, Record, fingerprint, intend
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.images import ImageFile, ImageFolder
@@ -437,9 +437,9 @@ class ImageAttempt:
         """
         Return the names of a generation's images, without their endings.
 
-        A name without the generation's id may hold another image that somebody was told of: another run's,
-        if both submitted at the same moment, or another request's, if a mapped list was shifted. Then these
-        get a name of their own.
+        A name without the generation's id may hold another image that somebody has been told of: another
+        run's, if both submitted at the same moment, or another request's, if a mapped list was shifted. Then
+        these get a name of their own.
         """
         prompt = record.request.prompt if record.request is not None else None
         names = self._names.of(record.fingerprint, generation.id, prompt)
@@ -459,18 +459,13 @@ class ImageAttempt:
         return holder.payer.same_instance(record.payer) and not mapped
 
     def _check_is_ours(self, record: Record, stem: str) -> None:
-        """Refuse a generation that another request has stored: the API gave one id to two submits."""
+        """Refuse a generation that another submit has on record, too: the API gave one id to both."""
+        self._ledger.check_is_ours(record)
         another = self._ledger.holder(stem)
         if another is None or another.generation_id != record.generation_id or another.request is None:
             return  # one without a request was fetched by a sensor, which doesn't know whose it is
-        if (another.fingerprint, another.slot) == (record.fingerprint, record.slot):
-            return
-        raise SubmissionUnknownError(
-            f"Generation {record.generation_id} is what {another.payer} got for another request.\n"
-            "Whether this task's own submit was accepted can't be known.\n"
-            f"{SubmissionUnknownError.remedy}",
-            generation_id=record.generation_id,
-        )
+        if not another.same_submit(record):
+            raise same_id_error(record.generation_id, another)
 
     def _stem(self, identity: str, request: ImageRequest, generation_id: str = "none") -> str:
         return self._names.of(identity, generation_id, request.prompt).stem(0)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.te
 # Nothing of it is more than the client mends in place: the examples' own retries take their time.
 BAD_DAY = [
     "submit:rate_limit_exceeded*1;retry_after=1",
-    "submit:503*1;after=3",
+    "submit:429*1;after=3",
     "get:500*1",
     "get:close;share=0.2",
     "file:truncated*1",

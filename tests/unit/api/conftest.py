@@ -127,6 +127,12 @@ def connect(request):
         yield opened
 
 
+@pytest.fixture
+def reach(connect):
+    """Opens a client of a server that speaks plain http; loading certificates would only take time."""
+    return functools.partial(connect, verify=False)
+
+
 def read_request(connection):
     """One HTTP request as it came, head and body."""
     data = b""

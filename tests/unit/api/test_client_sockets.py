@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gzip
 import io
 import json
@@ -28,12 +27,6 @@ REQUEST = ImageRequest(prompt="a red bicycle")
 ACCEPTED = json.dumps({"code": 200, "msg": "success", "data": {"taskId": ID}}).encode()
 DONE = json.dumps({"id": ID, "status": "completed", "output": {"urls": ["https://h/"]}}).encode()
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-
-
-@pytest.fixture
-def reach(connect):
-    """Opens a client of a server that speaks plain http; loading certificates would only take time."""
-    return functools.partial(connect, verify=False)
 
 
 # --- the ways of a lost answer: each of these servers may have accepted the request -------------------------
@@ -282,82 +275,6 @@ def test_a_server_that_speaks_the_key_instead_of_http_does_not_get_it_into_an_er
         reach(base_url=serve(repeat).url).get(ID)
 
     assert api_key not in str(caught.value) + repr(vars(caught.value))
-
-
-# --- connections that were kept -----------------------------------------------------------------------------
-
-
-def test_a_connection_that_the_server_has_closed_is_not_used_for_the_next_submit(reach, serve):
-    def answer_once(connection, server):
-        server.ask(connection)
-        connection.sendall(HEAD % len(ACCEPTED) + ACCEPTED)
-        connection.shutdown(socket.SHUT_RDWR)
-        server.closed = True
-
-    server = serve(answer_once)
-    server.closed = False
-    client = reach(base_url=server.url)
-
-    for _ in range(3):
-        assert client.submit(REQUEST) == ID
-        until = time.monotonic() + 5
-        while not server.closed and time.monotonic() < until:
-            time.sleep(0.001)
-        server.closed = False
-
-    assert server.connections == 3
-
-
-def test_a_connection_is_used_again_for_the_next_call(reach, serve):
-    def keep(connection, server):
-        while True:
-            server.ask(connection)
-            connection.sendall(HEAD % len(DONE) + DONE)
-
-    server = serve(keep)
-    client = reach(base_url=server.url)
-
-    for _ in range(3):
-        client.get(ID)
-
-    assert (server.connections, len(server.requests)) == (1, 3)
-
-
-def test_what_a_server_says_late_on_a_reads_connection_is_not_taken_for_a_submits_answer(reach, serve):
-    late = json.dumps({"code": 200, "data": {"taskId": "the-late-one"}}).encode()
-
-    def answer_reads_twice(connection, server):
-        while True:
-            if server.ask(connection).startswith(b"POST"):
-                connection.sendall(HEAD % len(ACCEPTED) + ACCEPTED)
-            else:
-                connection.sendall(HEAD % len(DONE) + DONE + HEAD % len(late) + late)
-
-    client = reach(base_url=serve(answer_reads_twice).url)
-
-    assert client.get(ID).finished
-    assert client.submit(REQUEST) == ID
-
-
-def test_a_submit_and_a_read_never_share_a_connection_and_each_keeps_its_own(reach, serve):
-    methods = []
-
-    def keep(connection, server):
-        mine = []
-        methods.append(mine)
-        while True:
-            method = server.ask(connection).partition(b" ")[0]
-            mine.append(method)
-            body = ACCEPTED if method == b"POST" else DONE
-            connection.sendall(HEAD % len(body) + body)
-
-    client = reach(base_url=serve(keep).url)
-
-    for _ in range(3):
-        client.get(ID)
-        client.submit(REQUEST)
-
-    assert sorted(methods) == [[b"GET"] * 3, [b"POST"] * 3]
 
 
 # --- images -------------------------------------------------------------------------------------------------

@@ -387,7 +387,7 @@ def test_what_was_wrong_before_is_not_told_of_rows_that_are_mended(batch, tmp_pa
 # Previews
 
 
-def test_a_dry_run_tells_the_plan_by_tier_and_writes_and_pays_nothing(batch, api, tmp_path):
+def test_a_dry_run_tells_the_plan_by_tier_pays_nothing_and_leaves_a_note_of_that(batch, api, tmp_path):
     rows = ["a", {"prompt": "b", "resolution": "2k"}, {"prompt": "c", "resolution": "4k"}]
 
     with structlog.testing.capture_logs() as lines:
@@ -413,9 +413,9 @@ def test_a_dry_run_tells_the_plan_by_tier_and_writes_and_pays_nothing(batch, api
     [table] = [line for line in logged(lines) if "dry_run" in line]
     assert re.search(r"4k +2 +28.2 +0.141", table)
     assert re.search(r"all +6 +56.4 +0.282", table)
-    assert not (tmp_path / "posters").exists()
+    [note] = [path for path in (tmp_path / "posters").rglob("*") if path.is_file()]
+    assert note.name == "attempt-x.json"
     assert api.books()["requests"] == {**api.books()["requests"], "submit": 0, "poll": 0, "credits": 0}
-    assert batch.store.texts == {}
 
 
 @pytest.mark.parametrize("on_invalid", ["fail", "skip"])
@@ -427,7 +427,7 @@ def test_a_dry_run_writes_nothing_about_bad_rows_either(batch, tmp_path, on_inva
     else:
         assert (result["invalid"], result["to_pay"]) == (3, 2)
 
-    assert not (tmp_path / "posters").exists()
+    assert not (tmp_path / "posters" / "invalid.jsonl").exists()
 
 
 def test_a_dry_run_counts_only_what_is_missing(batch, api):

@@ -17,8 +17,6 @@ import pytest
 import structlog
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_gpt_image.api.pacing import Pacer
-from airflow_gpt_image.batch import lease
 from airflow_gpt_image.batch.manifest import read_manifest
 from airflow_gpt_image.errors import (
     CreditLimitError,
@@ -33,17 +31,35 @@ from airflow_gpt_image.errors import (
     ModelNotFoundError,
     PlanError,
     RateLimitError,
+    ReplacedError,
     SpendLimitError,
+    TaskInterruptedError,
+    UnsettledImagesError,
 )
 from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
-from tests.unit.operators.conftest import BatchTask, Store
+from tests.batches import BatchTask, LaterClock, assert_books_agree, paid, states_of
+from tests.task_instance import DiedError
 
 TEN = [f"poster {number}" for number in range(10)]
+SIXTY = [f"poster {number}" for number in range(60)]
 
 
-def paid(api):
-    """How often each prompt is paid for and was not refunded."""
-    return Counter(c["request"]["prompt"] for c in api.books()["charges"] if not c["refunded"])
+def until(condition):
+    give_up = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+def replaced_at(task, number):
+    """Let a retry replace the task instance at a write of its lease, which comes before every submit."""
+    task.retimed(renew_after=-1.0)
+
+    def on_write(count):
+        if task.try_number == 1 and count == number:
+            task.store.replace()
+
+    task.store.befalls = on_write
 
 
 def statuses(result):
@@ -55,18 +71,9 @@ def images(task):
 
 
 def files(task):
-    """What is at the destination, but for the claim: that of a task instance is all its workers'."""
+    """What is at the destination, but for the lock: that of a task instance is all its workers'."""
     found = {path.relative_to(task.folder).as_posix(): path for path in task.folder.rglob("*.*")}
-    return {name: path.read_bytes() for name, path in found.items() if not name.startswith("claims/")}
-
-
-def assert_books_agree(result, *books):
-    """To the digit: the result with all that the books say, or with what they say beside earlier ones."""
-    for name in ("charged", "refunded"):
-        amounts = [Decimal(book[name]) for book in books]
-        assert Decimal(result[name]) == amounts[-1] - sum(amounts[:-1])
-    spent = Decimal(result["charged"]) - Decimal(result["refunded"])
-    assert (Decimal(result["credits"]), Decimal(result["usd"])) == (spent, spent * Decimal("0.005"))
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith("locks/")}
 
 
 # Run again: only what is missing is paid for
@@ -163,7 +170,8 @@ def test_what_may_be_reused_is_the_authors_choice(batch, api, tmp_path, reuse, c
         task.given["requests"] = ["a teapot"]
         task.run(reuse=reuse)
         if change == "other":
-            task.task_id, task.store = "other", Store()
+            task.new_run()
+            task.run_id, task.task_id = task.run_id[:-2], "other"
         else:
             getattr(task, change)()
         result = task.run(reuse=reuse)
@@ -221,8 +229,8 @@ def test_an_unknown_submit_is_sent_again_by_the_next_try_where_the_author_chose_
 # The rate
 
 
-def test_a_retry_after_holds_all_senders(batch, api, monkeypatch):
-    monkeypatch.setitem(Pacer.__init__.__kwdefaults__, "first_rate", 10.0)
+def test_a_retry_after_holds_all_senders(batch, api):
+    batch.retimed(first_rate=10.0)
     api.fault("submit:429*1;retry_after=1;after=2")
 
     result = batch.run(requests=TEN[:6])
@@ -237,28 +245,24 @@ def test_a_retry_after_holds_all_senders(batch, api, monkeypatch):
     assert_books_agree(result, books)
 
 
-class SlowStore(Store):
-    """The second sender's write takes until the first one was refused, and is known to be."""
+@pytest.fixture(params=[4, 5], ids=["before its intent", "right before its submit"])
+def second_sender(request, batch, api):
+    """
+    A batch whose second sender has its place already when the first one is refused.
 
-    def __init__(self, api, slow):
-        super().__init__()
-        self.api, self.slow, self.refused_at = api, slow, None
+    The lease is written before each intent and each submit; the second sender's write takes until the first
+    one was refused, and is known to be.
+    """
+    batch.refused_at = None
 
-    def set(self, key, value, *, retention=None):
-        super().set(key, value)
-        if self.writes == self.slow:
-            while not self.api.books()["requests"]["rejected"]:
-                time.sleep(0.01)
-            self.refused_at = time.time()
+    def slow(number):
+        if number == request.param and batch.try_number == 1:
+            until(lambda: api.books()["requests"]["rejected"])
+            batch.refused_at = time.time()
             time.sleep(0.1)
 
-
-@pytest.fixture(params=[4, 5], ids=["before its intent", "right before its submit"])
-def second_sender(request, batch, api, monkeypatch):
-    """A batch whose second sender has its place already when the first one is refused."""
-    monkeypatch.setitem(Pacer.__init__.__kwdefaults__, "first_rate", 10.0)
-    monkeypatch.setattr(lease, "RENEWED", -1.0)  # a write of the lease before each intent and each submit
-    batch.store = SlowStore(api, request.param)
+    batch.retimed(first_rate=10.0, renew_after=-1.0)
+    batch.store.befalls = slow
     batch.given["requests"] = ["a", "b"]
     return batch
 
@@ -270,7 +274,7 @@ def test_a_retry_after_holds_also_a_sender_that_has_its_place_already(second_sen
 
     assert api.books()["requests"]["submit"] == 3
     first = min(charge["submitted_at"] for charge in api.books()["charges"])
-    assert first > second_sender.store.refused_at + 0.95
+    assert first > second_sender.refused_at + 0.95
 
 
 def test_what_concerns_the_account_stops_also_a_sender_that_has_its_place_already(second_sender, api):
@@ -319,21 +323,30 @@ def test_no_more_generations_are_under_way_than_may_be(batch, api):
 
 
 @pytest.mark.parametrize(
-    ("fault", "submits", "refunded"),
-    [
-        ("generation:failed*1;match=vase", 4, "4.7"),
-        ("submit:503*1;match=vase", 3, "0"),
-        ("submit:500*1;match=vase", 3, "0"),
-    ],
+    ("fault", "charged"),
+    [("503", "14.1"), ("500", "14.1"), ("503;accepted=yes", "18.8")],
+    ids=["upstream", "internal", "accepted all the same"],
 )
-def test_an_item_is_tried_again_where_that_can_help(batch, api, fault, submits, refunded):
-    api.fault(fault)
+def test_a_submit_that_met_a_server_error_is_sent_again_by_the_next_try_only(batch, api, fault, charged):
+    api.fault(f"submit:{fault.partition(';')[0]}*1;match=vase" + ";accepted=yes" * ("accepted" in fault))
+
+    first = batch.run()
+    submits = api.books()["requests"]["submit"]
+    second = batch.run()
+
+    assert (first["stored"], first["failed"], submits) == (2, 1, 3)
+    assert [json.loads(row) for row in (batch.folder / "manifest.jsonl").read_text().splitlines()]
+    assert (second["stored"], second["failed"], api.books()["charged"]) == (3, 0, charged)
+
+
+def test_a_generation_that_failed_for_a_passing_reason_is_paid_for_again_in_the_same_try(batch, api):
+    api.fault("generation:failed*1;match=vase")
 
     result = batch.run()
 
     books = api.books()
     assert (result["stored"], result["failed"], result["failures"]) == (3, 0, None)
-    assert (books["submits"], books["refunded"]) == (submits, refunded)
+    assert (books["submits"], books["refunded"]) == (4, "4.7")
     assert_books_agree(result, books)
 
 
@@ -394,23 +407,31 @@ def test_an_item_that_failed_for_good_is_tried_again_only_after_a_clear(batch, a
 
 def test_an_image_that_can_not_be_fetched_stays_paid_for_and_is_fetched_by_the_next_try(batch, api):
     api.fault("file:404*1")
-    first = batch.run()
+    with pytest.raises(UnsettledImagesError) as unsettled:
+        batch.run()
+    told = Counter(statuses({"manifest": batch.folder}).values())
 
     second = batch.run()
 
-    assert (first["stored"], first["submitted"], second["stored"]) == (2, 1, 3)
-    assert api.books()["submits"] == 3
-    assert_books_agree(first, api.books())
+    assert "1 image is paid for and not stored: 4.7 credits ($0.0235)." in str(unsettled.value)
+    assert f"Their rows: {batch.folder}/unsettled.jsonl" in str(unsettled.value)
+    assert unsettled.value.retryable
+    assert told == {"stored": 2, "submitted": 1}
+    assert (second["stored"], api.books()["submits"]) == (3, 3)
     assert_books_agree(second, api.books())
 
 
 def test_a_generation_that_is_late_stays_paid_for_and_is_awaited_by_the_next_try(batch, api):
     api.fault("generation:takes=0.8;match=vase")
-    first = batch.run(timeout=0.3)
+    with structlog.testing.capture_logs() as lines, pytest.raises(UnsettledImagesError):
+        batch.run(timeout=0.3)
+    told = statuses({"manifest": batch.folder})
 
     second = batch.run()
 
-    assert (first["stored"], first["submitted"], second["stored"]) == (2, 1, 3)
+    assert told == {"a teapot": "stored", "a vase": "submitted", "a chair": "stored"}
+    assert "1 image is paid for and not stored" in str(lines[-1])
+    assert second["stored"] == 3
     assert [row["error"] for row in read_manifest(second["manifest"])] == [None] * 3
     assert api.books()["submits"] == 3
 
@@ -432,12 +453,12 @@ def test_one_failure_stops_the_submitting_where_the_author_chose_so(batch, api, 
     api.fault(fault)
 
     with pytest.raises(ItemsFailedError) as caught:
-        batch.run(requests=TEN, max_in_flight=2, item_retries=0, on_item_failure="fail")
+        batch.run(requests=SIXTY, max_in_flight=2, item_retries=0, on_item_failure="fail")
 
     books = api.books()
     assert caught.value.retryable is retryable
-    assert "1 of 10 images failed; at most 0 may (on_item_failure, max_failures)" in str(caught.value)
-    assert books["submits"] < 10
+    assert "1 of 60 images failed; at most 0 may (on_item_failure, max_failures)" in str(caught.value)
+    assert books["submits"] < 60
     assert images(batch) == books["submits"] - 1
 
 
@@ -591,7 +612,7 @@ def test_failures_that_stopped_the_submitting_before_a_deferral_still_do_after_i
 # Guards
 
 
-def test_max_credits_is_for_the_whole_set_exactly_and_for_what_is_missing(batch, api):
+def test_max_credits_bounds_exactly_what_is_spent_since_the_last_clear_with_all_that_is_missing(batch, api):
     rows = ["a", "b", {"prompt": "c", "resolution": "2k"}]
     with pytest.raises(CreditLimitError, match=r"3 images .* 18\.8 credits \(\$0\.094\)") as refused:
         batch.run(requests=rows, max_credits="18.79")
@@ -599,16 +620,16 @@ def test_max_credits_is_for_the_whole_set_exactly_and_for_what_is_missing(batch,
     assert not refused.value.retryable
 
     batch.run(requests=rows, max_credits=18.8)
-    with pytest.raises(CreditLimitError):
-        batch.run(requests=[*rows, "d"], max_credits=4.6)
-    batch.run(requests=[*rows, "d"], max_credits=4.7)
+    with pytest.raises(CreditLimitError, match=r"to 23\.5 credits \(\$0\.1175\) since its last clear"):
+        batch.run(requests=[*rows, "d"], max_credits=23.4)
+    batch.run(requests=[*rows, "d"], max_credits=23.5)
 
     assert api.books()["charged"] == "23.5"
 
 
 def test_the_balance_is_checked_for_the_whole_set_exactly_and_for_what_is_missing(batch, api):
     api.settings(credits="14.9")
-    with pytest.raises(InsufficientCreditsError, match=r"The balance is 14 credits, 3 images cost 14\.1"):
+    with pytest.raises(InsufficientCreditsError, match=r"The balance is 14 credits; 3 images cost 14\.1"):
         batch.run(check_balance=True)
     assert api.books()["requests"]["submit"] == 0
     api.settings(credits="15")
@@ -747,7 +768,7 @@ def test_failures_before_and_after_a_deferral_are_all_told(deferring, api):
 
 def test_a_destination_that_takes_nothing_is_paid_nothing_for(batch, api):
     batch.folder.mkdir()
-    (batch.folder / "items").write_text("a file in the folder's place")
+    (batch.folder / "records").write_text("a file in the folder's place")
 
     with pytest.raises(DestinationError) as caught:
         batch.run(item_retries=0)
@@ -770,20 +791,23 @@ def test_an_id_that_an_earlier_worker_puts_on_record_after_all_is_taken(batch, a
     api.fault("submit:lost*1;match=vase")
     batch.run()
     [lost] = [c["task_id"] for c in api.books()["charges"] if "vase" in c["request"]["prompt"]]
-    [record] = [path for path in (batch.folder / "items").glob("*.json") if '"intent"' in path.read_text()]
+    [record] = [
+        path for path in (batch.folder / "records").rglob("*~*.json") if '"intent"' in path.read_text()
+    ]
     told = json.loads(record.read_text())
-    told |= {"state": "submitted", "generation_id": lost, "submitted_at": told["intended_at"], "error": None}
-    api.settings(duration=0.5)
+    told |= {
+        "state": "submitted",
+        "generation_id": lost,
+        "submitted_at": told["intended_at"],
+        "failure": None,
+    }
 
-    def late():
-        while api.books()["submits"] < 4:
-            time.sleep(0.01)
-        record.write_text(json.dumps(told))
+    def late(act, name, *data):
+        if act == "write" and b"a lamp" in b"".join(data):
+            record.write_text(json.dumps(told))
 
-    worker = threading.Thread(target=late)
-    worker.start()
+    batch.meddle = late
     result = batch.run(requests=["a teapot", "a vase", "a chair", "a lamp"])
-    worker.join()
 
     assert (result["stored"], result["unknown"]) == (4, 0)
     assert paid(api)["a vase"] == 1
@@ -795,12 +819,11 @@ def test_an_id_that_an_earlier_worker_puts_on_record_after_all_is_taken(batch, a
 
 def test_a_second_task_at_a_destination_is_refused_until_the_first_is_done(deferring, api):
     second = BatchTask(deferring.folder, deferrable=False, task_id="others")
+    second.states = {deferring.run_id: {"posters": "deferred"}}
     with pytest.raises(TaskDeferred) as deferred:
         deferring.begin()
 
-    with pytest.raises(
-        DestinationTakenError, match=r"claimed until .* by 'shop', run .* task 'posters'"
-    ) as refused:
+    with pytest.raises(DestinationTakenError, match=r"locked by 'shop', run .* task 'posters'") as refused:
         second.run(requests=["a lamp"])
     submits = api.books()["submits"]
     deferring.wake(deferred.value)
@@ -831,24 +854,14 @@ def test_a_task_that_was_refused_by_its_guards_gives_the_destination_free_too(ba
     assert other.run()["stored"] == 3
 
 
-def test_a_claim_that_has_ended_keeps_nobody_away(batch):
-    owner = {"dag_id": "shop", "run_id": "r0", "task_id": "gone", "map_index": -1}
-    claims = batch.folder / "claims"
-    claims.mkdir(parents=True)
-    (claims / "gone.json").write_text(json.dumps({"owner": owner, "until": time.time() - 100, "mark": "x"}))
-
-    assert batch.run()["stored"] == 3
-
-
 # Workers that die, and workers that should have
 
 
-@pytest.mark.parametrize("at", ["before 1", "after 1", "before 2", "after 2"])
+@pytest.mark.parametrize("at", ["die before 1", "die after 1", "die before 2", "die after 2"])
 def test_a_worker_that_ends_at_any_write_of_the_lease_pays_nothing_twice(batch, api, at):
     batch.store.at = at
-    with pytest.raises(SystemExit):
+    with pytest.raises(DiedError):
         batch.run()
-    batch.store.at = ""
 
     result = batch.run()
 
@@ -857,10 +870,10 @@ def test_a_worker_that_ends_at_any_write_of_the_lease_pays_nothing_twice(batch, 
 
 def test_a_worker_whose_task_instance_was_replaced_pays_nothing(batch, api):
     batch.run()
-    batch.store.replaced = True
     before = files(batch)
+    batch.store.befalls = lambda number: batch.store.replace()
 
-    with pytest.raises(LedgerError, match="out of date") as caught:
+    with pytest.raises(ReplacedError) as caught:
         batch.run(requests=TEN)
 
     assert caught.value.retryable
@@ -868,15 +881,11 @@ def test_a_worker_whose_task_instance_was_replaced_pays_nothing(batch, api):
     assert files(batch) == before
 
 
-def test_a_worker_that_is_replaced_while_it_submits_stops_and_its_successor_pays_for_the_rest(
-    batch, api, monkeypatch
-):
-    monkeypatch.setattr(lease, "RENEWED", -1.0)  # before every submit, not after three seconds
-    batch.store.at = "fail 8"
-    with pytest.raises(LedgerError, match="out of date"):
+def test_a_worker_that_is_replaced_while_it_submits_stops_and_its_successor_pays_for_the_rest(batch, api):
+    replaced_at(batch, 8)
+    with pytest.raises(ReplacedError):
         batch.run(requests=TEN, max_in_flight=2)
     submits = api.books()["submits"]
-    batch.store.at = ""
 
     result = batch.run(requests=TEN)
 
@@ -886,16 +895,12 @@ def test_a_worker_that_is_replaced_while_it_submits_stops_and_its_successor_pays
     assert result["unknown"] <= 2
 
 
-def test_what_is_being_submitted_when_a_worker_is_replaced_still_gets_its_id_on_record(
-    batch, api, monkeypatch
-):
-    monkeypatch.setattr(lease, "RENEWED", -1.0)
+def test_what_is_being_submitted_when_a_worker_is_replaced_still_gets_its_id_on_record(batch, api):
+    replaced_at(batch, 12)
     api.fault("submit:late=0.5")
-    batch.store.at = "fail 12"
-    with pytest.raises(LedgerError, match="out of date"):
+    with pytest.raises(ReplacedError):
         batch.run(requests=TEN)
     accepted = paid(api)
-    batch.store.at = ""
 
     result = batch.run(requests=TEN)
 
@@ -904,23 +909,19 @@ def test_what_is_being_submitted_when_a_worker_is_replaced_still_gets_its_id_on_
     assert set(paid(api).values()) == {1}
 
 
-def test_a_worker_that_is_replaced_while_it_waits_puts_no_failure_on_record(batch, api, monkeypatch):
-    monkeypatch.setattr(lease, "RENEWED", -1.0)
+def test_a_worker_that_is_replaced_while_it_waits_puts_no_failure_on_record(batch, api):
+    replaced_at(batch, 4)  # it begins to work, pays, sends; then it finds a failure
     api.fault("generation:failed*1")
-    batch.store.at = "fail 4"  # it begins to work, pays, sends; then it finds a failure
-    with pytest.raises(LedgerError, match="out of date"):
+    with pytest.raises(ReplacedError):
         batch.run(requests=["a vase"], deferrable=False)
-    batch.store.at = ""
 
-    [record] = (batch.folder / "items").glob("*.json")
-
-    assert json.loads(record.read_text())["state"] == "submitted"
+    assert states_of(batch) == {"a vase": "submitted"}
     assert batch.run(requests=["a vase"])["stored"] == 1
     assert set(paid(api).values()) == {1}
 
 
-def test_a_worker_that_was_held_up_too_long_submits_nothing_more(batch, api, monkeypatch):
-    monkeypatch.setattr(lease, "HELD", -1.0)
+def test_a_worker_that_was_held_up_too_long_submits_nothing_more(batch, api):
+    batch.retimed(expires_after=-1.0)
 
     with pytest.raises(LedgerError, match="could not say in time"):
         batch.run()
@@ -939,33 +940,27 @@ def test_when_the_ledger_can_not_be_read_nothing_is_paid(batch, api):
 
 def test_a_task_that_is_ended_from_outside_submits_nothing_more(batch, api):
     operator = batch.operator()
+    batch.store.befalls = lambda number: operator.on_kill()
 
-    class EndedAtItsFirstWrite(Store):
-        def set(self, key, value, *, retention=None):
-            super().set(key, value)
-            operator.on_kill()
+    with pytest.raises(TaskInterruptedError, match="ended from outside"):
+        batch.begin(operator)
 
-    batch.store = EndedAtItsFirstWrite()
-    with pytest.raises(GptImageError, match="ended from outside"):
-        operator.execute(batch.context)
-    batch.store = Store()
-
+    batch.store.befalls = lambda number: None
     assert api.books()["requests"]["submit"] == 0
     assert batch.run()["stored"] == 3
 
 
-class KeptStore(Store):
-    """A state store that outlives the process."""
+class KeptTexts(dict):
+    """What is in a state store that outlives the process."""
 
     def __init__(self, path):
-        super().__init__()
+        super().__init__(json.loads(path.read_text()) if path.exists() else {})
         self.path = path
-        self.texts = json.loads(path.read_text()) if path.exists() else {}
 
-    def set(self, key, value, *, retention=None):
-        super().set(key, value)
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
         part = self.path.with_suffix(f".{threading.get_ident()}")
-        part.write_text(json.dumps(self.texts))
+        part.write_text(json.dumps(self))
         part.replace(self.path)
 
 
@@ -973,9 +968,9 @@ def work_until_killed(connection, folder, deferrable, rows):
     """A worker in a process of its own: tries, and after a deferral the rest of it."""
     os.environ["AIRFLOW_CONN_GPT_IMAGE_DEFAULT"] = connection
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    Pacer.__init__.__kwdefaults__["first_rate"] = 40.0
     task = BatchTask(folder, deferrable=deferrable)
-    task.store = KeptStore(folder.parent / "store.json")
+    task.retimed(first_rate=40.0)
+    task.store.texts = KeptTexts(folder.parent / "store.json")
     task.run(requests=rows, max_in_flight=6)
 
 
@@ -984,7 +979,7 @@ def processes():
     """Forked from one that has imported what a worker needs, so that each takes milliseconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        [__name__, "airflow_gpt_image.batch.job", "airflow_gpt_image.hooks.gpt_image"]
+        [__name__, "airflow_gpt_image.batch.attempt", "airflow_gpt_image.hooks.gpt_image"]
     )
     return context
 
@@ -1005,7 +1000,8 @@ def test_a_worker_that_is_killed_at_any_moment_pays_nothing_twice(batch, api, pr
     worker.kill()
     worker.join()
     before = paid(api)
-    batch.store, batch.tries = KeptStore(batch.folder.parent / "store.json"), 1
+    batch.store.texts, batch.try_number = KeptTexts(batch.folder.parent / "store.json"), 1
+    batch.clock = LaterClock(600)  # what was being submitted is certainly answered or lost
 
     result = batch.run(requests=rows)
 

@@ -15,7 +15,7 @@ def hook(connection, gpt_image_emulator):
 
 
 def test_a_connection_that_works_tells_the_balance(hook, gpt_image_emulator):
-    gpt_image_emulator.settings(credits="12.5")
+    gpt_image_emulator.settings(credits="12")
 
     answer = hook.test_connection()
 
@@ -23,7 +23,7 @@ def test_a_connection_that_works_tells_the_balance(hook, gpt_image_emulator):
 
 
 def test_the_balance_in_dollars_is_at_the_connections_price(connection, gpt_image_emulator):
-    gpt_image_emulator.settings(credits="12.5")
+    gpt_image_emulator.settings(credits="12")
     hook = connection(
         host=gpt_image_emulator.url,
         password=gpt_image_emulator.key,
@@ -32,7 +32,7 @@ def test_the_balance_in_dollars_is_at_the_connections_price(connection, gpt_imag
 
     answer = hook.test_connection()
 
-    assert answer == (True, "Works. The balance is 12.5 credits ($0.125).")
+    assert answer == (True, "Works. The balance is 12 credits ($0.12).")
 
 
 def test_looking_costs_nothing(hook, gpt_image_emulator):

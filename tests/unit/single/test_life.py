@@ -45,7 +45,7 @@ def test_a_clear_takes_what_was_paid_for_also_where_it_empties_the_task_state(ta
     assert len(paid(api)) == 1
 
 
-def test_an_image_takes_two_reads_and_three_writes_of_the_task_state_and_two_small_files(make, api):
+def test_an_image_takes_two_reads_and_three_writes_of_the_task_state_and_three_small_files(make, api):
     api.settings(duration=0)
     task = make()
 
@@ -54,7 +54,7 @@ def test_an_image_takes_two_reads_and_three_writes_of_the_task_state_and_two_sma
     assert len(task.deferrals) == 1
     assert (task.store.reads, task.store.writes) == (2, 3)
     files = Path(result["images"][0]["path"]).parent.rglob("*")
-    assert sorted(path.suffix for path in files if path.is_file()) == [".json", ".json", ".png"]
+    assert sorted(path.suffix for path in files if path.is_file()) == [".json", ".json", ".json", ".png"]
 
 
 def test_a_clear_without_any_record_pays_only_when_the_author_says_so(make, api):

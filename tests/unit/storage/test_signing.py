@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.protocol import submission
+from airflow_gpt_image.api.protocol import submit_call
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
 from airflow_gpt_image.ledger import fingerprint
 from airflow_gpt_image.storage.signing import signed
@@ -100,12 +100,12 @@ def test_nothing_of_the_request_changes_but_the_addresses(sofa):
     ready = signed(request, seconds=HOUR)
 
     assert ready.model_dump(exclude={"image_urls"}) == request.model_dump(exclude={"image_urls"})
-    assert submission(ready).body["input"]["image_urls"] == ready.image_urls
+    assert submit_call(ready).body["input"]["image_urls"] == ready.image_urls
 
 
 def test_an_object_that_nobody_signed_is_not_sent(sofa):
     with pytest.raises(InvalidRequestError, match="signed https address"):
-        submission(ImageRequest(image_urls=[sofa]))
+        submit_call(ImageRequest(image_urls=[sofa]))
 
 
 def test_the_fingerprint_is_that_of_the_object(sofa):
