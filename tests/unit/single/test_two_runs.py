@@ -1,5 +1,4 @@
-"""Several runs ask for the same image at the same destination (reuse="destination"), one after the other or at the
-same moment."""
+"""Several runs ask for the same image at one destination, one after the other or at the same moment."""
 
 from __future__ import annotations
 
