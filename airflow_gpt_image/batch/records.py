@@ -105,7 +105,7 @@ class BatchRecords:
                 read += [
                     sidecar
                     for sidecar in self._sidecar(record.name, record.fingerprint, sizes)
-                    if sidecar.generation_id == record.generation_id
+                    if sidecar.generation_id == record.generation_id and sidecar.same_submit(record)
                 ]
         return read
 

@@ -161,7 +161,9 @@ class Ledger:
             if self.folder is None or record.state != "submitted" or record.name is None:
                 continue
             sidecar = self.sidecar(record.name, record.fingerprint)
-            if sidecar is not None and sidecar.generation_id == record.generation_id:
+            # The API may have given its id to another run's submit, too, whose image has that name.
+            ours = sidecar is not None and sidecar.same_submit(record)
+            if sidecar is not None and ours and sidecar.generation_id == record.generation_id:
                 found.append(sidecar)
         return found
 
