@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from airflow_gpt_image.paying import Rules, pay_once
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.errors import (
@@ -23,7 +24,6 @@ from airflow_gpt_image.errors import (
     UpstreamError,
 )
 from airflow_gpt_image.ledger import Ledger, fingerprint
-from airflow_gpt_image.paying import Rules, pay_once
 from tests import state_store
 from tests.log_lines import Lines
 
