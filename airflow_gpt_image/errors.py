@@ -34,6 +34,7 @@
     ├── ItemsFailedError          (*)  request  more images of a batch failed than the author allows
     ├── UnsettledImagesError       *   request  images are paid for and not stored; trying again can get them
     └── TaskInterruptedError       *   service  the task was ended from outside
+        └── StoppedError           *   service  not submitted, because the batch submits nothing more
 
 ``*`` is ``retryable``: the same call can succeed later without anybody changing anything. The word beside it
 is ``scope``. These classes are the only place that decides both. Source: "Error Codes" in the API document;
@@ -355,6 +356,10 @@ class TaskInterruptedError(GptImageError):
 
     retryable = True
     scope = "service"
+
+
+class StoppedError(TaskInterruptedError):
+    """Report that an image of a batch was not submitted, because the batch submits nothing more."""
 
 
 ERROR_REFERENCE: Final[dict[tuple[int, str], type[GptImageError]]] = {

@@ -23,7 +23,6 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from airflow_gpt_image.batch.phases import Phase
-from airflow_gpt_image.batch.stop import StoppedError
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     DestinationError,
@@ -32,6 +31,7 @@ from airflow_gpt_image.errors import (
     GenerationTimeoutError,
     GptImageError,
     LedgerError,
+    StoppedError,
     SubmissionUnknownError,
     UpstreamError,
 )

@@ -7,12 +7,8 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict
 
 from airflow_gpt_image import errors
-from airflow_gpt_image.errors import GptImageError, TaskInterruptedError
+from airflow_gpt_image.errors import GptImageError, StoppedError, TaskInterruptedError
 from airflow_gpt_image.log import Log
-
-
-class StoppedError(TaskInterruptedError):
-    """Report that an item was not submitted, because the batch submits nothing more."""
 
 
 class Stop:

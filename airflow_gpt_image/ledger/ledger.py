@@ -141,8 +141,9 @@ class Ledger:
         except DestinationError as error:
             self._errors.append(error)
             return []
-        # One that was paid for since the last clear may be an equal request's, beside this one. So may one that
-        # was there when this one failed: only a later clear can have moved the request that failed to there.
+        # One that was paid for since the last clear may be an equal request's, beside this one. So may one
+        # that was there when this one failed: only a later clear can have moved the request that failed to
+        # there.
         failed_at = max((record.payer.run_clears for record in failed), default=-1)
         before = [
             record

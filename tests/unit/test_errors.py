@@ -240,10 +240,12 @@ SCOPES = {
         "ConnectionFailedError",
         "UnreadableResponseError",
         "TaskInterruptedError",
+        "StoppedError",
     },
     "storage": {
         "LedgerError",
         "RecordMoveError",
+        "ReplacedError",
         "RecordMissingError",
         "DestinationError",
         "DestinationTakenError",
@@ -272,6 +274,7 @@ def test_the_tree_at_the_top_of_the_file_says_whom_each_error_concerns(error):
     [
         (errors.LedgerError, True),
         (errors.RecordMoveError, True),
+        (errors.ReplacedError, True),
         (errors.RecordMissingError, False),
         (errors.DestinationError, True),
         (errors.DestinationTakenError, True),
@@ -280,6 +283,7 @@ def test_the_tree_at_the_top_of_the_file_says_whom_each_error_concerns(error):
         (errors.ItemsFailedError, False),
         (errors.UnsettledImagesError, True),
         (errors.TaskInterruptedError, True),
+        (errors.StoppedError, True),
         (errors.InvalidRowsError, False),
     ],
 )

@@ -46,6 +46,7 @@ AGAIN = {
     "CreditLimitError": False,
     "LedgerError": True,
     "RecordMoveError": True,
+    "ReplacedError": True,
     "RecordMissingError": False,
     "DestinationError": True,
     "DestinationTakenError": True,
@@ -54,6 +55,7 @@ AGAIN = {
     "ItemsFailedError": False,
     "UnsettledImagesError": True,
     "TaskInterruptedError": True,
+    "StoppedError": True,
 }
 CLASSES = {name: found for name, found in vars(errors).items() if inspect.isclass(found)}
 

@@ -15,7 +15,6 @@ from airflow_gpt_image import datasets
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.manifest import COLUMNS, read_manifest
 from airflow_gpt_image.batch.phases import ItemTable
-from airflow_gpt_image.batch.stop import StoppedError
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     DestinationError,
@@ -25,6 +24,7 @@ from airflow_gpt_image.errors import (
     LedgerError,
     RateLimitError,
     SpendLimitError,
+    StoppedError,
     UpstreamError,
 )
 from airflow_gpt_image.storage.folders import open_file

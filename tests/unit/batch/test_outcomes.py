@@ -7,8 +7,7 @@ import pytest
 from airflow_gpt_image import errors
 from airflow_gpt_image.batch.outcomes import CircuitBreaker, outcome_of
 from airflow_gpt_image.batch.phases import LOST, PHASES, ItemTable
-from airflow_gpt_image.batch.stop import StoppedError
-from airflow_gpt_image.errors import GenerationFailedError
+from airflow_gpt_image.errors import GenerationFailedError, StoppedError
 from tests.batches import plan_of
 
 STOPS = True

@@ -85,7 +85,7 @@ def test_an_intent_of_a_worker_still_at_work_is_waited_for_until_it_has_its_id(t
     task.store.empty()
     file.unlink()
     paid = task.run(wait_for_completion=False)
-    answered = next(path for path in records(task) if path != file).read_text()
+    answered = next(path for path in records(task) if paid["generation_id"] in path.name).read_text()
     for path in records(task):
         path.unlink()
     task.store.empty()

@@ -13,7 +13,7 @@ import pytest
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.protocol import submit_call
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
-from airflow_gpt_image.ledger import fingerprint
+from airflow_gpt_image.ledger.record import fingerprint
 from airflow_gpt_image.storage.signing import signed
 
 HOUR, WEEK = 3600, 7 * 24 * 3600
