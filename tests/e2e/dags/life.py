@@ -111,14 +111,12 @@ def loop(dag_id: str, make: Any) -> None:
             make()
 
         if hasattr(body, "loop"):
-            body.loop(max_iterations=3, until=never)
+            body.loop(max_iterations=3)
+        else:
+            body()
 
 
-def never(*, loop: Any) -> bool:
-    return False
-
-
-name = "{run_id}-{task_id}-{map_index}"
+name = "{dag_id}/{run_id}/{task_id}/{map_index}"
 conf = {"prompt": "{{ dag_run.conf['prompt'] }}", "requests": "{{ dag_run.conf['file'] }}"}
 loop(
     "life_loop",
