@@ -268,8 +268,8 @@ def test_a_sensor_woken_early_waits_on_until_the_same_deadline(submitted, api):
 
 
 def test_it_defers_with_ids_and_times_and_nothing_else(submitted, api):
-    generation_id = submitted()
     api.fault("generation:never")
+    generation_id = submitted()
     sensor = GptImageSensor(task_id="wait", generation_id=generation_id, poke_interval=9)
 
     with pytest.raises(TaskDeferred) as caught:
