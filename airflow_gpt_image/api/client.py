@@ -85,10 +85,13 @@ class GptImageClient:
             )
             return self._clients.enter_context(client)
 
-        self._reads = build(wire.client_options(self.settings))
+        api_options = wire.client_options(self.settings)
+        if transport is None:
+            api_options = wire.with_certificates(api_options)
+        self._reads = build(api_options)
         # Submits never use a connection that reads use: bytes left on it, such as the late response to a read
         # that had timed out, would be taken for the submit's. Built when first needed: most clients read.
-        self._submits = cache(lambda: build(wire.client_options(self.settings)))
+        self._submits = cache(lambda: build(api_options))
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
     def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = flows.do_nothing) -> str:
@@ -261,8 +264,11 @@ class AsyncGptImageClient:
             self._clients.append(client)
             return client
 
-        self._reads = build(wire.client_options(self.settings))
-        self._submits = cache(lambda: build(wire.client_options(self.settings)))  # as in GptImageClient
+        api_options = wire.client_options(self.settings)
+        if transport is None:
+            api_options = wire.with_certificates(api_options)
+        self._reads = build(api_options)
+        self._submits = cache(lambda: build(api_options))  # as in GptImageClient
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
     async def submit(

@@ -74,6 +74,15 @@ def client_options(settings: ClientSettings) -> dict[str, Any]:
     }
 
 
+def with_certificates(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with the certificates read, which takes longer than all else of building a client.
+
+    So two clients that are built with them read the certificates once.
+    """
+    context = httpx.create_ssl_context(verify=options["verify"], trust_env=options["trust_env"])
+    return {**options, "verify": context}
+
+
 def proxy_of(url: str, settings: ClientSettings) -> str | None:
     """Return the proxy an image is fetched through: the connection's, else the environment's, else None."""
     if settings.proxy is not None or settings.on_this_machine:

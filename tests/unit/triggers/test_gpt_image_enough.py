@@ -84,7 +84,7 @@ def test_a_look_that_is_under_way_does_not_hold_up_the_event(emulator, submit, t
 
 
 def test_others_go_on_with_the_client_that_one_has_left(emulator, submit, trigger, events_of):
-    emulator.fault("generation:takes=0.5;match=slow")
+    emulator.fault("generation:takes=5;match=slow")  # far longer than the submits
     slow, quick = [submit(f"slow {number}") for number in range(30)], submit("quick")
 
     async def scenario():
