@@ -124,8 +124,14 @@ def work(home: Path) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     store = _Store()
     ti = SimpleNamespace(
-        **{"id": "bench", "dag_id": "bench", "run_id": "run", "task_id": "images", "map_index": -1},
-        **{"max_tries": 0, "try_number": 1, "get_task_states": lambda dag_id, **asked: {}},
+        id="bench",
+        dag_id="bench",
+        run_id="run",
+        task_id="images",
+        map_index=-1,
+        max_tries=0,
+        try_number=1,
+        get_task_states=lambda dag_id, **asked: {},
     )
     context: Any = {"ti": ti, "task_state_store": store, "outlet_events": {}}
 
