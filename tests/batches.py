@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from airflow_gpt_image import datasets
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES
 from airflow_gpt_image.batch.attempt import BatchAttempt
+from airflow_gpt_image.batch.manifest import read_manifest
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.datasets import Row
@@ -285,3 +287,51 @@ def assert_all_ids_are_on_record(task: BatchTask, api: Any) -> None:
     known = {prompt: record["generation_id"] for prompt, record in records_of(task).items()}
     assert accepted
     assert {prompt: known.get(prompt) for prompt in accepted} == accepted
+
+
+# What tests of the operator ask
+
+SIXTY = [f"poster {number}" for number in range(60)]
+
+
+TEN = [f"poster {number}" for number in range(10)]
+
+
+def asked(api: Any) -> list[dict[str, Any]]:
+    """What the API was asked for, by prompt."""
+    requests = [charge["request"] for charge in api.books()["charges"]]
+    return sorted(requests, key=lambda request: request.get("prompt", ""))
+
+
+def images(task: BatchTask) -> int:
+    return len(list((task.folder / "items").glob("*.png")))
+
+
+def logged(lines: Any) -> list[str]:
+    return [line["event"] % line.get("positional_args", ()) for line in lines]
+
+
+def prompts(api: Any) -> list[str]:
+    return [request["prompt"] for request in asked(api)]
+
+
+def replaced_at(task: BatchTask, number: int) -> None:
+    """Let a retry replace the task instance at a write of its lease, which comes before every submit."""
+    task.retimed(renew_after=-1.0)
+
+    def on_write(count: int) -> None:
+        if task.try_number == 1 and count == number:
+            task.store.replace()
+
+    task.store.befalls = on_write
+
+
+def statuses(result: dict[str, Any]) -> dict[str, str]:
+    return {row["request"]["prompt"]: row["status"] for row in read_manifest(result["manifest"])}
+
+
+def until(condition: Callable[[], object]) -> None:
+    give_up = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)

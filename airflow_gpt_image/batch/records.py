@@ -144,12 +144,18 @@ class BatchRecords:
         """Return all that is known about an item; nothing unless it was loaded."""
         return self._known.get(Identity.of(item), [])
 
-    def add(self, record: Record) -> None:
-        """Take a record for known."""
+    def add(self, record: Record) -> Record:
+        """
+        Take a record for known; return it as it is kept.
+
+        It is kept without the request, which the plan has: ten thousand prompts don't stay in memory.
+        """
+        record = record.model_copy(update={"request": None})
         key = Identity.of(record)
         self._known[key] = latest_versions([*self._known.get(key, []), record])
         if record.generation_id is not None:
             self._ids.add(record.generation_id)
+        return record
 
     def is_known(self, generation_id: str) -> bool:
         """Return whether an id is another submit's already; from now on it is."""
@@ -165,20 +171,18 @@ class BatchRecords:
 
     def write(self, record: Record) -> Record:
         """
-        Put a record in its place.
+        Put a record in its place; return it as it is kept.
 
         :raises DestinationError: when the destination doesn't take it.
         """
         self.folder.write(record)
-        self.add(record)
-        return record
+        return self.add(record)
 
     def write_stored(self, record: Record, name: str) -> Record:
         """
-        Put a stored record beside its image, in place of the one of the submit.
+        Put a stored record beside its image; return it as it is kept.
 
         :raises DestinationError: when the destination doesn't take it.
         """
         self.folder.write_sidecar(record, name)
-        self.add(record)
-        return record
+        return self.add(record)

@@ -252,8 +252,7 @@ class Sender:
         what = (
             f"generation {record.generation_id}, which is paid for," if record.generation_id else record.state
         )
-        context.records.add(record)
-        entry.record = record
+        entry.record = context.records.add(record)
         seconds = context.timing.insist if record.generation_id else context.timing.insist_withdrawn
         give_up_at = context.clock.elapsed() + seconds
         while True:

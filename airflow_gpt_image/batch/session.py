@@ -246,7 +246,8 @@ class Session:
         for warning in warnings:
             self._log.warning("Row %d: %s", entry.item.row, warning)
         facts = GenerationFacts.of(generation)
-        stored = record.stored(images, facts, context.now(), name=name, warnings=warnings)
+        whole = record.model_copy(update={"request": request})
+        stored = whole.stored(images, facts, context.now(), name=name, warnings=warnings)
         return context.records.write_stored(stored, name)
 
     async def _note(self, entry: Entry, record: Record) -> None:
@@ -255,9 +256,13 @@ class Session:
         try:
             # A successor may have paid for it again by now, and stored it; "failed" would pay once more.
             await self._sender.ensure_lease()
-            await self._in_thread(self._context.records.write, record)
+            await self._in_thread(self._write, entry, record)
         except DestinationError as error:
             self._context.stop.set(error)
+
+    def _write(self, entry: Entry, record: Record) -> None:
+        request = self._context.plan.request(entry.item)
+        self._context.records.write(record.model_copy(update={"request": request}))
 
     async def _give_up(
         self, entry: Entry, record: Record | None, error: GptImageError, during: During

@@ -80,7 +80,7 @@ def test_at_an_empty_destination_nothing_is_on_record_and_nothing_is_written(fou
 def test_what_one_worker_wrote_the_next_one_finds(on_record, found, record):
     on_record(record)
 
-    assert found() == record
+    assert found() == record.model_copy(update={"request": None})
     assert found(OTHER) is None
 
 
@@ -115,7 +115,7 @@ def test_only_the_items_asked_for_are_read(on_disk, records_at):
 
 
 def test_of_what_is_stored_only_the_sidecar_is_read(on_record, found, folder, records_at):
-    record = on_record(stored(ITEM))
+    record = on_record(stored(ITEM))  # which is without the request from here on: the plan has it
     folder.write(records_at(folder).folder.path_of(record), b"nobody reads this")
 
     assert found() == record
@@ -291,7 +291,7 @@ def test_an_adopted_image_is_where_the_other_index_put_it(mapped, on_disk):
 
     fresh.load([item_of(1)])
 
-    assert furthest(fresh.of(item_of(1))) == record
+    assert furthest(fresh.of(item_of(1))).images == record.images
     assert str(fresh.spent()[0]) == "0"
 
 

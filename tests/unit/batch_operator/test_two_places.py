@@ -22,8 +22,6 @@ from airflow_gpt_image.errors import (
 )
 from tests.batches import BatchTask, LaterClock, paid, records_of
 
-PROMPTS = ["a teapot", "a vase", "a chair"]
-
 
 def emptied(task):
     shutil.rmtree(task.folder)

@@ -1,0 +1,106 @@
+"""A batch submits as fast as the API takes it; the API's books judge."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+
+from airflow_gpt_image.errors import (
+    InvalidApiKeyError,
+    RateLimitError,
+)
+from tests.batches import TEN, assert_books_agree, paid, statuses, until
+
+# The rate
+
+
+def test_a_retry_after_holds_all_senders(batch, api):
+    batch.retimed(first_rate=10.0)
+    api.fault("submit:429*1;retry_after=1;after=2")
+
+    result = batch.run(requests=TEN[:6])
+
+    books = api.books()
+    moments = sorted(charge["submitted_at"] for charge in books["charges"])
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
+    assert result["stored"] == 6
+    assert set(paid(api).values()) == {1}
+    assert books["requests"]["submit"] == 7
+    assert max(gaps) >= 0.98  # what was under way when the refusal came aside, nobody sent anything
+    assert_books_agree(result, books)
+
+
+@pytest.fixture(params=[4, 5], ids=["before its intent", "right before its submit"])
+def second_sender(request, batch, api):
+    """
+    A batch whose second sender has its place already when the first one is refused.
+
+    The lease is written before each intent and each submit; the second sender's write takes until the first
+    one was refused, and is known to be.
+    """
+    batch.refused_at = None
+
+    def slow(number):
+        if number == request.param and batch.try_number == 1:
+            until(lambda: api.books()["requests"]["rejected"])
+            batch.refused_at = time.time()
+            time.sleep(0.1)
+
+    batch.retimed(first_rate=10.0, renew_after=-1.0)
+    batch.store.befalls = slow
+    batch.given["requests"] = ["a", "b"]
+    return batch
+
+
+def test_a_retry_after_holds_also_a_sender_that_has_its_place_already(second_sender, api):
+    api.fault("submit:429*1;retry_after=1;delay=0.3")
+
+    second_sender.run()
+
+    assert api.books()["requests"]["submit"] == 3
+    first = min(charge["submitted_at"] for charge in api.books()["charges"])
+    assert first > second_sender.refused_at + 0.95
+
+
+def test_what_concerns_the_account_stops_also_a_sender_that_has_its_place_already(second_sender, api):
+    api.fault("submit:401*1;delay=0.3")
+
+    with pytest.raises(InvalidApiKeyError):
+        second_sender.run()
+
+    assert api.books()["requests"]["submit"] == 1
+    assert set(statuses({"manifest": second_sender.folder}).values()) == {"not_submitted"}
+
+
+def test_a_limit_nobody_has_written_down_costs_refusals_and_no_image(batch, api):
+    api.settings(rate_limit=4)
+
+    result = batch.run(requests=TEN)
+
+    assert (result["stored"], set(paid(api).values())) == (10, {1})
+    assert 0 < api.books()["requests"]["rejected"]["rate_limit_exceeded"] < 20
+    assert_books_agree(result, api.books())
+
+
+def test_a_wish_too_long_for_a_worker_is_airflows_to_wait_for(batch, api):
+    api.fault("submit:429;retry_after=300;after=1")
+    with pytest.raises(RateLimitError) as caught:
+        batch.run()
+    api.clear_faults()
+
+    result = batch.run()
+
+    assert (caught.value.retryable, caught.value.retry_after) == (True, 300)
+    assert (result["stored"], api.books()["submits"]) == (3, 3)
+    assert_books_agree(result, api.books())
+
+
+def test_no_more_generations_are_under_way_than_may_be(batch, api):
+    api.settings(duration=0.2)
+
+    batch.run(requests=TEN[:6], max_in_flight=2)
+
+    moments = sorted(charge["submitted_at"] for charge in api.books()["charges"])
+    assert all(later >= earlier + 0.2 for earlier, later in zip(moments, moments[2:], strict=False))
