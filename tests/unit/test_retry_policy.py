@@ -46,6 +46,7 @@ AGAIN = {
     "CreditLimitError": False,
     "LedgerError": True,
     "RecordMoveError": True,
+    "ReplacedError": True,
     "RecordMissingError": False,
     "DestinationError": True,
     "DestinationTakenError": True,

@@ -134,11 +134,7 @@ def test_generations_that_land_in_one_folder_at_once_do_not_meet(emulator, made,
     emulator.fault("file:drip=0.1")
 
     with ThreadPoolExecutor(6) as at_once:
-        stored = list(
-            at_once.map(
-                lambda each: store(place, client, each, f"{each.id}-0"), generations
-            )
-        )
+        stored = list(at_once.map(lambda each: store(place, client, each, f"{each.id}-0"), generations))
 
     for generation, (image,) in zip(generations, stored, strict=True):
         assert hashlib.sha256(place.read(f"{generation.id}-0.png")).hexdigest() == image.sha256
