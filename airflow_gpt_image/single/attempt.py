@@ -174,15 +174,16 @@ class ImageAttempt:
             nothing twice.
         """
         self._ledger.read()
-        self._ledger.check_readable()
         waiting = self._ledger.waiting
-        if waiting is None or waiting.generation_id is None:
-            return False
-        found = self._ledger.find(waiting.fingerprint)
-        of_this = [record for record in found if record.generation_id == waiting.generation_id]
-        self._record = of_this[-1] if of_this else None
-        self._submitted = not waiting.reused
-        return self._record is not None
+        if waiting is not None and waiting.generation_id is not None:
+            found = self._ledger.find(waiting.fingerprint)
+            of_this = [record for record in found if record.generation_id == waiting.generation_id]
+            if of_this:
+                self._record = of_this[-1]
+                self._submitted = not waiting.reused
+                return True
+        self._ledger.check_readable()
+        return False
 
     @property
     def stored_result(self) -> dict[str, Any] | None:

@@ -115,7 +115,9 @@ def test_a_stored_record_cannot_lead_to_a_file_outside_its_folder(task, api, tmp
     sidecar.write_text(json.dumps(record))
     task.clear(airflow="3.4")
 
-    found = task.run()
+    with pytest.raises(DestinationError, match="Mend it, or remove it"):
+        task.run()
+    sidecar.unlink()
 
-    assert found["images"] == result["images"]
+    assert task.run()["images"] == result["images"]
     assert len(charges(api)) == 1
