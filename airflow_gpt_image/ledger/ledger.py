@@ -15,6 +15,7 @@ pod's own disk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -125,10 +126,12 @@ class Ledger:
         one.
         """
         own = [record for record in self._records if record.fingerprint == fingerprint]
-        found = own or self._of_siblings(fingerprint)
+        found = own
+        if all(record.state == "failed" for record in own):
+            found = self._of_siblings(fingerprint, own) or own
         return [self._verified(record) for record in found] + self._sidecars(found)
 
-    def _of_siblings(self, fingerprint: str) -> list[Record]:
+    def _of_siblings(self, fingerprint: str, failed: Sequence[Record]) -> list[Record]:
         if self.folder is None or not self.history.mapped:
             return []
         mine = self.payer.instance_digest[:8]
@@ -138,12 +141,22 @@ class Ledger:
         except DestinationError as error:
             self._errors.append(error)
             return []
-        # One that was paid for since the last clear may be an equal request's, beside this one.
-        before = [r for r in read if self.cleared or r.payer.run_clears < self.payer.run_clears]
-        paid = [record for record in before if record.state in ("submitted", "stored")]
+        # One that was paid for since the last clear may be an equal request's, beside this one. So may one that
+        # was there when this one failed: only a later clear can have moved the request that failed to there.
+        failed_at = max((record.payer.run_clears for record in failed), default=-1)
+        before = [
+            record
+            for record in read
+            if (self.cleared or record.payer.run_clears < self.payer.run_clears)
+            and record.payer.run_clears > failed_at
+        ]
+        # An intent may have been accepted, too: what is unknown under one index is so under every other one.
+        latest = latest_versions(before)
+        paid = [record for record in latest if record.state in ("submitted", "stored")]
+        found = paid or [record for record in latest if record.state == "intent"]
         # Of several equal ones each index takes another, as far as that goes.
-        paid.sort(key=lambda record: record.slot.map_index)
-        return [paid[self.payer.map_index % len(paid)]] if paid else []
+        found.sort(key=lambda record: record.slot.map_index)
+        return [found[self.payer.map_index % len(found)]] if found else []
 
     def _verified(self, record: Record) -> Record:
         """Return a stored record as not stored when its files aren't in the folder."""
@@ -161,7 +174,9 @@ class Ledger:
             if self.folder is None or record.state != "submitted" or record.name is None:
                 continue
             sidecar = self.sidecar(record.name, record.fingerprint)
-            if sidecar is not None and sidecar.generation_id == record.generation_id:
+            # The API may have given its id to another run's submit, too, whose image has that name.
+            ours = sidecar is not None and sidecar.same_submit(record)
+            if sidecar is not None and ours and sidecar.generation_id == record.generation_id:
                 found.append(sidecar)
         return found
 
@@ -240,6 +255,11 @@ class Ledger:
     def waiting(self) -> Waiting | None:
         """Return what this task instance waits for, as it stands in the store."""
         return self._state.waiting if self._state is not None else None
+
+    def own_record(self, fingerprint: str) -> Record | None:
+        """Return what this very attempt has on record about a request."""
+        own = (r for r in self._records if r.fingerprint == fingerprint and r.payer.same_attempt(self.payer))
+        return next(own, None)
 
     def is_known(self, generation_id: str) -> bool:
         """Return whether an id is already on record for a submit of this task instance."""
@@ -321,6 +341,9 @@ class Ledger:
                     if kept is not None and not kept.payer.same_instance(self.payer):
                         return False
             except DestinationError as error:
+                # It may have been written nevertheless. If that can't be taken back, it is unknown.
+                with suppress(DestinationError):
+                    self.folder.write(intent.not_accepted(error, self.clock.now()))
                 raise DestinationError(
                     f"{error.message}\nNothing was submitted: an image could not be stored there.\n"
                     "Make the destination writable, or give another one."
@@ -396,14 +419,37 @@ class Ledger:
             reused=reused,
         )
         if waiting != self.waiting:
+            self._note_adoption(record)
             self._note(record)
             self._write_store(record, waiting)
 
-    def restore(self, record: Record) -> None:
-        """Put a record back into the folder where it is missing there; the store has it, so that may fail."""
-        if self.folder is None or not record.payer.same_instance(self.payer) or record.state != "submitted":
+    def _note_adoption(self, record: Record) -> None:
+        """
+        Note in the folder that this task instance paid for nothing, where it takes what another one paid for.
+
+        Else a clear that empties the store would leave no trace of it.
+        """
+        noted = bool(self._folder_has) or self.payer.map_index in self._listing.notes
+        if self.folder is None or noted or record.payer.same_instance(self.payer):
             return
-        if self.folder.path_of(record) not in self._folder_has:
+        if self._state is None and self.cleared:
+            return  # earlier attempts may have paid: that is what nobody knows
+        try:
+            self.folder.write_note(self.payer)
+        except DestinationError as error:
+            self._log.warning("It could not be noted that nothing is paid for: %s", error.message)
+
+    def restore(self) -> None:
+        """
+        Put all that this task instance paid for back into the folder where it is missing there.
+
+        All of it: after that the folder counts as one that has its records. The store has them, so it may
+        fail.
+        """
+        for record in self._records:
+            ours = record.payer.same_instance(self.payer) and record.state != "failed"
+            if self.folder is None or not ours or self.folder.path_of(record) in self._folder_has:
+                continue
             try:
                 self.folder.write(record)
             except DestinationError as error:

@@ -345,7 +345,10 @@ class Record(BaseModel):
     def _moved(self, state: State, **changes: Any) -> Record:
         if self.state not in ALLOWED_FROM[state]:
             raise RecordMoveError(f"A record can't go from {self.state!r} to {state!r}.")
-        return self.model_copy(update={"state": state, **changes})
+        moved = self.model_copy(update={"state": state, **changes})
+        if state in ("submitted", "stored") and moved.generation_id is None:
+            raise RecordMoveError(f"A record can't go from {self.state!r} to {state!r} without an id.")
+        return moved
 
 
 def intend(
@@ -446,8 +449,10 @@ def net_spent(records: Iterable[Record], payer: Payer) -> tuple[Decimal, Decimal
     return charged, sum((record.credits * record.refunds for record in own), Decimal(0))
 
 
-def _progress(record: Record) -> tuple[int, int, int, datetime]:
-    return _RANK[record.state], record.payer.clear_epoch, record.payer.attempt, record.intended_at
+def _progress(record: Record) -> tuple[int, int, datetime]:
+    # Not by the clear epoch: a clear after the DAG's `retries` were lowered lowers `max_tries`, too. The
+    # numbers of tries count on.
+    return _RANK[record.state], record.payer.attempt, record.intended_at
 
 
 def _digest(*parts: object) -> str:

@@ -167,6 +167,8 @@ def uninterrupted(function: Callable[[], T]) -> T:
     submit it would lose the id. Here it is raised after the submit is on record.
     """
     with ThreadPoolExecutor(1) as thread:  # leaving it waits for the function, also after an exception
+        # An exception while a thread is started would have the pool forget that there is one to wait for.
+        thread.submit(int).result()
         ended = thread.submit(function)
         while not ended.done():
             wait([ended], 1.0)  # not for ever: a signal right before a wait doesn't interrupt it

@@ -141,7 +141,7 @@ class ImageAttempt:
                     continue
                 self._say_whose(record)
                 self._log.info("Generation %s is paid for already; it is waited for.", record.generation_id)
-                self._ledger.restore(record)
+                self._ledger.restore()
                 self._ledger.wait_for(record, deadline=self._deadline(), reused=True)
                 self._record = record
                 return None
@@ -178,12 +178,11 @@ class ImageAttempt:
         if waiting is not None and waiting.generation_id is not None:
             found = self._ledger.find(waiting.fingerprint)
             of_this = [record for record in found if record.generation_id == waiting.generation_id]
-            if of_this:
-                self._record = of_this[-1]
-                self._submitted = not waiting.reused
-                return True
-        self._ledger.check_readable()
-        return False
+            self._record = of_this[-1] if of_this else None
+            self._submitted = not waiting.reused
+        if self._record is None:
+            self._ledger.check_readable()
+        return self._record is not None
 
     @property
     def stored_result(self) -> dict[str, Any] | None:
@@ -338,14 +337,13 @@ class ImageAttempt:
         if earlier is not None:
             self._log.info("%s", _SUBMITTING_AGAIN[earlier.state].format(earlier.generation_id))
         now = self._now()
-        own = earlier if earlier is not None and earlier.payer == ledger.payer else None
         seconds = submitting.answer_seconds(settings.connect_timeout, settings.read_timeout)
         seconds += ledger.timing.fence_valid  # so late the POST may go
         intent = intend(
             request,
             identity,
             slot_of(ledger.payer),
-            before=own,
+            before=ledger.own_record(identity),
             payer=ledger.payer,
             prices=self._prices,
             now=now,

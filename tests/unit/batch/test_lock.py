@@ -182,6 +182,16 @@ def test_the_lock_of_a_task_that_has_ended_or_that_airflow_does_not_know_is_free
     assert "has ended" in log.warnings[0]
 
 
+@pytest.mark.parametrize("at_work", [True, False], ids=["at work", "deferred"])
+def test_a_task_that_was_ended_while_it_ran_may_be_at_work_for_some_seconds(lock_on_disk, at_work):
+    airflow = Airflow({YOU.run_id: {"make_3": "failed"}})
+    lock_on_disk(YOU).acquire(until=None if at_work else time.time() + 100_000)
+
+    waits = lock_on_disk(has_ended=ended_in_airflow(airflow)).acquire()
+
+    assert waits is at_work
+
+
 @pytest.mark.parametrize(
     "answer",
     [

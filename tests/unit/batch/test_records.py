@@ -90,7 +90,7 @@ def test_an_image_is_three_small_writes_the_intent_the_id_and_the_sidecar(on_dis
         mine.write(record)
     mine.write_stored(stored(ITEM), ITEM.name)
 
-    assert len([name for name in disk.names() if name.startswith("records/any/")]) == 1
+    assert len([name for name in disk.names() if name.startswith("records/any/")]) == 2
     assert [name for name in disk.names() if name.startswith("items/")] == [f"{ITEM.name}.json"]
 
 

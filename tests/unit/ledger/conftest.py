@@ -1,0 +1,93 @@
+"""Records, attempts and two places for them; a clock that only sleeps move."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from airflow_gpt_image.api.pricing import DEFAULT_PRICES
+from airflow_gpt_image.ledger.destination import RecordsFolder
+from airflow_gpt_image.ledger.history import History
+from airflow_gpt_image.ledger.ledger import Ledger, slot_of
+from airflow_gpt_image.ledger.record import Payer, intend
+from airflow_gpt_image.storage.folders import open_folder
+from tests.fake_clock import FakeClock
+from tests.log_lines import Lines
+from tests.memory_folder import MemoryFolder
+from tests.records import NOW, REQUEST, identity
+from tests.task_instance import StateStore
+
+
+@pytest.fixture
+def payer():
+    """Makes an attempt of a task instance: by default the first one of one that isn't mapped."""
+
+    def payer(attempt=1, clear_epoch=3, **fields):
+        names = {"dag_id": "posters", "run_id": "r", "task_id": "poster", "ti_id": f"ti-{attempt}"}
+        return Payer(**names | {"attempt": attempt, "clear_epoch": clear_epoch} | fields)
+
+    return payer
+
+
+@pytest.fixture
+def intent(payer):
+    """Makes the record of a request that is about to be submitted."""
+
+    def intent(request=REQUEST, by=None, before=None, at=NOW):
+        by = by or payer()
+        return intend(
+            request,
+            identity(request),
+            slot_of(by),
+            before=before,
+            payer=by,
+            prices=DEFAULT_PRICES,
+            now=at,
+            answer_by=at + timedelta(seconds=60),
+        )
+
+    return intent
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def log():
+    return Lines()
+
+
+@pytest.fixture
+def store():
+    return StateStore()
+
+
+@pytest.fixture
+def folder():
+    return MemoryFolder()
+
+
+@pytest.fixture
+def open_ledger(store, folder, clock, log, payer):
+    """Opens the ledger as an attempt does; those opened before are out of date, as their workers are."""
+
+    def open_ledger(
+        by=None, history=History(first_run=False, cleared=False), alone=False, at=None, read=True
+    ):
+        by = by or payer()
+        where = None if alone else RecordsFolder(at or folder, by.task_digest)
+        ledger = Ledger(store.accessor(), where, by, history, log, clock=clock)
+        if read:
+            ledger.read()
+        return ledger
+
+    return open_ledger
+
+
+@pytest.fixture
+def records_at(payer):
+    """Opens the folder of a task's records at a destination."""
+    return lambda destination: RecordsFolder(open_folder(destination), payer().task_digest)
