@@ -43,9 +43,8 @@ def test_importing_an_operator_loads_the_operator_and_nothing_it_needs_later(ope
 
     # Airflow itself may have asked for the provider's metadata before, which loads the package's top.
     ours = {name for name in modules if name.startswith("airflow_gpt_image")} - {"airflow_gpt_image"}
-    ours -= {"airflow_gpt_image.airflow_internals"}
-    rows = {"airflow_gpt_image.operators.rows"} if operator == "batch" else set()
-    assert ours == {"airflow_gpt_image.operators", f"airflow_gpt_image.operators.{operator}", *rows}
+    ours -= {"airflow_gpt_image.airflow_internals", "airflow_gpt_image.operators.rows"}
+    assert ours == {"airflow_gpt_image.operators", f"airflow_gpt_image.operators.{operator}"}
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
 
 
