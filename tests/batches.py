@@ -220,15 +220,18 @@ class BatchTask(TaskInstance):
             return super().run(**options)
         except AirflowRescheduleException as wait:
             self.rescheduled = True
-            assert wait.__cause__ is not None
-            raise wait.__cause__ from None
+            raise (wait.__cause__ or wait) from None
 
-    def begin(self, operator: Any = None, **options: Any) -> Any:
-        """The first part of a try; with an operator that the test has made."""
+    def next_try(self) -> None:
+        """Another worker, with another id, on a store that no longer knows the one before."""
         self.try_number += 1
         self.reschedules = 0
         self.ti_id, self.accessor = str(uuid4()), self.store.accessor()
         self.pushed.clear()
+
+    def begin(self, operator: Any = None, **options: Any) -> Any:
+        """The first part of a try; with an operator that the test has made."""
+        self.next_try()
         return (operator or self.operator(**options)).execute(self.context)
 
     def open_folder(self, destination: object) -> Any:
@@ -255,13 +258,21 @@ def assert_books_agree(result: dict[str, Any], *books: dict[str, Any]) -> None:
     assert (Decimal(result["credits"]), Decimal(result["usd"])) == (spent, spent * Decimal("0.005"))
 
 
+def latest(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of record documents the one that counts, by the prompt."""
+    steps = ("intent", "submitted", "failed", "stored")
+
+    def progress(record: dict[str, Any]) -> tuple[int, int, int]:
+        return record["payer"]["attempt"], record["retries"], steps.index(record["state"])
+
+    return {record["request"]["prompt"]: record for record in sorted(records, key=progress)}
+
+
 def records_of(task: BatchTask) -> dict[str, dict[str, Any]]:
     """What is on record at the destination, by the prompt: what is stored, else the latest attempt's."""
-    paths = (task.folder / "records").glob("*/*~*.json")
-    working = [json.loads(path.read_text()) for path in paths]
-    working.sort(key=lambda record: record["payer"]["attempt"])
+    working = [json.loads(path.read_text()) for path in (task.folder / "records").glob("*/*~*.json")]
     sidecars = [json.loads(path.read_text()) for path in (task.folder / "items").glob("*.json")]
-    return {record["request"]["prompt"]: record for record in working + sidecars}
+    return latest(working) | latest(sidecars)
 
 
 def states_of(task: BatchTask) -> dict[str, str]:

@@ -8,8 +8,9 @@ Each task instance has a lock file of its own under ``locks/``.
 2. Whoever holds the destination doesn't yield as long as his lock stands: who comes later sees it, and goes.
    So somebody who only tries can't drive away the one at work.
 3. A lock whose owner has ended in Airflow, or that Airflow doesn't know, is removed. While Airflow can't be
-   asked, or says anything else, it stands. It ends by itself ``lock_expires_after`` seconds after its last
-   renewal.
+   asked, or says anything else, it stands. If it was at work when it wrote its lock, its worker may be for
+   some seconds more: the lease waits for it. A lock ends by itself ``lock_expires_after`` seconds after its
+   last renewal.
 4. A lock of the same task instance from another try is taken over. If that try was at work when it wrote it,
    it may still be: the lease waits for it. And a try that finds its own lock taken over stops.
 """
@@ -151,7 +152,8 @@ class DestinationLock:
         Take the destination, or renew that.
 
         :param until: the task is about to be deferred until then, in seconds since 1970; None: it is at work.
-        :return: whether another try of this task instance may still be at work.
+        :return: whether another worker may still be at work for some seconds: another try of this task
+            instance, or that of a task that was ended while it ran.
         :raises DestinationTakenError: when another task's lock stands, or the store doesn't show ours.
         :raises DestinationError: when the destination doesn't answer.
         """
@@ -173,11 +175,13 @@ class DestinationLock:
         sizes = self._folder.sizes(LOCKS)
         if self._name not in sizes or self._read(self._name) != ours:
             raise self._taken_over()
-        for name, size in sizes.items():
-            if name != self._name and not stands:
-                self._yield_to(name, size, now)
+        others_at_work = [
+            self._yield_to(name, size, now)
+            for name, size in sizes.items()
+            if name != self._name and not stands
+        ]
         self._held = ours
-        return earlier and there is not None and there.at_work
+        return (earlier and there is not None and there.at_work) or any(others_at_work)
 
     def release(self) -> None:
         """Give the destination free, unless another try of this task instance has taken the lock over."""
@@ -192,10 +196,11 @@ class DestinationLock:
         except (ValidationError, RecursionError):
             return None
 
-    def _yield_to(self, name: str, size: int, now: float) -> None:
+    def _yield_to(self, name: str, size: int, now: float) -> bool:
+        """Yield to another's lock, unless that has ended; return whether its owner may be at work."""
         data = self._folder.read(name) if size <= _LARGEST else b""
         if data is None:
-            return
+            return False
         try:
             theirs = _LockFile.model_validate_json(data)
         except (ValidationError, RecursionError):
@@ -205,10 +210,12 @@ class DestinationLock:
                 "so nobody knows whether another task is at work here.\n"
                 "Remove it if none is."
             ) from None
-        if theirs.until + self._timing.clock_difference < now or self._has_ended(theirs.owner):
+        expired = theirs.until + self._timing.clock_difference < now
+        if expired or self._has_ended(theirs.owner):
             self._log.warning("The lock of %s on this destination has ended; it is removed.", theirs.owner)
             self._folder.remove(name)
-            return
+            # Airflow ends the worker of a task that was marked failed some seconds later.
+            return theirs.at_work and not expired
         self.release()
         until = datetime.fromtimestamp(theirs.until, UTC).isoformat(timespec="seconds")
         raise DestinationTakenError(

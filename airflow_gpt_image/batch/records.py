@@ -67,6 +67,8 @@ class BatchRecords:
         files: defaultdict[Identity, list[RecordFile]] = defaultdict(list)
         for file in listing.files:
             files[Identity.of(file)].append(file)
+            if file.generation_id is not None:
+                self._ids.add(file.generation_id)
         sizes = self.folder.folder.sizes(ITEMS)
         for record in chain.from_iterable(
             self._threads.map(lambda item: self._read(item, files, sizes), items)
@@ -103,7 +105,7 @@ class BatchRecords:
                 read += [
                     sidecar
                     for sidecar in self._sidecar(record.name, record.fingerprint, sizes)
-                    if sidecar.generation_id == record.generation_id
+                    if sidecar.generation_id == record.generation_id and sidecar.same_submit(record)
                 ]
         return read
 

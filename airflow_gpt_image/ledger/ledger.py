@@ -68,7 +68,7 @@ class Ledger:
         self._records: list[Record] = []
         self._folder_has: set[str] = set()
         self._errors: list[GptImageError] = []
-        self._was_read = False
+        self._was_read = self._pays = False
         self._fenced_at = float("-inf")
         self._store_is_read = False
 
@@ -174,7 +174,9 @@ class Ledger:
             if self.folder is None or record.state != "submitted" or record.name is None:
                 continue
             sidecar = self.sidecar(record.name, record.fingerprint)
-            if sidecar is not None and sidecar.generation_id == record.generation_id:
+            # The API may have given its id to another run's submit, too, whose image has that name.
+            ours = sidecar is not None and sidecar.same_submit(record)
+            if sidecar is not None and ours and sidecar.generation_id == record.generation_id:
                 found.append(sidecar)
         return found
 
@@ -327,6 +329,7 @@ class Ledger:
         :raises DestinationError: when the folder doesn't take it.
         :raises LedgerError: when the store doesn't. Nothing may be submitted.
         """
+        self._pays = True
         if self.folder is not None:
             try:
                 if shared is None:
@@ -456,7 +459,7 @@ class Ledger:
         """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
         if not self._was_read:
             self.read()
-        if self._errors or self._state is not None or self._records:
+        if self._errors or self._state is not None or self._records or self._pays:
             return
         if self.history.cleared and self.payer.map_index not in self._listing.notes:
             return  # earlier attempts may have paid: that is what nobody knows

@@ -142,7 +142,10 @@ class GptImageSensor(BaseSensorOperator):
         record = foreign_record(generation, files, payer, datetime.now(UTC), name=stems[0], warnings=warnings)
         sidecars = RecordsFolder(folder, payer.task_digest)
         for stem in reversed(stems):
-            sidecars.write_sidecar(record, stem)
+            known = sidecars.read_sidecar(stem)
+            # Who paid for it knows more than this task.
+            if known is None or known.generation_id != generation.id or known.request is None:
+                sidecars.write_sidecar(record, stem)
         return results.of_record(record, folder)
 
     def _defer(self, deadline: float) -> NoReturn:

@@ -280,19 +280,18 @@ class ImageAttempt:
         return self._options.on_clear == "regenerate" and self._ledger.cleared
 
     def _known(self, identity: str, request: ImageRequest) -> list[Record]:
-        own = self._ledger.find(identity)
+        own = [record for record in self._ledger.find(identity) if self._counts(record)]
         if not self._options.reuse_destination or self._regenerates:
             return own
         fresh_after = self._now() - timedelta(seconds=self._options.timeout)
-        shared = [
-            record
-            for record in self._ledger.find_shared(
-                self._stem(identity, request), identity, fresh_after=fresh_after
-            )
-            if record.generation_id is None or record.generation_id not in self._lost
-        ]
+        name = self._stem(identity, request)
+        found = self._ledger.find_shared(name, identity, fresh_after=fresh_after)
+        shared = [record for record in found if self._counts(record)]
         # What this task instance paid for goes before what another run did, unless nothing is paid for there.
         return own if any(record.state in ("submitted", "stored") for record in own) else [*own, *shared]
+
+    def _counts(self, record: Record) -> bool:
+        return record.payer.same_task(self._ledger.payer) or record.generation_id not in self._lost
 
     def _is_lost(self, record: Record) -> bool:
         """
@@ -381,6 +380,9 @@ class ImageAttempt:
         except LedgerError:
             if yielded:
                 return None
+            raise
+        except GptImageError:
+            self._submitted = False
             raise
         self._log.info(
             "Submitted generation %s: %s, %s, %s credits ($%s).",

@@ -124,7 +124,8 @@ def work(home: Path) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     store = _Store()
     ti = SimpleNamespace(
-        max_tries=0, try_number=1, dag_id="bench", run_id="run", task_id="images", map_index=-1
+        id="bench", dag_id="bench", run_id="run", task_id="images", map_index=-1,
+        max_tries=0, try_number=1, get_task_states=lambda dag_id, **asked: {},
     )
     context: Any = {"ti": ti, "task_state_store": store, "outlet_events": {}}
 
@@ -145,7 +146,7 @@ def work(home: Path) -> None:
         return (await anext(trigger.run())).payload
 
     # What every task has loaded, so that growth is what the work itself takes.
-    from airflow_gpt_image.batch import job  # noqa: F401
+    from airflow_gpt_image.batch import attempt  # noqa: F401
 
     process, most, done = psutil.Process(), 0, threading.Event()
     before = process.memory_info().rss

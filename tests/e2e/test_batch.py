@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from stack.airflow import RunningTask
+from tests.batches import latest
 from tests.e2e.cases import print_table
 from tests.e2e.conftest import House
 from tests.object_store import Bucket, Disk
@@ -74,14 +75,12 @@ class Batch:
 
     def intents(self) -> set[str]:
         """The prompts of which the destination says that nobody knows whether they are paid for."""
-        found = set()
+        records = []
         for name in self.place.names():
-            if name.startswith("items/") and name.endswith(".json"):
+            if name.startswith("records/") and "~" in name:
                 with suppress(FileNotFoundError):
-                    record = json.loads(self.place.read(name))
-                    if record["state"] == "intent":
-                        found.add(record["request"]["prompt"])
-        return found
+                    records.append(json.loads(self.place.read(name)))
+        return {prompt for prompt, record in latest(records).items() if record["state"] == "intent"}
 
     def process(self) -> RunningTask | None:
         """The two processes of the task, if it is being executed and both are there."""

@@ -6,7 +6,6 @@ import csv
 import io
 import re
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ from hypothesis import strategies as st
 
 from airflow_gpt_image import datasets
 from airflow_gpt_image.batch import manifest
-from airflow_gpt_image.batch.records import Records
+from airflow_gpt_image.batch.phases import ItemTable
 from airflow_gpt_image.storage.folders import open_folder
-from tests.batches import plan_of
+from tests.batches import ME, plan_of
 
 FORMULA = re.compile(r" *[=+\-@\t\r\n＝＋－＠]")
 OF_A_SPREADSHEET = " =+-@\t\r\n＝＋－＠'\",;\0"
@@ -37,10 +36,11 @@ columns = st.text(OF_A_SPREADSHEET.replace("\0", "") + "abc", min_size=1, max_si
 @pytest.fixture(scope="module")
 def write():
     """Writes a data set's manifests; the folder they are in."""
-    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(1) as threads:
+    with tempfile.TemporaryDirectory() as place:
 
         def write(rows):
-            manifest.write(open_folder(place), plan_of(rows), Records(open_folder(place), threads), by="me")
+            plan = plan_of(rows)
+            manifest.write(open_folder(place), plan, list(ItemTable(plan.items)), ME)
             return Path(place)
 
         yield write

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_gpt_image.batch.lease import bits, indexes
+from airflow_gpt_image.batch.checkpoint import decode_indexes, encode_indexes
 from tests.batches import plan_of
 
 # So few that many rows are the same.
@@ -54,8 +54,8 @@ def test_more_variants_leave_the_first_ones_their_images(given_rows, fewer, more
     after = plan_of(given_rows, variants=fewer + more)
 
     assert set(names(before)) < set(names(after))
-    assert {item.name: item.variant for item in before.items}.items() <= {
-        item.name: item.variant for item in after.items
+    assert {item.name: item.slot.variant for item in before.items}.items() <= {
+        item.name: item.slot.variant for item in after.items
     }.items()
 
 
@@ -73,14 +73,14 @@ def test_rows_that_repeat_are_counted_from_one_on_without_a_gap(given_rows):
     for item in plan_of(given_rows).items:
         copies[item.fingerprint] += 1
 
-        assert item.copy == copies[item.fingerprint]
+        assert item.slot.copy == copies[item.fingerprint]
 
 
 @given(st.sets(st.integers(0, 200) | st.integers(0, 100_000)))
 def test_a_set_of_indexes_comes_back_out_of_its_bits(given_indexes):
-    assert indexes(bits(given_indexes)) == given_indexes
+    assert decode_indexes(encode_indexes(given_indexes)) == given_indexes
 
 
 @given(st.sets(st.integers(0, 9_999)))
 def test_the_bits_of_ten_thousand_indexes_stay_small(given_indexes):
-    assert len(bits(given_indexes)) <= 2_500
+    assert len(encode_indexes(given_indexes)) <= 2_500

@@ -94,7 +94,8 @@ for way, waits in {"deferred": {"deferrable": True}, "waiting": {"deferrable": F
     batch(f"life_batch_{way}_hasty", **{**waits, "timeout": 4, "retry_delay": timedelta(seconds=3)})
     batch(f"life_batch_{way}_once", **{**waits, "retries": 0})
     batch(f"life_batch_{way}_shared", **{**waits, "retries": 0, "reuse": "destination"})
-    slowly = GptImageRetryPolicy(spend_limit_delay=timedelta(seconds=10))
+    # What is only a wait uses up no try; these lines are about a second one.
+    slowly = GptImageRetryPolicy(spend_limit_delay=timedelta(seconds=10), max_reschedules=0)
     batch(f"life_batch_{way}_spending", **waits, retry_policy=slowly)
     with DAG(f"life_batch_{way}_mapped", **SHORT):
         options = {name: value for name, value in COMMON.items() if name != "destination"}

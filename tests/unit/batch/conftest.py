@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_gpt_image.batch.records import Records
+from airflow_gpt_image.batch.records import BatchRecords
+from airflow_gpt_image.ledger.destination import ANY, RecordsFolder
 from airflow_gpt_image.storage.folders import open_folder
+from tests.batches import ME
 from tests.log_lines import Lines
 
 
@@ -28,14 +30,13 @@ def on_disk(disk):
 
 
 @pytest.fixture
-def records(folder, threads):
-    """What a worker knows that comes fresh to the destination."""
-    return lambda: Records(folder, threads)
+def records_at(threads):
+    """What a worker knows that comes fresh to a destination."""
 
+    def records_at(folder, payer=ME, *, scope=ANY, cleared=False, adopts=True):
+        return BatchRecords(RecordsFolder(folder, scope), threads, payer, cleared=cleared, adopts=adopts)
 
-@pytest.fixture
-def records_on_disk(on_disk, threads):
-    return lambda: Records(on_disk, threads)
+    return records_at
 
 
 @pytest.fixture

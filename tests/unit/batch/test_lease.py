@@ -1,121 +1,124 @@
-"""One worker at a time submits for a task instance, and the next wave finds what the last one left."""
+"""One worker at a time submits for a task instance, and what is left by one is found by the next."""
 
 from __future__ import annotations
 
 import json
-import time
 from decimal import Decimal
 
 import pytest
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
-from airflow_gpt_image.batch import lease as module
-from airflow_gpt_image.batch.lease import HELD, KEY, RENEWED, SUCCESSION, Lease, Left, bits, indexes
-from airflow_gpt_image.batch.stopping import Stopped
-from airflow_gpt_image.errors import LedgerError
-from tests.state_store import Store
+from airflow_gpt_image.batch.checkpoint import Checkpoint, decode_indexes, encode_indexes
+from airflow_gpt_image.batch.lease import KEY, Lease
+from airflow_gpt_image.batch.stop import StopReason
+from airflow_gpt_image.batch.timing import Timing
+from airflow_gpt_image.errors import InvalidRequestError, LedgerError, ReplacedError
+from tests.batches import LATER, plan_of, submitted
+from tests.task_instance import StateStore
 
-A_MOMENT = 0.05
-LEFT = Left(
+T = Timing()
+LEFT = Checkpoint(
     plan="0" * 64,
-    stored=bits({0, 5}),
-    failed=bits({2}),
-    stopped=Stopped(error="SpendLimitError", fields={"message": "m", "status": 429}),
+    stored=encode_indexes({0, 5}),
+    failed=encode_indexes({2}),
+    unsettled=encode_indexes({3}),
+    in_flight=encode_indexes({1, 4}),
+    stopped=StopReason(error="SpendLimitError", fields={"message": "m", "status": 429}),
     began=1775383908.5,
     invalid=3,
-    credits=Decimal("14.1"),
+    charged=Decimal("18.8"),
+    refunded=Decimal("4.7"),
 )
 
 
-class LeaseStore(Store):
-    """One whose writes take their time: ``slow`` seconds."""
+class StandingClock:
+    """Time goes on when somebody sleeps, or a test says so."""
 
     def __init__(self):
-        super().__init__()
-        self.slow, self.written_at = 0.0, []
+        self.seconds, self.slept = 1_000.0, []
 
-    def set(self, key, value, *, retention=None):
-        time.sleep(self.slow)
-        super().set(key, value, retention=retention)
-        self.written_at.append(time.monotonic())
+    def elapsed(self):
+        return self.seconds
 
-    @property
-    def document(self):
-        return json.loads(self.texts[KEY])
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clock():
+    return StandingClock()
 
 
 @pytest.fixture
 def store():
-    return LeaseStore()
+    return StateStore()
 
 
 @pytest.fixture
-def lease(store):
-    """A worker's lease, as each one makes its own."""
-    return lambda max_tries=1: Lease(store, max_tries=max_tries)
+def lease(store, clock):
+    """A worker's lease; those of earlier workers are out of date."""
+    return lambda clear_epoch=3: Lease(store.accessor(), clear_epoch, clock=clock)
 
 
-def seconds_of(act, *args):
-    began = time.monotonic()
-    act(*args)
-    return time.monotonic() - began
+def document(store):
+    return json.loads(store.texts[KEY])
 
 
 # The fence
 
 
-def test_taking_is_one_write_that_never_expires(lease, store):
-    lease().take()
+def test_acquiring_is_one_write_that_never_expires(lease, store):
+    lease().acquire()
 
     assert list(store.texts) == [KEY]
-    assert len(store.written_at) == 1
+    assert store.writes == 1
     assert store.retentions[KEY] is NEVER_EXPIRE
-    assert store.document["open"] is True
+    assert document(store)["open"] is True
 
 
-def test_looking_writes_nothing(lease, store):
-    lease().clears  # noqa: B018  # a look
+def test_reading_writes_nothing(lease, store):
+    lease()
 
-    assert store.written_at == []
+    assert store.writes == 0
 
 
-def test_a_worker_whose_task_instance_was_replaced_cannot_begin(lease, store):
+def test_a_worker_whose_task_instance_was_replaced_cannot_begin(lease):
     stale = lease()
-    store.replaced = True
+    lease()
 
-    with pytest.raises(LedgerError, match="this worker is out of date and stops here") as caught:
-        stale.take()
+    with pytest.raises(ReplacedError, match="another worker goes on") as caught:
+        stale.acquire()
 
     assert caught.value.retryable
 
 
-def test_a_worker_that_is_replaced_at_work_cannot_renew_nor_submit_on_what_it_has(lease, store, monkeypatch):
+def test_a_worker_that_is_replaced_at_work_cannot_renew_nor_submit(lease, clock):
     mine = lease()
-    mine.take()
-    store.replaced = True
-    monkeypatch.setattr(module, "RENEWED", 0.0)
-    monkeypatch.setattr(module, "HELD", 0.02)
-    time.sleep(0.03)
+    mine.acquire()
+    mine.check()
+    lease()
+    clock.seconds += T.renew_after + 1
 
-    with pytest.raises(LedgerError, match="out of date"):
+    with pytest.raises(ReplacedError):
         mine.renew()
-    with pytest.raises(LedgerError, match="could not say in time"):
+    with pytest.raises(LedgerError, match="submits nothing more"):
         mine.check()
 
 
-def test_a_worker_that_is_replaced_leaves_nothing_for_the_next_wave(lease, store):
+def test_a_worker_that_is_replaced_leaves_nothing_for_the_next_one(lease, store):
     mine = lease()
-    mine.take()
-    before = store.document
-    store.replaced = True
+    mine.acquire()
+    before = document(store)
+    lease()
 
-    with pytest.raises(LedgerError):
+    with pytest.raises(ReplacedError):
         mine.release(LEFT)
 
-    assert store.document == before
+    assert document(store) == before
 
 
-@pytest.mark.parametrize("act", ["take", "release"])
+@pytest.mark.parametrize("act", ["acquire", "release"])
 def test_a_store_that_does_not_answer_is_an_error_that_is_tried_again(lease, store, act):
     mine = lease()
     store.unreachable = True
@@ -129,7 +132,7 @@ def test_a_store_that_does_not_answer_is_an_error_that_is_tried_again(lease, sto
 def test_a_store_that_cannot_be_read_is_not_taken_for_an_empty_one(lease, store):
     store.unreachable = True
 
-    with pytest.raises(LedgerError, match="That is not the same as an empty one"):
+    with pytest.raises(LedgerError, match="not the same as an empty one"):
         lease()
 
 
@@ -141,122 +144,115 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_an_empty_one(lease, store)
         {},
         {"version": 2},
         {"version": 1},
-        {"version": 1, "max_tries": "two"},
-        {"version": 1, "max_tries": 1, "clears": -1},
-        {"version": 1, "max_tries": 1, "open": "perhaps"},
-        {"version": 1, "max_tries": 1, "and": "more"},
-        {"version": 1, "max_tries": 1, "left": {"plan": "0"}},
-        {"version": 1, "max_tries": 1, "left": {"plan": "0", "began": 0, "stored": "0x1f"}},
-        {"version": 1, "max_tries": 1, "left": {"plan": "0", "began": 0, "failed": ""}},
-        {"version": 1, "max_tries": 1, "left": {"plan": "0", "began": 0, "failed": "1f\n"}},
-        {"version": 1, "max_tries": 1, "left": {"plan": "0", "began": 0, "credits": "NaN"}},
-        {"version": 1, "max_tries": 1, "left": {"plan": "0", "began": 0, "stopped": "no"}},
+        {"version": 1, "clear_epoch": "two"},
+        {"version": 1, "clear_epoch": -1},
+        {"version": 1, "clear_epoch": 1, "open": "perhaps"},
+        {"version": 1, "clear_epoch": 1, "stranded": [{"state": "submitted"}]},
+        {"version": 1, "clear_epoch": 1, "checkpoint": {"plan": "0"}},
+        {"version": 1, "clear_epoch": 1, "checkpoint": {"plan": "0", "began": 0, "stored": "0x1f"}},
+        {"version": 1, "clear_epoch": 1, "checkpoint": {"plan": "0", "began": 0, "failed": ""}},
+        {"version": 1, "clear_epoch": 1, "checkpoint": {"plan": "0", "began": 0, "failed": "1f\n"}},
+        {"version": 1, "clear_epoch": 1, "checkpoint": {"plan": "0", "began": 0, "charged": "many"}},
+        {"version": 1, "clear_epoch": 1, "checkpoint": {"plan": "0", "began": 0, "stopped": "no"}},
     ],
     ids=str,
 )
 def test_something_else_under_its_key_is_an_error_and_no_empty_lease(lease, store, junk):
-    store.set(KEY, junk)
+    store.texts[KEY] = json.dumps(junk)
 
-    with pytest.raises(LedgerError, match="The ledger"):
+    with pytest.raises(LedgerError, match="task state 'gpt_image_batch'"):
         lease()
 
 
-# The succession
+# Taking over
 
 
-def test_nobody_waits_for_a_predecessor_that_said_goodbye(lease, store):
+def test_nobody_waits_for_a_predecessor_that_released_its_lease(lease, clock):
     first = lease()
-    first.take()
+    first.acquire()
     first.release()
 
-    took = seconds_of(lease().take, 30.0)
+    lease().acquire()
 
-    assert took < 5
+    assert clock.slept == []
 
 
-def test_a_successor_waits_for_a_predecessor_that_did_not_say_goodbye(lease, store):
-    lease().take()
+@pytest.mark.parametrize("seen", ["in the store", "at the destination"])
+def test_a_successor_waits_for_a_predecessor_that_did_not(lease, store, clock, seen):
+    lease().acquire()
+    if seen == "at the destination":
+        store.empty()
+    writes = []
+    mine = lease()
+    store.befalls = lambda number: writes.append(clock.seconds)
 
-    took = seconds_of(lease().take, A_MOMENT)
+    mine.acquire(predecessor=seen == "at the destination")
 
-    assert took >= A_MOMENT
-    _, before, after = store.written_at
     # It shuts the old one out before it waits, and what it works on is its write from after that.
-    assert after - before >= A_MOMENT
+    assert clock.slept == [T.takeover_wait]
+    assert writes[1] - writes[0] == T.takeover_wait
 
 
 def test_a_successor_that_is_replaced_while_it_waits_does_not_begin(lease, store):
-    class Replacing(Store):
-        def set(self, key, value, *, retention=None):
-            super().set(key, value, retention=retention)
-            self.replaced = True
+    lease().acquire()
+    mine = lease()
+    store.befalls = lambda number: store.replace() if number == 2 else None
 
-    lease().take()
-    replacing = Replacing()
-    replacing.texts = store.texts
-
-    with pytest.raises(LedgerError, match="out of date"):
-        Lease(replacing, max_tries=1).take(A_MOMENT)
+    with pytest.raises(ReplacedError):
+        mine.acquire()
 
 
-def test_a_successor_that_dies_while_it_waits_is_waited_for_too(lease, store):
-    lease().take()
-    lease().take(0.0)
+def test_a_successor_that_dies_while_it_waits_is_waited_for_too(lease, store, clock):
+    lease().acquire()
+    mine = lease()
+    store.at = "fail 2"
+    with pytest.raises(LedgerError):
+        mine.acquire()
 
-    assert seconds_of(lease().take, A_MOMENT) >= A_MOMENT
+    lease().acquire()
+
+    assert clock.slept == [T.takeover_wait, T.takeover_wait]
 
 
 def test_a_successor_waits_longer_than_a_predecessor_may_submit():
     # And a worker that renews in time is never held up by that.
-    assert RENEWED < HELD < SUCCESSION
+    assert T.renew_after < T.expires_after < T.takeover_wait
 
 
 # Between two writes
 
 
-def test_nothing_is_submitted_before_the_lease_is_taken(lease):
+def test_nothing_is_submitted_before_the_lease_is_acquired(lease):
     mine = lease()
 
-    assert mine.due
+    assert mine.needs_renewal
     with pytest.raises(LedgerError, match="It submits nothing more"):
         mine.check()
 
 
-def test_a_fresh_lease_is_good_for_a_submit_and_not_written_again(lease, store):
+def test_a_lease_is_written_again_only_when_that_is_needed_and_is_good_for_submits_till_then(
+    lease, store, clock
+):
     mine = lease()
-    mine.take()
-
+    mine.acquire()
+    clock.seconds += T.renew_after
     mine.renew()
     mine.check()
-
-    assert not mine.due
-    assert len(store.written_at) == 1
-
-
-def test_a_lease_that_is_due_is_written_again_and_is_fresh_then(lease, store, monkeypatch):
-    mine = lease()
-    mine.take()
-    monkeypatch.setattr(module, "RENEWED", 0.02)
-    time.sleep(0.03)
-    before = mine.due
-    monkeypatch.setattr(module, "RENEWED", 60.0)
-    still = mine.due
-    monkeypatch.setattr(module, "RENEWED", 0.02)
+    before = store.writes
+    clock.seconds += 0.1
 
     mine.renew()
 
-    monkeypatch.setattr(module, "RENEWED", 60.0)
-    assert (before, still, mine.due) == (True, False, False)
-    assert len(store.written_at) == 2
-    assert store.document["open"] is True
+    assert (before, store.writes, mine.needs_renewal) == (1, 2, False)
+    assert document(store)["open"] is True
 
 
-def test_a_worker_that_was_held_up_submits_nothing_more_and_is_tried_again(lease, monkeypatch):
+def test_a_worker_that_was_held_up_submits_nothing_more_and_is_tried_again(lease, clock):
     mine = lease()
-    mine.take()
+    mine.acquire()
+    clock.seconds += T.expires_after
     mine.check()
-    monkeypatch.setattr(module, "HELD", 0.02)
-    time.sleep(0.03)
+    clock.seconds += 0.1
 
     with pytest.raises(LedgerError, match="another one may have taken over") as caught:
         mine.check()
@@ -264,123 +260,135 @@ def test_a_worker_that_was_held_up_submits_nothing_more_and_is_tried_again(lease
     assert caught.value.retryable
 
 
-def test_a_slow_write_is_as_old_as_its_beginning(lease, store, monkeypatch):
+def test_a_slow_write_is_as_old_as_its_beginning(lease, store, clock):
     mine = lease()
-    store.slow = 0.06
-    monkeypatch.setattr(module, "HELD", 0.05)
+    store.befalls = lambda number: clock.sleep(T.expires_after + 1)
 
-    mine.take()
+    mine.acquire()
 
+    assert not mine.needs_renewal
     with pytest.raises(LedgerError, match="could not say in time"):
         mine.check()
 
 
-# What one wave leaves for the next
+# What one leaves for the next
 
 
-def test_the_next_wave_finds_what_the_last_one_left(lease):
+def test_the_work_after_a_deferral_finds_what_the_work_before_it_left(lease):
     first = lease()
-    first.take()
+    first.acquire()
 
     first.release(LEFT)
 
-    assert lease().left() == LEFT
+    assert lease().checkpoint == LEFT
 
 
-def test_what_was_left_stays_there_while_the_next_wave_works(lease):
+def test_what_was_left_stays_there_while_the_next_worker_works(lease):
     lease().release(LEFT)
 
     second = lease()
-    second.take()
-    second.renew()
+    second.acquire()
 
-    assert second.left() == LEFT
-    assert lease().left() == LEFT
+    assert second.checkpoint == lease().checkpoint == LEFT
 
 
-def test_a_task_that_is_done_leaves_nothing(lease):
-    lease().release(LEFT)
-
-    lease().release()
+@pytest.mark.parametrize("ended", [True, False], ids=["a task that is done", "one that never began"])
+def test_a_task_that_waits_for_nothing_has_nothing_to_go_on_with(lease, ended):
+    if ended:
+        lease().release(LEFT)
+        lease().release()
 
     with pytest.raises(LedgerError, match="does not say what this task was at"):
-        lease().left()
+        lease().checkpoint  # noqa: B018
 
 
-def test_a_wave_of_a_task_that_never_began_is_an_error(lease):
-    with pytest.raises(LedgerError, match="does not say what this task was at"):
-        lease().left()
+def test_what_the_destination_did_not_take_is_kept_until_it_does(lease, store):
+    one, two = plan_of(["a", "b"]).items
+    mine = lease()
+    mine.keep_stranded(submitted(one))
+    mine.keep_stranded(submitted(two, LATER))
+    mine.keep_stranded(submitted(one))
+
+    found = lease()
+    found.forget_stranded(submitted(two, LATER))
+    found.release()
+
+    assert [record["generation_id"] for record in document(store)["stranded"]] == ["g0"]
+    assert lease().state.stranded == (submitted(one),)
 
 
-def test_what_was_written_first_can_be_read_by_every_later_release(store):
+def test_what_was_written_first_can_be_read_by_every_later_release(store, lease):
     # Written by hand: version 1, as it lies in databases.
-    left = {"plan": "0" * 64, "stored": "21", "failed": "4", "stopped": None, "began": 1775383908.5}
-    store.set(
-        KEY,
+    checkpoint = {
+        "plan": "0" * 64,
+        "stored": "21",
+        "failed": "4",
+        "unsettled": "8",
+        "in_flight": "12",
+        "stopped": {"error": "SpendLimitError", "fields": {"message": "m", "status": 429}},
+        "began": 1775383908.5,
+        "invalid": 3,
+        "charged": "18.8",
+        "refunded": "4.7",
+    }
+    store.texts[KEY] = json.dumps(
         {
             "version": 1,
-            "max_tries": 2,
-            "clears": 1,
+            "clear_epoch": 2,
             "open": False,
-            "left": {**left, "invalid": 3, "credits": "14.1"},
-        },
+            "destination": "/images",
+            "published": True,
+            "recorded": "any",
+            "stranded": [],
+            "checkpoint": checkpoint,
+        }
     )
 
-    found = Lease(store, max_tries=2)
+    found = lease()
 
-    assert found.clears == 1
-    assert found.left() == LEFT.model_copy(update={"stopped": None})
-
-
-def test_bits_are_hex_with_the_first_item_lowest():
-    assert bits([]) == "0"
-    assert bits([0]) == "1"
-    assert bits([5, 0]) == "21"
-    assert bits([8]) == "100"
-    assert indexes("21") == {0, 5}
+    assert (found.state.destination, found.state.published, found.state.recorded) == ("/images", True, "any")
+    assert found.checkpoint == LEFT
+    assert (found.checkpoint.stopped.to_error().status, str(found.checkpoint.stopped.to_error())) == (
+        429,
+        "m",
+    )
 
 
-# Clears
+def test_indexes_are_hex_with_the_first_item_lowest():
+    assert encode_indexes([]) == "0"
+    assert encode_indexes([0]) == "1"
+    assert encode_indexes([5, 0]) == "21"
+    assert encode_indexes([8]) == "100"
+    assert decode_indexes("21") == {0, 5}
 
 
-def test_a_task_that_was_never_cleared_has_none(lease):
+# Where the images go
+
+
+def test_all_tries_between_two_clears_go_to_the_same_destination(lease):
     first = lease()
-    first.take()
+    first.bind("/images")
     first.release()
 
-    assert (first.clears, lease().clears) == (0, 0)
+    lease().bind("/images")
+    with pytest.raises(InvalidRequestError, match="isn't where an earlier try"):
+        lease().bind("/elsewhere")
+    lease(clear_epoch=4).bind("/elsewhere")
 
 
-def test_each_clear_is_counted_once(lease):
-    lease(max_tries=1).take()
-    cleared = lease(max_tries=2)
-    cleared.take(0.0)
-    cleared.release()
+def test_a_new_destination_has_no_plan_yet(lease):
+    first = lease()
+    first.bind("/images")
+    first.note(published=True, recorded="any")
+    first.release()
 
-    retried, again = lease(max_tries=2), lease(max_tries=4)
+    same, other = lease(clear_epoch=4), lease(clear_epoch=4)
+    same.bind("/images")
+    other.bind("/elsewhere")
 
-    assert (cleared.clears, retried.clears, again.clears) == (1, 1, 2)
-
-
-def test_a_clear_that_a_worker_only_looked_at_is_still_one_clear(lease):
-    lease(max_tries=1).take()
-
-    assert [lease(max_tries=2).clears for _ in range(3)] == [1, 1, 1]
+    assert (same.state.published, same.state.recorded) == (True, "any")
+    assert (other.state.published, other.state.recorded) == (False, None)
 
 
-@pytest.mark.parametrize("max_tries", [3, 2, 0])
-def test_in_doubt_it_was_a_retry(lease, max_tries):
-    lease(max_tries=3).take()
-
-    assert lease(max_tries=max_tries).clears == 0
-
-
-def test_fewer_tries_are_no_clear_later_when_there_are_as_many_as_before(lease):
-    lease(max_tries=3).take()
-    lease(max_tries=1).take(0.0)
-
-    assert lease(max_tries=3).clears == 0
-
-
-def test_the_first_worker_to_come_was_not_cleared_whatever_its_tries(lease):
-    assert lease(max_tries=17).clears == 0
+def test_a_reason_to_stop_that_no_release_knows_is_an_error_all_the_same():
+    assert str(StopReason(error="quote", fields={"message": "m"}).to_error()) == "m"

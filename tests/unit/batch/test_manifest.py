@@ -14,10 +14,21 @@ from airflow.sdk import ObjectStoragePath
 from airflow_gpt_image import datasets
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.manifest import COLUMNS, read_manifest
-from airflow_gpt_image.batch.records import image_stem, intended
-from airflow_gpt_image.errors import DestinationError, InvalidRequestError
+from airflow_gpt_image.batch.phases import ItemTable
+from airflow_gpt_image.batch.stop import StoppedError
+from airflow_gpt_image.errors import (
+    ConnectionFailedError,
+    DestinationError,
+    InsufficientCreditsError,
+    InternalServerError,
+    InvalidRequestError,
+    LedgerError,
+    RateLimitError,
+    SpendLimitError,
+    UpstreamError,
+)
 from airflow_gpt_image.storage.folders import open_file
-from tests.batches import ANOTHER, ME, failed, late, plan_of, stored, submitted
+from tests.batches import ANOTHER, ME, NOW, failed, intent, late, plan_of, stored, submitted
 
 ROWS = [
     {"prompt": "stored", "sku": "T-1"},
@@ -30,21 +41,34 @@ ROWS = [
 ]
 
 
-def recorded(plan, records):
+def entries_of(plan, records=()):
+    """Every item with the record that counts; those behind the records have none."""
+    table = ItemTable(plan.items)
+    for entry, record in zip(table, records, strict=False):
+        entry.record = record
+    return list(table)
+
+
+def recorded(plan):
     """Each state once, in the order of the rows."""
     mine, others, refused, waiting, lost, going, _ = plan.items
     began = datetime(2026, 4, 5, tzinfo=UTC)
     times = {"submitted_at": began, "settled_at": began + timedelta(seconds=12.5)}
-    for item, record in {
-        mine: stored(mine).model_copy(update=times),
-        others: stored(others, ANOTHER, count=2),
-        refused: failed(refused),
-        waiting: late(waiting),
-        lost: intended(lost, None, ME),
-        going: submitted(going),
-    }.items():
-        records.write(item, record, plan.request(item))
-    return records
+    return entries_of(
+        plan,
+        [
+            stored(mine).model_copy(update=times),
+            stored(others, ANOTHER, count=2),
+            failed(refused),
+            late(waiting),
+            intent(lost),
+            submitted(going),
+        ],
+    )
+
+
+def write(folder, plan, records=()):
+    return manifest.write(folder, plan, entries_of(plan, records), ME)
 
 
 @pytest.fixture
@@ -53,9 +77,9 @@ def batch():
 
 
 @pytest.fixture
-def written(batch, on_disk, records_on_disk):
+def written(batch, on_disk):
     """The addresses of what is written on this disk."""
-    return manifest.write(on_disk, batch, recorded(batch, records_on_disk()), by=ME.by)
+    return manifest.write(on_disk, batch, recorded(batch), ME)
 
 
 def table(place):
@@ -101,11 +125,11 @@ def test_a_stored_image_is_told_in_full(written, disk, batch):
         },
         "data": {"sku": "T-1"},
         "generation_id": "g0",
-        "paths": [f"/images/{batch.items[0].name}.png"],
+        "paths": [f"{disk.destination}/{batch.items[0].name}.png"],
         "images": [
             {
                 "url": "https://files.example.com/0-0.png?***",
-                "path": f"/images/{batch.items[0].name}.png",
+                "path": f"{disk.destination}/{batch.items[0].name}.png",
                 "width": 1024,
                 "height": 1024,
                 "sha256": "0" * 64,
@@ -149,7 +173,8 @@ def test_what_another_task_paid_for_is_reused(written, disk, batch):
     lines = list(read_manifest(disk.destination))
 
     assert [line["reused"] for line in lines] == [False, True, False, False, False, False, False]
-    assert lines[1]["paths"] == [f"/images/{image_stem(batch.items[1], index)}.png" for index in range(2)]
+    name = batch.items[1].name
+    assert lines[1]["paths"] == [f"{disk.destination}/{name}{part}.png" for part in ("", "~1")]
 
 
 def test_no_signature_of_an_address_is_in_any_of_them(written, disk):
@@ -158,23 +183,41 @@ def test_no_signature_of_an_address_is_in_any_of_them(written, disk):
         assert b"secret" not in disk.read(name)
 
 
-def test_an_image_that_arrived_after_all_has_no_error(batch, on_disk, records_on_disk, disk):
-    records = records_on_disk()
-    for item in batch.items:
-        record = stored(item).model_copy(update={"error": late(item).error})
-        records.write(item, record, batch.request(item))
+def test_an_image_that_arrived_after_all_has_no_error(batch, on_disk, disk):
+    records = [stored(item).model_copy(update={"failure": late(item).failure}) for item in batch.items]
 
-    assert manifest.write(on_disk, batch, records, by=ME.by)["failures"] is None
+    assert write(on_disk, batch, records)["failures"] is None
     assert {(line["status"], line["error"]) for line in read_manifest(disk.destination)} == {("stored", None)}
 
 
-def test_variants_are_told_apart(on_disk, records_on_disk, disk):
+def test_variants_are_told_apart(on_disk, disk):
     plan = plan_of(["a", "b"], variants=2)
 
-    manifest.write(on_disk, plan, records_on_disk(), by=ME.by)
+    write(on_disk, plan)
 
     lines = list(read_manifest(disk.destination))
     assert [(line["row"], line["variant"]) for line in lines] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
+NOT_SENT = [
+    (InsufficientCreditsError("402"), "not_submitted"),
+    (SpendLimitError("429"), "not_submitted"),
+    (StoppedError("stopped"), "not_submitted"),
+    (RateLimitError("429"), "not_submitted"),
+    (LedgerError("replaced"), "not_submitted"),
+    (DestinationError("full"), "not_submitted"),
+    (UpstreamError("503"), "failed"),
+    (InternalServerError("500"), "failed"),
+    (InvalidRequestError("400"), "failed"),
+    (ConnectionFailedError("no route"), "failed"),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), NOT_SENT, ids=lambda value: type(value).__name__)
+def test_a_submit_that_was_not_accepted_is_a_failure_only_if_it_was_the_items_own(batch, error, status):
+    record = intent(batch.items[0]).not_accepted(error, NOW)
+
+    assert manifest.status(record) == status
 
 
 # manifest.csv
@@ -207,11 +250,11 @@ def test_data_of_other_kinds_is_written_as_json_and_numbers_as_numbers(written, 
     assert rows[4]["data.weight"] == "-2.5"
 
 
-def test_a_prompt_with_line_ends_commas_and_quotes_comes_back_whole(on_disk, records_on_disk, disk):
+def test_a_prompt_with_line_ends_commas_and_quotes_comes_back_whole(on_disk, disk):
     prompt = 'a "red" teapot,\r\nwith a lid;\n青い壺\t\U0001f3fa'
     plan = plan_of([prompt])
 
-    manifest.write(on_disk, plan, records_on_disk(), by=ME.by)
+    write(on_disk, plan)
 
     assert [row["prompt"] for row in table(disk)] == [prompt]
 
@@ -232,10 +275,10 @@ def test_a_prompt_with_line_ends_commas_and_quotes_comes_back_whole(on_disk, rec
         "＠a",
     ],
 )
-def test_no_text_of_a_data_set_is_a_formula_to_a_spreadsheet(on_disk, records_on_disk, disk, text):
+def test_no_text_of_a_data_set_is_a_formula_to_a_spreadsheet(on_disk, disk, text):
     plan = plan_of([{"prompt": text, "data": text, text.strip() + "x": "a column"}])
 
-    manifest.write(on_disk, plan, records_on_disk(), by=ME.by)
+    write(on_disk, plan)
 
     [row] = table(disk)
     assert (row["prompt"], row["data.data"]) == (f"'{text}", f"'{text}")
@@ -264,49 +307,36 @@ def test_the_rows_are_a_data_set_again(written, disk):
     assert unsettled[0].request.image_urls == tuple(ROWS[3]["image_urls"])
 
 
-def test_defaults_are_not_written_into_the_rows_to_run_again(on_disk, records_on_disk, disk):
+def test_defaults_are_not_written_into_the_rows_to_run_again(on_disk, disk):
     plan = plan_of([{"prompt": "a"}])
-    [item] = plan.items
-    records = records_on_disk()
-    records.write(item, failed(item), plan.request(item))
-
-    manifest.write(on_disk, plan, records, by=ME.by)
+    write(on_disk, plan, map(failed, plan.items))
 
     assert rows_in(disk, manifest.FAILURES) == [{"prompt": "a"}]
 
 
-def test_a_row_of_which_several_variants_failed_is_run_again_once(on_disk, records_on_disk, disk):
+def test_a_row_of_which_several_variants_failed_is_run_again_once(on_disk, disk):
     plan = plan_of(["a", "b"], variants=3)
-    records = records_on_disk()
-    for item in plan.items:
-        record = stored(item) if item.row == 1 and item.variant != 3 else failed(item)
-        records.write(item, record, plan.request(item))
+    good = [item.row == 1 and item.slot.variant != 3 for item in plan.items]
 
-    manifest.write(on_disk, plan, records, by=ME.by)
+    write(
+        on_disk, plan, [(stored if ok else failed)(item) for item, ok in zip(plan.items, good, strict=True)]
+    )
 
     assert rows_in(disk, manifest.FAILURES) == [{"prompt": "a"}, {"prompt": "b"}]
 
 
-def test_rows_that_are_the_same_are_run_again_as_often_as_they_failed(on_disk, records_on_disk, disk):
+def test_rows_that_are_the_same_are_run_again_as_often_as_they_failed(on_disk, disk):
     plan = plan_of(["a", "a", "a"])
-    records = records_on_disk()
-    for item in plan.items[1:]:
-        records.write(item, failed(item), plan.request(item))
-
-    manifest.write(on_disk, plan, records, by=ME.by)
+    write(on_disk, plan, [None, *map(failed, plan.items[1:])])
 
     assert rows_in(disk, manifest.FAILURES) == [{"prompt": "a"}, {"prompt": "a"}]
 
 
-def test_when_nothing_failed_any_more_the_old_rows_are_gone(place, folder, records):
+def test_when_nothing_failed_any_more_the_old_rows_are_gone(place, folder):
     plan = plan_of(["a"])
-    [item] = plan.items
-    mine = records()
-    mine.write(item, failed(item), plan.request(item))
-    first = manifest.write(folder, plan, mine, by=ME.by)
-    mine.write(item, stored(item), plan.request(item))
+    first = write(folder, plan, map(failed, plan.items))
 
-    second = manifest.write(folder, plan, mine, by=ME.by)
+    second = write(folder, plan, map(stored, plan.items))
 
     assert first["failures"] == f"{place.destination}/{manifest.FAILURES}"
     assert second["failures"] is None
@@ -316,12 +346,11 @@ def test_when_nothing_failed_any_more_the_old_rows_are_gone(place, folder, recor
 # How they are written
 
 
-def test_they_can_be_written_anew_at_any_time_and_nothing_else_is_left(place, folder, records, batch):
-    mine = recorded(batch, records())
-    manifest.write(folder, batch, mine, by=ME.by)
+def test_they_can_be_written_anew_at_any_time_and_nothing_else_is_left(place, folder, batch):
+    manifest.write(folder, batch, recorded(batch), ME)
     before = {name: place.read(name) for name in place.names()}
 
-    manifest.write(folder, batch, mine, by=ME.by)
+    manifest.write(folder, batch, recorded(batch), ME)
 
     assert {name: place.read(name) for name in place.names()} == before
     assert {name for name in before if "/" not in name} == {
@@ -333,29 +362,24 @@ def test_they_can_be_written_anew_at_any_time_and_nothing_else_is_left(place, fo
 
 
 @pytest.mark.parametrize("name", [manifest.JSONL, manifest.CSV, manifest.FAILURES])
-def test_a_reader_at_work_keeps_the_whole_old_one(written, disk, on_disk, batch, records_on_disk, name):
+def test_a_reader_at_work_keeps_the_whole_old_one(written, disk, on_disk, batch, name):
     old = disk.read(name)
     with Path(disk.destination, name).open("rb") as reader:
         begun = reader.read(10)
 
-        records = records_on_disk()
-        for item in batch.items:
-            records.write(item, failed(item, ANOTHER), batch.request(item))
-        manifest.write(on_disk, batch, records, by=ME.by)
+        write(on_disk, batch, [failed(item, ANOTHER) for item in batch.items])
 
         assert begun + reader.read() == old
     assert disk.read(name) != old
 
 
-def test_a_destination_that_takes_nothing_keeps_the_old_ones_and_is_an_error(
-    written, disk, on_disk, batch, records_on_disk
-):
+def test_a_destination_that_takes_nothing_keeps_the_old_ones_and_is_an_error(written, disk, on_disk, batch):
     before = disk.read(manifest.JSONL)
     Path(disk.destination, manifest.CSV).unlink()
     Path(disk.destination, manifest.CSV).mkdir()
 
     with pytest.raises(DestinationError, match=r"manifest\.csv could not be read or written"):
-        manifest.write(on_disk, batch, recorded(batch, records_on_disk()), by=ME.by)
+        manifest.write(on_disk, batch, recorded(batch), ME)
 
     assert disk.read(manifest.JSONL) == before
     assert not [name for name in disk.names() if name.endswith(".part")]
@@ -377,9 +401,9 @@ def test_what_is_wrong_with_rows_is_written_down(place, folder):
 # Reading it
 
 
-def test_a_manifest_is_read_by_its_own_path_or_by_its_folders(place, folder, records):
+def test_a_manifest_is_read_by_its_own_path_or_by_its_folders(place, folder):
     plan = plan_of(["a", "b"])
-    manifest.write(folder, plan, records(), by=ME.by)
+    write(folder, plan)
 
     read = [
         list(read_manifest(path))
@@ -477,17 +501,21 @@ def test_an_empty_file_is_no_manifest_for_a_batch_has_at_least_one_image(place):
         list(read_manifest(place.destination))
 
 
-def test_a_line_without_an_end_does_not_fill_the_memory(disk, monkeypatch):
-    monkeypatch.setattr(manifest, "_LONGEST_LINE", 1_000)
-    disk.write(manifest.JSONL, b'{"row":1,"status":"stored","paths":[],"more":"' + b"x" * 2_000 + b'"}')
+def test_a_line_without_an_end_does_not_fill_the_memory(disk):
+    path = Path(disk.destination, manifest.JSONL)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(b'{"row":1,"status":"stored","paths":[],"more":"')
+        file.truncate(10**12)  # a terabyte of nothing
 
     with pytest.raises(InvalidRequestError, match="Line 1 of"):
         list(read_manifest(disk.destination))
 
 
-def test_a_row_with_megabytes_of_data_can_be_read_again(on_disk, records_on_disk, disk):
+def test_a_row_with_megabytes_of_data_can_be_read_again(on_disk, disk):
     plan = plan_of([{"prompt": "a", "data": "x" * 8 * 1024 * 1024}])
-    manifest.write(on_disk, plan, records_on_disk(), by=ME.by)
+
+    write(on_disk, plan)
 
     [line] = read_manifest(disk.destination)
 

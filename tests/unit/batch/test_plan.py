@@ -13,7 +13,7 @@ import pytest
 
 from airflow_gpt_image.batch.plan import NAME, Plan
 from airflow_gpt_image.errors import DestinationError, PlanError
-from airflow_gpt_image.ledger import fingerprint
+from airflow_gpt_image.ledger.record import fingerprint
 from tests.batches import plan_of, rows_of
 
 ROWS = [
@@ -38,7 +38,7 @@ def names(plan):
 def test_each_row_has_an_image_for_each_variant_in_the_data_sets_order():
     plan = plan_of(ROWS, variants=2)
 
-    assert [(item.index, item.row, item.variant) for item in plan.items] == [
+    assert [(item.index, item.row, item.slot.variant) for item in plan.items] == [
         (0, 1, 1),
         (1, 1, 2),
         (2, 2, 1),
@@ -93,13 +93,21 @@ def test_rows_that_differ_in_their_data_only_are_copies_of_one_request():
     one, two = plan_of([{"prompt": "a", "sku": 1}, {"prompt": "a", "sku": 2}]).items
 
     assert one.fingerprint == two.fingerprint
-    assert (one.copy, two.copy) == (1, 2)
+    assert (one.slot.copy, two.slot.copy) == (1, 2)
 
 
 def test_a_scope_keeps_others_from_finding_the_images():
-    scoped, free = plan_of(["a"], scope="0123456789ab-"), plan_of(["a"])
+    scoped, free = plan_of(["a"], scope="0123456789ab"), plan_of(["a"])
 
     assert names(scoped) == [names(free)[0].replace("items/", "items/0123456789ab-")]
+
+
+def test_the_map_index_tells_the_images_of_mapped_tasks_apart():
+    scope = "0123456789ab"
+    first, second = (plan_of(["a"], scope=scope, map_index=index) for index in range(2))
+
+    assert [name.endswith("-1-1-0") for name in names(first)] == [True]
+    assert names(second) == [names(first)[0][:-1] + "1"]
 
 
 @pytest.mark.parametrize("account", [{"conn_id": "studio"}, {"host": "127.0.0.1:8765"}], ids=str)
@@ -111,11 +119,11 @@ def test_another_accounts_images_are_others(account):
 
 
 def test_what_was_published_is_fetched_by_the_next_worker(place, folder):
-    written = plan_of(ROWS, variants=2, scope="0123456789ab-")
+    written = plan_of(ROWS, variants=2, scope="0123456789ab")
 
     written.publish(folder)
 
-    fetched = Plan.fetched(folder, sha256=written.sha256)
+    fetched = Plan.fetch(folder, sha256=written.sha256)
     assert place.names() == [NAME]
     assert hashlib.sha256(place.read(NAME)).hexdigest() == written.sha256
     assert fetched.items == written.items
@@ -129,7 +137,7 @@ def test_a_plan_of_megabytes_arrives_whole(place, folder):
 
     written.publish(folder)
 
-    assert Plan.fetched(folder, sha256=written.sha256).items == written.items
+    assert Plan.fetch(folder, sha256=written.sha256).items == written.items
 
 
 def test_the_rows_are_lines_of_json_that_others_can_read_too(disk, on_disk):
@@ -137,7 +145,7 @@ def test_the_rows_are_lines_of_json_that_others_can_read_too(disk, on_disk):
 
     head, *rows = map(json.loads, disk.read(NAME).splitlines())
 
-    assert head == {"version": 1, "scope": "", "variants": 2}
+    assert head == {"version": 1, "scope": "any", "map_index": -1, "variants": 2}
     assert [row["given"] for row in rows] == [dict(row.given) for row in rows_of(ROWS)]
 
 
@@ -148,12 +156,12 @@ def test_a_new_plan_replaces_the_old_one(disk, on_disk):
     new.publish(on_disk)
 
     assert disk.names() == [NAME]
-    assert Plan.fetched(on_disk, sha256=new.sha256).items == new.items
+    assert Plan.fetch(on_disk, sha256=new.sha256).items == new.items
 
 
 def test_a_plan_that_is_gone_is_an_error_that_says_where_it_should_be(place, folder):
     with pytest.raises(DestinationError, match=r"plan\.jsonl could not be read") as caught:
-        Plan.fetched(folder, sha256="0" * 64)
+        Plan.fetch(folder, sha256="0" * 64)
 
     assert place.destination in caught.value.message
     assert caught.value.retryable
@@ -165,7 +173,7 @@ def test_a_plan_that_somebody_else_wrote_is_refused(place, folder):
     other.publish(folder)
 
     with pytest.raises(PlanError, match="isn't the plan that this task wrote") as caught:
-        Plan.fetched(folder, sha256=mine.sha256)
+        Plan.fetch(folder, sha256=mine.sha256)
 
     assert caught.value.retryable
 
@@ -222,7 +230,7 @@ DAMAGE = {
     "deep": deep,
     "deep inside": deep_inside,
     "another version": changed(b'"version":1', b'"version":2'),
-    "a scope elsewhere": changed(b'"scope":""', b'"scope":"../../x-"'),
+    "a scope elsewhere": changed(b'"scope":"any"', b'"scope":"../../x"'),
     "more variants than there may be": changed(b'"variants":1', b'"variants":1000000'),
     "no variants": changed(b'"variants":1', b'"variants":0'),
     "another prompt": changed(b"a red teapot", b"a new teapot"),
@@ -240,17 +248,17 @@ def test_a_plan_that_was_tampered_with_is_refused(disk, on_disk, damage):
     disk.write(NAME, damage(disk.read(NAME).splitlines(keepends=True)))
 
     with pytest.raises(PlanError, match=NAME):
-        Plan.fetched(on_disk, sha256=plan.sha256)
+        Plan.fetch(on_disk, sha256=plan.sha256)
 
 
 def test_a_plan_that_makes_no_sense_is_refused_whoever_wrote_it():
     with pytest.raises(PlanError, match="no plan of this release"):
-        Plan.read(io.BytesIO(b'{"version":2,"scope":"","variants":1}\n'))
+        Plan.read(io.BytesIO(b'{"version":2,"scope":"any","variants":1}\n'))
 
 
 def test_a_plan_nobody_needs_any_more_closes_its_file():
     file = io.BytesIO()
-    Plan.drafted(rows_of(["a"]), variants=1, scope="", conn_id="c", host="h", into=file)
+    Plan.draft(rows_of(["a"]), variants=1, scope="any", conn_id="c", host="h", into=file)
     plan = Plan.read(file)
     before = file.closed
 

@@ -397,7 +397,7 @@ def test_a_record_from_the_future_is_waited_for_as_one_of_now(deferring, api, ah
     api.fault("generation:takes=60")
     with pytest.raises(UnsettledImagesError):
         deferring.run(requests=["a vase"], deferrable=False, timeout=0.2)
-    [path] = (deferring.folder / "records").rglob("*~*.json")
+    [path] = (deferring.folder / "records").rglob("*~*~*.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"submitted_at": ahead}))
 
     with pytest.raises(UnsettledImagesError):

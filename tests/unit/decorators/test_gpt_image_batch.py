@@ -16,7 +16,8 @@ from airflow_gpt_image.errors import InvalidApiKeyError, InvalidRequestError, In
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.provider_info import get_provider_info
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
-from tests.unit.operators.conftest import EVENT, BatchTask
+from tests.batches import BatchTask
+from tests.task_instance import EVENT
 
 BRACES = "{{ ds }} {% for x in y %} {# none #} {{ undefined.name }} on a sign"
 KEYWORDS = inspect.signature(GptImageBatchOperator.__init__).parameters.keys() - {
@@ -45,18 +46,19 @@ class Decorated(BatchTask):
         self.function, self.call = function, call
         del self.given["requests"]
 
-    def operator(self, **options):
+    def _operator(self, **options):
         with DAG("shop", schedule=None):
-            decorated = gpt_image_batch_task(task_id=self.task_id, **self.given | options)(self.function)
+            given = {"retries": self.retries, **self.given, **options}
+            decorated = gpt_image_batch_task(task_id=self.task_id, **given)(self.function)
             operator = self.call(decorated).operator
-        self.last, self.last_context = operator, {**self.context, "task": operator}
+        self.last = operator
+        self.last_context = {**self.context, "map_index_template": operator.map_index_template}
         operator.render_template_fields(self.last_context)
         return operator
 
-    def begin(self, **options):
-        self.tries += 1
-        operator = self.operator(**options)
-        return operator.execute(self.last_context)
+    def begin(self, operator=None, **options):
+        self.next_try()
+        return (operator or self.operator(**options)).execute(self.last_context)
 
     def wake(self, deferral, event=EVENT, **options):
         while True:
@@ -261,11 +263,27 @@ def test_after_a_deferral_it_is_not_called_again_and_the_ui_shows_what_is_carrie
 def test_a_mapped_tasks_label_is_of_what_was_known_when_the_function_was_called(decorated, template):
     task = decorated(lambda name: [name], call=lambda function: function(name="teapot"))
 
-    operator = task.operator(map_index_template=template)
-    context = {**task.last_context, "map_index_template": template}
-    task.tries += 1
-    operator.execute(context)
+    task.run(map_index_template=template)
 
-    env = operator.dag.get_template_env()
-    label = env.from_string(context["map_index_template"]).render(context)
+    env = task.last.dag.get_template_env()
+    label = env.from_string(task.last_context["map_index_template"]).render(task.last_context)
     assert label == {"{{ name }}": "teapot", "{{ ds }}": "2026-11-24"}[template]
+
+
+@pytest.mark.parametrize("airflow", ["3.3", "3.4"])
+def test_a_task_whose_function_failed_paid_for_nothing_and_pays_after_a_clear(decorated, api, airflow):
+    answers = iter([AirflowSkipException("not today"), ["a teapot"]])
+
+    def posters():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    task = decorated(posters)
+    with pytest.raises(AirflowSkipException):
+        task.run()
+    task.clear(airflow=airflow)
+
+    assert task.run()["stored"] == 1
+    assert prompts(api) == ["a teapot"]

@@ -232,8 +232,8 @@ def test_the_ui_shows_what_was_asked_for_also_after_a_deferral(decorated):
 
     task.run()
 
-    assert (task.operator.prompt, task.operator.aspect_ratio) == ("{{ ds }}", "3:2")
-    assert task.operator.overwrite_rtif_after_execution
+    assert (task.last.prompt, task.last.aspect_ratio) == ("{{ ds }}", "3:2")
+    assert task.last.overwrite_rtif_after_execution
 
 
 @pytest.mark.parametrize(

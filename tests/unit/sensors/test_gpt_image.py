@@ -24,17 +24,13 @@ from airflow_gpt_image.errors import (
     GenerationTimeoutError,
     InvalidRequestError,
 )
+from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 from airflow_gpt_image.sensors.gpt_image import GptImageSensor
+from tests.task_instance import TaskInstance
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
-
-
-@pytest.fixture
-def api(gpt_image_emulator, monkeypatch):
-    """The emulated API, and the default connection to it."""
-    monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", gpt_image_emulator.airflow_connection())
-    return gpt_image_emulator
+CONTEXT = TaskInstance(None, task_id="wait").context
 
 
 @pytest.fixture
@@ -57,12 +53,12 @@ def sense(request, api):
         given = {"task_id": "wait", "generation_id": generation_id, "poke_interval": 0.05, "timeout": 20}
         sensor = GptImageSensor(**given | {"deferrable": deferrable} | options)
         if not deferrable:
-            returned = sensor.execute({})
+            returned = sensor.execute(CONTEXT)
             return getattr(returned, "xcom_value", returned)
         step, arguments = sensor.execute, {}
         while True:
             try:
-                return step({}, **arguments)
+                return step(CONTEXT, **arguments)
             except TaskDeferred as deferral:
                 arguments = {"event": event, **(deferral.kwargs or {})}
                 step = getattr(sensor, deferral.method_name)
@@ -195,7 +191,7 @@ def test_what_is_finished_already_is_not_waited_for(submitted, api):
     api.fault("generation:takes=0")
     sensor = GptImageSensor(task_id="wait", generation_id=submitted())
 
-    assert sensor.execute({})["status"] == "completed"
+    assert sensor.execute(CONTEXT)["status"] == "completed"
 
 
 def test_a_generation_that_failed_raises_why(sense, submitted, api):
@@ -245,35 +241,58 @@ def test_the_timeout_says_that_the_generation_goes_on(submitted, api):
     api.fault("generation:never")
     sensor = GptImageSensor(task_id="wait", generation_id=submitted(), timeout=0.2)
     with pytest.raises(TaskDeferred) as deferred:
-        sensor.execute({})
+        sensor.execute(CONTEXT)
     time.sleep(0.3)
 
     with pytest.raises(GenerationTimeoutError, match="goes on") as caught:
-        sensor.execute_complete({}, event=None, **deferred.value.kwargs)
+        sensor.execute_complete(CONTEXT, event=None, **deferred.value.kwargs)
 
     assert caught.value.retryable
+
+
+def test_an_image_that_is_fetched_gets_a_sidecar_that_says_nothing_of_its_price(sense, submitted, tmp_path):
+    generation_id = submitted()
+
+    sense(generation_id, destination=str(tmp_path))
+
+    record = json.loads((tmp_path / f"{generation_id}-0.json").read_text())
+    assert (record["state"], record["generation_id"]) == ("stored", generation_id)
+    assert (record["request"], record["charges"], record["credits"]) == (None, 0, "0")
+
+
+def test_the_record_of_who_paid_is_not_written_over_by_who_only_waited(sense, submitted, tmp_path, api):
+    options = {"task_id": "poster", "prompt": "a vase", "destination": str(tmp_path), "deferrable": False}
+    payer = TaskInstance(lambda: GptImageGenerateOperator(**options, poll_interval=0.05))
+    paid = payer.run()
+    sidecar = tmp_path / f"{paid['generation_id']}-0.json"
+    before = sidecar.read_text()
+
+    sense(paid["generation_id"], destination=str(tmp_path))
+
+    assert sidecar.read_text() == before
+    assert payer.run()["reused"]
 
 
 def test_a_sensor_woken_early_waits_on_until_the_same_deadline(submitted, api):
     api.fault("generation:never")
     sensor = GptImageSensor(task_id="wait", generation_id=submitted())
     with pytest.raises(TaskDeferred) as first:
-        sensor.execute({})
+        sensor.execute(CONTEXT)
 
     with pytest.raises(TaskDeferred) as second:
-        sensor.execute_complete({}, event={}, **first.value.kwargs)
+        sensor.execute_complete(CONTEXT, event={}, **first.value.kwargs)
 
     assert second.value.trigger.deadline == first.value.trigger.deadline
     assert second.value.kwargs == first.value.kwargs
 
 
 def test_it_defers_with_ids_and_times_and_nothing_else(submitted, api):
-    generation_id = submitted()
     api.fault("generation:never")
+    generation_id = submitted()
     sensor = GptImageSensor(task_id="wait", generation_id=generation_id, poke_interval=9)
 
     with pytest.raises(TaskDeferred) as caught:
-        sensor.execute({})
+        sensor.execute(CONTEXT)
 
     _, kwargs = caught.value.trigger.serialize()
     assert kwargs["generation_ids"] == [generation_id]
@@ -285,7 +304,7 @@ def test_on_a_worker_one_look_is_one_poke(submitted, api):
     api.fault("generation:never")
     sensor = GptImageSensor(task_id="wait", generation_id=submitted(), deferrable=False, mode="reschedule")
 
-    returned = sensor.poke({})
+    returned = sensor.poke(CONTEXT)
 
     assert not returned.is_done
     assert api.books()["requests"]["poll"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
@@ -69,6 +71,12 @@ def task(make, deferrable):
 def bare_task(make, deferrable):
     """A task without a destination: its records are in the task state store alone."""
     return make(deferrable=deferrable, destination=None)
+
+
+def recorded(task):
+    """The records in a task's state store; an attempt that paid nothing leaves a note, and no record."""
+    text = task.store.texts.get("gpt_image")
+    return json.loads(text)["records"] if text is not None else []
 
 
 def charges(api):

@@ -1,5 +1,4 @@
-"""A mapped task's list is shifted, and cleared: the index is a position, and what is paid for is found by what it
-is."""
+"""A mapped task's list is shifted and cleared: what is paid for is found by what it is, not by its index."""
 
 from __future__ import annotations
 
@@ -29,9 +28,9 @@ class Mapped:
             self.instances.append(self._make(map_index=len(self.instances), **self._options))
         for instance in self.instances:
             instance.clears = self.clears
-        results = {
-            i: self.instances[i].run(prompt=prompts[i], **options) for i in order or range(len(prompts))
-        }
+        results = {}
+        for index in order or range(len(prompts)):
+            results[index] = self.instances[index].run(prompt=prompts[index], **options)
         return [results[index] for index in range(len(prompts))]
 
     def clear(self, airflow):
@@ -71,10 +70,8 @@ SHIFTS = {
 @pytest.mark.parametrize("shift", SHIFTS)
 @pytest.mark.parametrize("filename", [None, BY_POSITION])
 @pytest.mark.parametrize("order", ["in order", "last first"])
-def test_each_prompt_keeps_its_image_and_only_new_ones_are_paid(
-    make, api, deferrable, airflow, shift, filename, order
-):
-    mapped = Mapped(make, deferrable=deferrable)
+def test_each_prompt_keeps_its_image_and_only_new_ones_are_paid(make, api, airflow, shift, filename, order):
+    mapped = Mapped(make, deferrable=airflow == "3.4")
     before, after = SHIFTS[shift]
     mapped.run(before, filename=filename)
     mapped.clear(airflow)
@@ -142,7 +139,7 @@ def test_without_a_destination_a_shifted_list_is_refused_and_not_paid_again(make
     mapped.clear(airflow)
 
     for index, prompt in enumerate(["b", "a"]):
-        with pytest.raises(RecordMissingError, match="Nothing|nothing was submitted"):
+        with pytest.raises(RecordMissingError, match="nothing was submitted"):
             mapped.instances[index].run(prompt=prompt)
 
     assert len(charges(api)) == 2

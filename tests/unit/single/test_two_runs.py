@@ -1,5 +1,4 @@
-"""Several runs ask for the same image at the same destination (reuse="destination"), one after the other or at the
-same moment."""
+"""Several runs ask for the same image at one destination, one after the other or at the same moment."""
 
 from __future__ import annotations
 
@@ -10,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_gpt_image.errors import DestinationError, GenerationFailedError, RecordMissingError
+from airflow_gpt_image.errors import (
+    DestinationError,
+    GenerationFailedError,
+    RecordMissingError,
+    SubmissionUnknownError,
+)
 from tests.task_instance import DiedError
 from tests.unit.single.conftest import charges
 
@@ -201,3 +205,16 @@ def test_a_cleared_run_whose_image_is_gone_pays_nothing_silently(runs, api, tmp_
         first.run(**SHARED)
 
     assert len(charges(api)) == 1
+
+
+def test_an_id_that_the_api_gave_to_another_run_already_is_unknown(task, api):
+    first = task.run()
+    task.new_run()
+    api.fault("submit:repeated_id*1")
+
+    with pytest.raises(SubmissionUnknownError, match=first["generation_id"]):
+        task.run()
+    with pytest.raises(SubmissionUnknownError):
+        task.run()
+
+    assert len(api.books()["charges"]) == 2

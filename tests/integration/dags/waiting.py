@@ -10,7 +10,7 @@ from airflow_gpt_image.sensors.gpt_image import GptImageSensor
 FOLDER = "{{ var.value.gpt_image_destination }}"
 ID = "{{ ti.xcom_pull(task_ids='%s')['generation_id'] }}"
 
-with DAG("walks", schedule=None, default_args={"retries": 0}):
+with DAG("waiting", schedule=None, default_args={"retries": 0}):
     submit = GptImageGenerateOperator(
         task_id="submit", prompt="A slow poster", aspect_ratio="3:2", wait_for_completion=False
     )

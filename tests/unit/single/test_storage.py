@@ -12,24 +12,29 @@ from airflow.sdk import Asset, ObjectStoragePath
 
 from airflow_gpt_image.errors import (
     DestinationError,
-    GenerationNotFoundError,
     GptImageError,
     ImageExpiredError,
     ImageRefusedError,
     InvalidRequestError,
 )
+from tests.unit.single.conftest import recorded
 
 
 @pytest.fixture
-def place(request, task):
+def place(request, deferrable):
     """A disk for the task that waits itself, S3 for the one that defers: where an image lands and who waited
     for it don't meet, and the rooms below are tested at both places.
     """
-    return request.getfixturevalue("bucket" if task.deferrable else "disk")
+    return request.getfixturevalue("bucket" if deferrable else "disk")
 
 
 def submits(api):
     return api.books()["submits"]
+
+
+def beside_records(place):
+    """The files at a destination but for the records of submits."""
+    return [name for name in place.names() if not name.startswith("records/")]
 
 
 # Landing
@@ -42,11 +47,13 @@ def test_an_image_lands_with_its_sidecar_and_the_next_task_can_open_it(task, pla
     stem = f"{result['generation_id']}-0"
     assert image["path"] == f"{place.destination}/{stem}.png"
     assert len(ObjectStoragePath(image["path"]).read_bytes()) == image["bytes"]
-    assert place.names() == [f"{stem}.json", f"{stem}.png"]
+    assert beside_records(place) == [f"{stem}.json", f"{stem}.png"]
     sidecar = json.loads(place.read(f"{stem}.json"))
+    assert (sidecar["version"], sidecar["state"], sidecar["name"]) == (1, "stored", stem)
     assert sidecar["request"]["prompt"] == "a red teapot"
-    assert (sidecar["result"]["credits"], sidecar["result"]["fingerprint"]) == ("9.4", result["fingerprint"])
-    assert sidecar["image"] == image
+    assert (sidecar["credits"], sidecar["fingerprint"]) == ("9.4", result["fingerprint"])
+    told = {name: value for name, value in image.items() if name != "path"}
+    assert sidecar["images"] == [{**told, "name": f"{stem}.png"}]
 
 
 def test_names_follow_the_authors_template(task, place):
@@ -76,7 +83,7 @@ def test_where_the_author_is_strict_an_image_of_another_size_is_refused_and_paid
             task.run(destination=place.destination, strict_size=True)
 
     assert submits(api) == 1
-    assert place.names() == []
+    assert beside_records(place) == []
 
 
 # What is found again
@@ -178,7 +185,7 @@ def test_a_sidecar_that_makes_no_sense_is_an_error_and_nothing_is_paid(task, api
     place.write(first["fingerprint"] + "-0.json", b"{")
     task.new_run()
 
-    with pytest.raises(DestinationError, match="no sidecar of this release"):
+    with pytest.raises(DestinationError, match="is no record of this release"):
         task.run(**options)
 
     assert submits(api) == 1
@@ -215,20 +222,19 @@ def test_a_store_that_airflow_does_not_know_is_refused_before_anything_is_paid(t
     assert submits(api) == 0
 
 
-def test_an_image_found_at_the_destination_that_is_gone_later_and_that_the_api_forgot_says_so(
-    deferrable_task, api, disk
-):
+def test_another_runs_image_that_is_gone_and_that_the_api_forgot_is_paid_for_by_this_run(make, api, disk):
     options = {"destination": disk.destination, "reuse": "destination"}
-    first = deferrable_task.run(**options)
-    deferrable_task.new_run()
-    deferrable_task.run(**options)
+    task = make()
+    first = task.run(**options)
+    task.new_run()
+    task.run(**options)
     disk.delete(f"{first['fingerprint']}-0.png")
-    api.fault("get:task_not_found")
+    api.fault("get:task_not_found*1")
 
-    with pytest.raises(GenerationNotFoundError, match="on_clear='regenerate'"):
-        deferrable_task.run(**options)
+    result = task.run(**options)
 
-    assert submits(api) == 1
+    assert result["generation_id"] != first["generation_id"]
+    assert submits(api) == 2
 
 
 # Small XCom, and events
@@ -313,7 +319,7 @@ def test_a_store_that_cannot_sign_says_so_before_anything_is_paid(task, api, tmp
         task.run(image_urls=[f"file://{tmp_path}/sofa.png"])
 
     assert submits(api) == 0
-    assert task.store.texts == {}
+    assert recorded(task) == []
 
 
 def test_a_store_without_credentials_says_so_before_anything_is_paid(task, api, sofa):
@@ -321,4 +327,4 @@ def test_a_store_without_credentials_says_so_before_anything_is_paid(task, api, 
         task.run(image_urls=[sofa.replace("image_store", "not_there")])
 
     assert submits(api) == 0
-    assert task.store.texts == {}
+    assert recorded(task) == []

@@ -1,0 +1,393 @@
+"""The record of a batch is in two places: whichever is emptied, moved or away, nothing is paid for twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_gpt_image.batch.manifest import read_manifest
+from airflow_gpt_image.errors import (
+    CreditLimitError,
+    DestinationError,
+    InvalidApiKeyError,
+    InvalidRequestError,
+    LedgerError,
+    RecordMissingError,
+    UnsettledImagesError,
+)
+from tests.batches import BatchTask, LaterClock, paid, records_of
+
+PROMPTS = ["a teapot", "a vase", "a chair"]
+
+
+def emptied(task):
+    shutil.rmtree(task.folder)
+
+
+# A clear
+
+
+@pytest.mark.parametrize("airflow", ["3.3", "3.4"])
+def test_a_clear_costs_nothing_whether_airflow_empties_the_state_or_not(batch, api, airflow):
+    batch.run()
+    batch.clear(airflow=airflow)
+
+    result = batch.run()
+
+    assert (result["stored"], result["reused"], result["charged"]) == (3, 3, "0")
+    assert api.books()["submits"] == 3
+
+
+def test_a_clear_while_it_is_deferred_costs_nothing_on_airflow_3_4(deferring, api):
+    with pytest.raises(TaskDeferred):
+        deferring.begin()
+    deferring.clear(airflow="3.4")
+
+    result = deferring.run()
+
+    assert (result["stored"], set(paid(api).values())) == (3, {1})
+
+
+def test_a_part_of_a_try_that_finds_its_state_emptied_pays_for_nothing_and_the_next_try_goes_on(
+    deferring, api
+):
+    with pytest.raises(TaskDeferred) as deferred:
+        deferring.begin(max_in_flight=1)
+    deferring.store.empty()
+
+    with pytest.raises(LedgerError, match="does not say what this task was at"):
+        deferring.wake(deferred.value, max_in_flight=1)
+    api.settings(duration=0.05)
+    result = deferring.run()
+
+    assert (result["stored"], set(paid(api).values())) == (3, {1})
+
+
+def test_a_cleared_task_at_a_destination_without_any_trace_of_it_pays_only_with_the_authors_word(batch, api):
+    batch.run()
+    batch.clear(airflow="3.4")
+    emptied(batch)
+
+    with pytest.raises(RecordMissingError, match="shows no trace of this task") as caught:
+        batch.run()
+    with pytest.raises(RecordMissingError):
+        batch.run()
+    submits = api.books()["submits"]
+    result = batch.run(reuse="never")
+
+    assert (caught.value.retryable, submits) == (False, 3)
+    assert (result["stored"], api.books()["submits"]) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        {"requests": "/nowhere/rows.csv"},
+        {"requests": [{"prompt": "a", "resolution": "8k"}]},
+        {"max_credits": 0},
+        {"dry_run": True},
+    ],
+    ids=str,
+)
+def test_a_task_that_paid_for_nothing_can_be_cleared_and_pays_then(batch, api, failing):
+    with suppress(InvalidRequestError, CreditLimitError):
+        batch.run(**failing)
+    batch.clear(airflow="3.4")
+
+    assert batch.run()["stored"] == 3
+    assert set(paid(api).values()) == {1}
+
+
+def test_a_task_whose_connection_was_wrong_can_be_cleared_and_pays_then(batch, api, connect):
+    connect(api.url, "no key")
+    with pytest.raises(InvalidApiKeyError):
+        batch.run()
+    connect(api.url, api.key)
+    batch.clear(airflow="3.4")
+
+    assert batch.run()["stored"] == 3
+
+
+# An emptied destination
+
+
+@pytest.mark.parametrize("change", ["a retry", "a clear"])
+def test_a_destination_that_is_empty_now_is_an_error_and_nothing_is_paid_twice(batch, api, change):
+    batch.run()
+    batch.folder.rename(batch.folder.with_suffix(".unmounted"))
+    if change == "a clear":
+        batch.clear(airflow="3.3")
+
+    with pytest.raises(DestinationError, match=r"held this task's plan .* and is empty now") as caught:
+        batch.run()
+    shutil.rmtree(batch.folder, ignore_errors=True)
+    batch.folder.with_suffix(".unmounted").rename(batch.folder)
+    result = batch.run()
+
+    assert caught.value.retryable
+    assert "Is it mounted" in caught.value.message
+    assert (result["stored"], api.books()["submits"]) == (3, 3)
+
+
+def test_a_destination_without_its_records_is_an_error_although_there_is_a_plan(batch, api):
+    batch.run()
+    shutil.rmtree(batch.folder / "records")
+    shutil.rmtree(batch.folder / "items")
+
+    with pytest.raises(DestinationError, match="is empty now"):
+        batch.run()
+
+    assert api.books()["submits"] == 3
+
+
+@pytest.mark.parametrize("gone", ["all of it", "its records"])
+def test_a_destination_that_is_empty_after_a_deferral_is_an_error_and_pays_nothing(deferring, api, gone):
+    with pytest.raises(TaskDeferred) as deferred:
+        deferring.begin(max_in_flight=2)
+    shutil.rmtree(deferring.folder if gone == "all of it" else deferring.folder / "records")
+
+    with pytest.raises(DestinationError, match="Is it mounted") as caught:
+        deferring.wake(deferred.value, max_in_flight=2)
+
+    assert (caught.value.retryable, api.books()["submits"]) == (True, 2)
+
+
+def test_a_batch_whose_stored_images_are_gone_after_a_deferral_does_not_end_green(deferring, api):
+    api.settings(duration=0.05)
+    api.fault("generation:takes=1.2;match=chair")
+    with pytest.raises(TaskDeferred) as deferred:
+        deferring.begin()
+    for path in (deferring.folder / "items").iterdir():
+        path.unlink()
+
+    with pytest.raises(DestinationError, match="held 2 images of this batch"):
+        deferring.wake(deferred.value)
+    result = deferring.run()
+
+    assert (result["stored"], api.books()["submits"]) == (3, 3)
+
+
+# Mapped batches
+
+
+@pytest.fixture
+def mapped(api, tmp_path):
+    """Two mapped batches; each gets its rows and its folder when it is run."""
+    return [BatchTask(tmp_path, deferrable=False, map_index=index) for index in range(2)]
+
+
+ROWS = (["a", "b", "c"], ["d", "e", "f"])
+
+
+def run_both(mapped, order, folder):
+    results = []
+    for task, which in zip(mapped, order, strict=True):
+        task.folder = folder / f"set-{which}"
+        results.append(task.run(requests=ROWS[which], destination=str(task.folder)))
+    return results
+
+
+@pytest.mark.parametrize("airflow", ["3.3", "3.4"])
+def test_two_mapped_batches_that_are_swapped_and_cleared_find_their_images(mapped, api, tmp_path, airflow):
+    run_both(mapped, (0, 1), tmp_path)
+    for task in mapped:
+        task.given.pop("destination")
+        task.clear(airflow=airflow)
+
+    # On 3.3 the state says that the index's images were elsewhere; before the clear, so that is no matter.
+    results = run_both(mapped, (1, 0), tmp_path)
+    again = run_both(mapped, (1, 0), tmp_path)
+
+    assert paid(api) == dict.fromkeys("abcdef", 1)
+    assert [result["reused"] for result in results + again] == [3] * 4
+    assert [result["charged"] for result in results] == ["0", "0"]
+
+
+def test_a_mapped_batch_that_got_others_rows_in_a_retry_pays_for_them_for_it_was_not_cleared(
+    mapped, api, tmp_path
+):
+    run_both(mapped, (0, 1), tmp_path)
+
+    with pytest.raises(InvalidRequestError, match="isn't where an earlier try"):
+        run_both(mapped, (1, 0), tmp_path)
+
+    assert api.books()["submits"] == 6
+
+
+def test_swapped_batches_whose_folders_follow_the_map_index_are_not_paid_for_twice_silently(
+    mapped, api, tmp_path
+):
+    for task in mapped:
+        task.given["destination"] = f"{tmp_path}/{{{{ ti.map_index }}}}"
+        task.run(requests=ROWS[task.map_index])
+    for task in mapped:
+        task.clear(airflow="3.4")
+
+    for task in mapped:
+        with pytest.raises(RecordMissingError, match="put in another order"):
+            task.run(requests=ROWS[1 - task.map_index])
+
+    assert paid(api) == dict.fromkeys("abcdef", 1)
+    for task in mapped:
+        assert task.run(requests=ROWS[task.map_index])["reused"] == 3
+
+
+def test_mapped_batches_at_one_destination_with_equal_rows_pay_for_an_image_each(mapped, api, tmp_path):
+    for task in mapped:
+        assert task.run(requests=["a"], destination=str(tmp_path))["stored"] == 1
+
+    assert paid(api) == {"a": 2}
+
+
+def test_each_iteration_of_a_loop_pays_for_its_own(batch, api):
+    results = []
+    for index in range(3):
+        batch.loop_index, batch.try_number = index, 0
+        batch.store.empty()
+        results.append(batch.run())
+
+    assert [result["reused"] for result in results] == [0, 0, 0]
+    assert set(paid(api).values()) == {3}
+    assert len(list((batch.folder / "items").glob("*.png"))) == 9
+
+
+# Answers of an earlier try
+
+
+def test_an_intent_that_may_be_under_way_is_waited_for(batch, api):
+    api.fault("submit:lost*1;match=vase")
+    batch.run()
+    [vase] = [c["task_id"] for c in api.books()["charges"] if c["request"]["prompt"] == "a vase"]
+    [path] = [p for p in (batch.folder / "records").rglob("*~*.json") if "a vase" in p.read_text()]
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"failure": None}))  # its worker is still waiting for the answer
+    listings = []
+
+    def arrives(act, name, *data):
+        if act == "sizes" and name.startswith("records/"):
+            listings.append(name)
+        if len(listings) == 5:
+            arrived = {"state": "submitted", "generation_id": vase, "submitted_at": record["intended_at"]}
+            path.write_text(json.dumps(record | arrived | {"failure": None}))
+
+    batch.meddle = arrives
+
+    result = batch.run()
+
+    assert len(listings) >= 5
+    assert (result["stored"], result["unknown"], set(paid(api).values())) == (3, 0, {1})
+
+
+def test_an_intent_is_not_waited_for_when_its_answer_must_be_lost(batch, api):
+    api.fault("submit:lost*1;match=vase")
+    batch.run()
+    [path] = [p for p in (batch.folder / "records").rglob("*~*.json") if "a vase" in p.read_text()]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"failure": None}))
+    batch.clock = LaterClock(3600)
+
+    result = batch.run()
+
+    assert (result["stored"], result["unknown"], api.books()["submits"]) == (2, 1, 3)
+
+
+def test_what_a_frozen_worker_writes_when_it_wakes_replaces_nothing_of_its_successors(batch, api):
+    batch.run(requests=["a vase"])
+    files = list((batch.folder / "records").rglob("*~*.json"))
+    batch.run(requests=["a vase"])
+
+    for path in files:  # the first try's own
+        old = json.loads(path.read_text())
+        path.write_text(json.dumps(old | {"state": "intent", "generation_id": None, "submitted_at": None}))
+    result = batch.run(requests=["a vase"])
+
+    assert (result["stored"], result["unknown"], api.books()["submits"]) == (1, 0, 1)
+
+
+# Two answers with one id
+
+
+def test_an_id_that_is_another_submits_already_is_unknown_and_no_row_gets_anothers_image(batch, api):
+    batch.run(requests=["a teapot"])
+    [known] = [charge["task_id"] for charge in api.books()["charges"]]
+    body = json.dumps({"code": 200, "msg": "success", "data": {"taskId": known}})
+    api.fault("submit", "200", times=1, body=body, accepted=True)
+
+    result = batch.run(requests=["a teapot", "a vase"])
+
+    lines = {line["request"]["prompt"]: line for line in read_manifest(batch.folder)}
+    assert (result["stored"], result["unknown"]) == (1, 1)
+    assert "another submit's" in lines["a vase"]["error_message"]
+    assert records_of(batch)["a vase"]["state"] == "intent"
+
+
+# What it costs, and how it ends
+
+
+def test_max_credits_bounds_what_all_tries_since_the_last_clear_spend_together(batch, api):
+    answers = iter([["a", "b"], ["c", "d"], ["e", "f"]])
+    batch.run(requests=next(answers), max_credits=20)
+    with pytest.raises(CreditLimitError, match=r"would bring this task to 18\.8 credits"):
+        batch.run(requests=next(answers), max_credits=18.7)
+    batch.clear()
+
+    assert batch.run(requests=next(answers), max_credits=9.4)["stored"] == 2
+    assert api.books()["submits"] == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [("file:404", {}), ("file:500", {"item_retries": 0}), ("generation:takes=30", {"timeout": 0.3})],
+    ids=["gone at the file host", "file host down", "out of time"],
+)
+def test_images_that_are_paid_for_and_not_stored_are_no_success(batch, api, fault, options):
+    api.fault(fault)
+
+    with pytest.raises(UnsettledImagesError) as caught:
+        batch.run(**options)
+    api.clear_faults()
+
+    assert caught.value.retryable
+    assert "3 images are paid for and not stored: 14.1 credits ($0.0705)." in caught.value.message
+    assert Counter(line["status"] for line in read_manifest(batch.folder)) == {"submitted": 3}
+    assert batch.pushed == {"spent": {"charged": "14.1", "refunded": "0", "usd": "0.0705"}}
+
+
+def test_what_a_failed_try_spent_is_in_xcom_also_when_there_was_a_refund(batch, api):
+    api.fault("generation:failed=invalid_request*1;match=vase")
+    api.fault("submit:401;match=chair")
+
+    with pytest.raises(InvalidApiKeyError):
+        batch.run()
+
+    books = api.books()
+    assert batch.pushed["spent"]["charged"] == books["charged"]
+    assert batch.pushed["spent"]["refunded"] == books["refunded"]
+
+
+def test_what_was_about_to_be_submitted_when_the_account_stopped_it_is_not_a_failure(batch, api):
+    api.fault("submit:402;after=1")
+
+    with pytest.raises(Exception, match="402"):
+        batch.run(max_in_flight=3)
+
+    told = Counter(line["status"] for line in read_manifest(batch.folder))
+    assert told == {"stored": 1, "not_submitted": 2}
+    assert not (batch.folder / "failures.jsonl").exists()
+
+
+def test_prices_of_the_connection_are_those_of_plan_guards_and_sums(batch, api, connect):
+    prices = {"1k": "5", "2k": "10", "4k": "15", "usd_per_credit": "0.01"}
+    connect(api.url, api.key, extra={"verify": False, "prices": prices})
+
+    with pytest.raises(CreditLimitError, match=r"3 images for 15 credits \(\$0\.15\)"):
+        batch.run(max_credits="14.9")
+    result = batch.run(max_credits="15")
+
+    assert (result["credits"], result["usd"]) == ("15", "0.15")
+    assert {line["credits"] for line in read_manifest(batch.folder)} == {"5"}
+    assert {record["credits"] for record in records_of(batch).values()} == {"5"}

@@ -1,0 +1,291 @@
+"""One image on either path: what is returned, what a retry finds, what a clear takes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import imagesize
+import pytest
+
+from airflow_gpt_image.errors import (
+    DownloadError,
+    GenerationFailedError,
+    GenerationNotFoundError,
+    GenerationTimeoutError,
+    ImageExpiredError,
+)
+from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from tests.unit.single.conftest import charges
+
+
+def net(books):
+    return Decimal(books["charged"]) - Decimal(books["refunded"])
+
+
+# What is returned
+
+
+def test_an_image_is_made_stored_and_told(task, api, tmp_path):
+    result = task.run(aspect_ratio="16:9")
+
+    [image] = result["images"]
+    assert Path(image["path"]).parent == tmp_path / "images"
+    assert imagesize.get(image["path"]) == (image["width"], image["height"]) == (1536, 864)
+    assert Path(image["path"]).stat().st_size == image["bytes"]
+    assert (result["status"], result["model"], result["reused"]) == ("completed", "gpt-image-2", False)
+    assert (result["credits"], result["usd"], result["resolution"]) == ("4.7", "0.0235", "1k")
+    assert result["generation_id"] == api.books()["charges"][0]["task_id"]
+
+
+def _documented():
+    """The names in the operator's docstring, of the result and of what is nested in it."""
+    text = re.search(r"\(XCom\)::(.*?)\n\n\s*Money", inspect.getdoc(GptImageGenerateOperator), re.DOTALL)[1]
+    return set(re.findall(r'"(\w+)"', text))
+
+
+def _names(value):
+    if isinstance(value, dict):
+        return set(value) | set().union(*map(_names, value.values()))
+    return set().union(*map(_names, value)) if isinstance(value, list) else set()
+
+
+def test_what_is_returned_is_exactly_what_the_docstring_says(task):
+    result = task.run()
+
+    metadata = result.pop("metadata")  # kept as the API gave it
+    assert metadata["costTime"]
+    assert _names(result) | {"metadata"} == _documented()
+
+
+def test_what_is_returned_is_plain_json(task):
+    result = task.run()
+
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_without_a_destination_the_image_stays_where_the_api_put_it(bare_task, api):
+    result = bare_task.run()
+
+    [image] = result["images"]
+    assert image["url"].startswith(api.url)
+    assert {image[name] for name in ("path", "width", "height", "sha256", "bytes")} == {None}
+    assert api.books()["requests"]["download"] == 0
+
+
+def test_several_images_of_one_generation_are_all_stored(task, api, tmp_path):
+    api.fault("generation:images=3")
+
+    result = task.run()
+
+    folder = tmp_path / "images"
+    assert len({image["path"] for image in result["images"]}) == 3
+    assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.json"))) == 3
+
+
+def test_all_that_was_asked_for_is_sent(task, api):
+    task.run(
+        prompt="warmer",
+        image_urls=["https://example.com/room.jpg", "https://example.com/lamp.jpg"],
+        aspect_ratio="3:2",
+        resolution="2k",
+        nsfw_checker=False,
+        callback_url=f"{api.url}/hook",
+    )
+
+    [charge] = api.books()["charges"]
+    assert charge["request"] == {
+        "prompt": "warmer",
+        "image_urls": ["https://example.com/room.jpg", "https://example.com/lamp.jpg"],
+        "aspect_ratio": "3:2",
+        "resolution": "2k",
+        "nsfw_checker": False,
+    }
+    assert charge["callback_url"] == f"{api.url}/hook"
+
+
+def test_not_waiting_returns_the_id_of_what_was_submitted(task, api):
+    api.fault("generation:never")
+
+    result = task.run(wait_for_completion=False)
+
+    assert result["generation_id"] == charges(api)[0]
+    assert (result["status"], result["images"], result["completed_at"]) == ("submitted", [], None)
+    assert (result["credits"], result["spent"]["charged"]) == ("4.7", "4.7")
+    assert task.deferrals == []
+
+
+def test_not_waiting_twice_pays_once(task, api):
+    first = task.run(wait_for_completion=False)
+
+    second = task.run(wait_for_completion=False)
+
+    assert second["generation_id"] == first["generation_id"]
+    assert (first["reused"], second["reused"]) == (False, True)
+    assert api.books()["submits"] == 1
+
+
+def until(condition):
+    give_up = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def test_what_was_not_waited_for_and_failed_is_paid_for_anew_after_a_clear(task, api):
+    api.fault("generation:failed*1")
+    first = task.run(wait_for_completion=False)
+    until(lambda: api.books()["refunded"] == "4.7")
+    task.clear()
+
+    second = task.run(wait_for_completion=False)
+
+    assert second["generation_id"] != first["generation_id"]
+
+
+# Retries
+
+
+def test_a_retry_finds_the_result_that_is_stored(task, api):
+    first = task.run()
+
+    second = task.run()
+
+    assert second == first | {"reused": True}
+    assert (api.books()["submits"], api.books()["requests"]["download"]) == (1, 1)
+
+
+def test_a_retry_waits_on_for_a_generation_that_was_not_finished_in_time(task, api):
+    api.fault("generation:takes=0.7")
+    with pytest.raises(GenerationTimeoutError) as caught:
+        task.run(timeout=0.1)
+
+    result = task.run()
+
+    assert caught.value.retryable
+    assert (result["status"], result["reused"]) == ("completed", True)
+    assert api.books()["submits"] == 1
+
+
+def test_a_retry_pays_anew_for_a_generation_that_failed_and_was_refunded(task, api):
+    api.fault("generation:failed*1")
+    with pytest.raises(GenerationFailedError) as caught:
+        task.run()
+
+    result = task.run()
+
+    books = api.books()
+    assert caught.value.retryable
+    assert (books["submits"], books["charged"], books["refunded"]) == (2, "9.4", "4.7")
+    assert result["generation_id"] == charges(api)[1]
+    assert result["spent"] == {"charged": "9.4", "refunded": "4.7", "usd": "0.0235"}
+
+
+def test_a_generation_that_failed_for_good_says_so(task, api):
+    api.fault("generation:failed=invalid_request")
+
+    with pytest.raises(GenerationFailedError, match="refunded") as caught:
+        task.run()
+
+    assert not caught.value.retryable
+    assert net(api.books()) == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "retryable"),
+    [("file:500", DownloadError, True), ("file:404", ImageExpiredError, False)],
+)
+def test_an_image_that_did_not_arrive_is_fetched_again_and_not_paid_for_again(
+    task, api, fault, error, retryable
+):
+    api.fault(f"{fault}*4")
+    with pytest.raises(error) as caught:
+        task.run()
+    api.clear_faults()
+
+    result = task.run()
+
+    assert caught.value.retryable is retryable
+    assert result["reused"]
+    assert Path(result["images"][0]["path"]).exists()
+    assert api.books()["submits"] == 1
+
+
+def test_a_changed_prompt_is_a_new_request_and_changed_back_is_the_old_one(task, api):
+    first = task.run()
+    other = task.run(prompt="a blue teapot")
+
+    back = task.run()
+
+    assert other["generation_id"] != first["generation_id"]
+    assert (back["generation_id"], back["reused"]) == (first["generation_id"], True)
+    assert api.books()["submits"] == 2
+
+
+def test_an_id_the_api_no_longer_knows_says_so_and_does_not_loop(make, api):
+    task = make()
+    task.run(wait_for_completion=False)
+    api.reset()
+
+    for _ in range(2):
+        with pytest.raises(GenerationNotFoundError) as caught:
+            task.run()
+
+    assert not caught.value.retryable
+    assert "is on record as paid for" in str(caught.value)
+    assert "on_clear='regenerate'" in str(caught.value)
+    assert api.books()["submits"] == 0
+
+
+@pytest.mark.soak
+def test_an_id_the_api_no_longer_knows_says_the_same_where_the_worker_waits(api, task):
+    # For 15 s after the submit "unknown" may be "not yet": where the worker waits, it waits for that too.
+    task.run(wait_for_completion=False)
+    api.reset()
+
+    with pytest.raises(GenerationNotFoundError, match="is on record as paid for"):
+        task.run()
+
+    assert api.books()["submits"] == 0
+
+
+# Clears
+
+
+def test_a_clear_reuses_what_was_paid_for(task, api):
+    first = task.run()
+    task.clear()
+
+    second = task.run()
+
+    assert (second["generation_id"], second["reused"]) == (first["generation_id"], True)
+    assert second["spent"]["charged"] == "0"
+    assert api.books()["submits"] == 1
+
+
+def test_a_clear_that_regenerates_pays_once_and_its_retries_find_it(task, api):
+    first = task.run(on_clear="regenerate")
+    task.clear()
+
+    second = task.run(on_clear="regenerate")
+    retry = task.run(on_clear="regenerate")
+
+    assert second["generation_id"] != first["generation_id"]
+    assert (retry["generation_id"], retry["reused"]) == (second["generation_id"], True)
+    assert api.books()["submits"] == 2
+    assert second["spent"] == {"charged": "4.7", "refunded": "0", "usd": "0.0235"}
+
+
+def test_a_task_cleared_while_its_generation_runs_reattaches(task, api):
+    api.fault("generation:takes=0.4*1")
+    task.run(wait_for_completion=False)
+    task.clear()
+
+    result = task.run()
+
+    assert (result["status"], result["reused"]) == ("completed", True)
+    assert api.books()["submits"] == 1

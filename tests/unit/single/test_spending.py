@@ -1,0 +1,152 @@
+"""What a task may spend, and what is told of it: in its result, its log and XCom."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import structlog
+
+from airflow_gpt_image.errors import (
+    CreditLimitError,
+    GenerationTimeoutError,
+    GptImageError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+)
+
+# Guards
+from tests.unit.single.conftest import recorded
+
+
+def test_max_credits_refuses_before_the_post(task, api):
+    with pytest.raises(CreditLimitError):
+        task.run(max_credits=9.3, resolution="2k")
+
+    assert api.books()["requests"]["submit"] == 0
+
+
+def test_max_credits_means_the_amount_as_it_is_written(task, api):
+    # As a binary fraction 4.7 is a little less than 4.7.
+    assert task.run(max_credits=4.7)["status"] == "completed"
+
+
+def test_a_low_balance_refuses_before_the_post(task, api):
+    api.settings(credits="4.6")
+
+    with pytest.raises(InsufficientCreditsError, match="The balance is 4 credits"):
+        task.run(check_balance=True)
+
+    assert api.books()["requests"]["submit"] == 0
+
+
+def test_the_balance_is_not_asked_for_unless_it_shall_be(task, api):
+    task.run()
+
+    assert api.books()["requests"]["credits"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"prompt": "{{ x }}", "aspect_ratio": "{{ x }}"}, "aspect ratio"),
+        ({"destination": "{{ x }}"}, "folder"),
+    ],
+    ids=["request", "destination"],
+)
+def test_what_was_rendered_wrong_is_refused_before_anything_is_sent(task, api, options, rule):
+    # Not rendered at all, which is as wrong as it can get.
+    with pytest.raises(InvalidRequestError, match=rule):
+        task.run(**options)
+
+    assert sum(api.books()["requests"][name] for name in ("submit", "poll", "credits")) == 0
+    assert recorded(task) == []
+
+
+# What is told
+
+
+def _told(lines):
+    return [line["event"] % line.get("positional_args", ()) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "spent"),
+    [
+        ("", {}, "4.7 charged, 0 refunded. This try submitted."),
+        ("generation:failed", {}, "4.7 charged, 4.7 refunded. This try submitted."),
+        ("generation:never", {"timeout": 0.1}, "4.7 charged, 0 refunded. This try submitted."),
+        ("file:404", {}, "4.7 charged, 0 refunded. This try submitted."),
+        ("submit:lost", {}, "4.7 charged, 0 refunded. This try submitted."),
+        ("submit:401", {}, "0 charged, 0 refunded. This try paid nothing."),
+        ("", {"max_credits": 1}, "0 charged, 0 refunded. This try paid nothing."),
+        ("", {"wait_for_completion": False}, "4.7 charged, 0 refunded. This try submitted."),
+    ],
+)
+def test_what_was_spent_is_the_logs_last_line_however_the_try_ends(task, api, fault, options, spent):
+    if fault:
+        api.fault(fault)
+
+    with structlog.testing.capture_logs() as lines, suppress(GptImageError):
+        task.run(**options)
+
+    last = _told(lines)[-1]
+    assert last.startswith("Spent since the last clear: ")
+    assert last.endswith(spent)
+
+
+def test_a_retry_that_finds_its_generation_unfinished_is_told_to_have_paid_nothing(task, api):
+    api.fault("generation:never")
+    with suppress(GenerationTimeoutError):
+        task.run(timeout=0.1)
+
+    with structlog.testing.capture_logs() as lines, suppress(GenerationTimeoutError):
+        task.run(timeout=0.1)
+
+    assert _told(lines)[-1].endswith("4.7 charged, 0 refunded. This try paid nothing.")
+
+
+def test_what_was_spent_is_told_once_and_not_before_the_task_waits(make):
+    with structlog.testing.capture_logs() as lines:
+        make().run()
+
+    assert [line for line in _told(lines) if "Spent since" in line] == _told(lines)[-1:]
+
+
+def test_a_reused_result_is_told_to_have_cost_this_try_nothing(task):
+    task.run()
+
+    with structlog.testing.capture_logs() as lines:
+        task.run()
+
+    assert _told(lines)[-1].endswith("This try paid nothing.")
+
+
+def test_the_key_is_nowhere_but_in_the_connection(task, api):
+    api.fault("submit:429*1;retry_after=0")
+
+    with structlog.testing.capture_logs() as lines:
+        result = task.run()
+
+    kept = [task.store.texts, result, lines, [vars(deferral) for deferral in task.deferrals]]
+    triggers = [deferral.trigger.serialize() for deferral in task.deferrals]
+    assert api.key not in repr(kept) + repr(triggers)
+
+
+def test_a_deployment_that_forgets_what_succeeded_is_warned_of(bare_task, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
+
+    with structlog.testing.capture_logs() as lines:
+        bare_task.run()
+
+    assert any(line["log_level"] == "warning" and "clear_on_success is on" in line["event"] for line in lines)
+
+
+def test_an_image_of_another_size_is_kept_and_said(task, api):
+    api.fault("file:wrong_size=640x480")
+
+    with structlog.testing.capture_logs() as lines:
+        result = task.run()
+
+    assert (result["images"][0]["width"], result["images"][0]["height"]) == (640, 480)
+    assert any("640x480 pixels; 1024x1024 or 1254x1254 was asked for" in line for line in _told(lines))

@@ -1,0 +1,176 @@
+"""Storing images in bad company: killed workers, others in the same folder, full disks."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.errors import DestinationError, ImageExpiredError
+from airflow_gpt_image.storage.folders import open_folder
+from airflow_gpt_image.storage.images import ImageFolder
+from tests.log_lines import Lines
+
+REQUEST = ImageRequest(prompt="a red bicycle")
+
+
+def store(place, client, generation, stem="bicycle"):
+    images = ImageFolder(open_folder(place.destination))
+    files, _ = images.fetch_all(client, generation, [stem], REQUEST, Lines())
+    return files
+
+
+def visible(place):
+    return [name for name in place.names() if not name.rpartition("/")[2].startswith(".")]
+
+
+def until(true):
+    give_up = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < give_up, "it never came to that"
+        time.sleep(0.005)
+
+
+# Killed workers
+
+_STORING = """
+    import sys
+    from airflow_gpt_image.api.client import GptImageClient
+    from airflow_gpt_image.api.models import Generation
+    from airflow_gpt_image.storage.folders import open_folder
+    from airflow_gpt_image.storage.images import ImageFolder
+
+    class Silence:
+        info = warning = lambda *_: None
+
+    url, key, folder, generation_id, image = sys.argv[1:]
+    generation = Generation(id=generation_id, status="completed", output={"urls": [image]})
+    with GptImageClient(api_key=key, base_url=url) as client:
+        print("here", flush=True)
+        images = ImageFolder(open_folder(folder))
+        images.fetch_all(client, generation, [f"{generation_id}-0"], None, Silence())
+    print("stored", flush=True)
+"""
+
+
+def worker(emulator, place, generation):
+    arguments = [emulator.url, emulator.key, place.destination, generation.id, generation.urls[0]]
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_STORING), *arguments], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_worker_killed_while_the_image_arrives_leaves_nothing_to_be_seen(emulator, made, client, place):
+    generation = made()
+    emulator.fault("file:drip=30*1")
+    before = emulator.books()["requests"]["download"]
+    with worker(emulator, place, generation) as killed:
+        until(lambda: emulator.books()["requests"]["download"] > before)
+
+        killed.kill()
+
+    assert killed.returncode == -9
+    assert visible(place) == []
+    (image,) = store(place, client, generation)
+    assert place.read("bicycle.png") == open_folder(place.destination).read("bicycle.png")
+    assert len(place.read("bicycle.png")) == image.bytes
+
+
+def test_a_worker_killed_in_the_middle_of_an_upload_leaves_nothing_to_be_seen(emulator, made, client, bucket):
+    generation = made()
+    emulator.fault("file:huge=100*1")
+    with worker(emulator, bucket, generation) as killed:
+        until(bucket.unfinished_uploads)
+
+        killed.kill()
+
+    assert killed.returncode == -9
+    assert bucket.names() == []
+    store(bucket, client, generation)
+    assert bucket.names() == ["bicycle.png"]
+
+
+def test_a_worker_killed_while_it_replaces_an_image_leaves_the_old_one_whole(emulator, made, client, place):
+    generation = made()
+    (before,) = store(place, client, generation, f"{generation.id}-0")
+    emulator.fault("file:drip=30*1")
+    downloads = emulator.books()["requests"]["download"]
+    with worker(emulator, place, generation) as killed:
+        until(lambda: emulator.books()["requests"]["download"] > downloads)
+
+        killed.kill()
+
+    kept = place.read(f"{generation.id}-0.png")
+    assert hashlib.sha256(kept).hexdigest() == before.sha256
+    assert len(visible(place)) == 1
+
+
+# Others at work
+
+
+def test_two_workers_that_land_the_same_generation_at_once_leave_one_whole_image(
+    emulator, made, client, place
+):
+    generation = made()
+    emulator.fault("file:drip=0.2")
+
+    with ThreadPoolExecutor(4) as at_once:
+        stored = list(at_once.map(lambda _: store(place, client, generation), range(4)))
+
+    assert len({images[0].sha256 for images in stored}) == 1
+    assert place.names() == ["bicycle.png"]
+    assert hashlib.sha256(place.read("bicycle.png")).hexdigest() == stored[0][0].sha256
+
+
+def test_generations_that_land_in_one_folder_at_once_do_not_meet(emulator, made, client, place):
+    generations = [made(ImageRequest(prompt=f"bicycle {number}")) for number in range(6)]
+    emulator.fault("file:drip=0.1")
+
+    with ThreadPoolExecutor(6) as at_once:
+        stored = list(at_once.map(lambda each: store(place, client, each, f"{each.id}-0"), generations))
+
+    for generation, (image,) in zip(generations, stored, strict=True):
+        assert hashlib.sha256(place.read(f"{generation.id}-0.png")).hexdigest() == image.sha256
+    assert len({image.sha256 for (image,) in stored}) == 6
+    assert len(place.names()) == 6
+
+
+def test_a_disk_that_is_full_says_where_and_landing_again_works(made, client, place):
+    generation = made()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
+    try:
+        with pytest.raises(DestinationError, match="could not be read or written"):
+            store(place, client, generation)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert place.names() == []
+    store(place, client, generation)
+    assert len(place.names()) == 1
+
+
+# Images that are gone
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_an_expired_address_says_which_generation_it_was_and_what_can_be_done(
+    emulator, made, client, place, status
+):
+    generation = made()
+    emulator.fault(f"file:{status}")
+
+    with pytest.raises(ImageExpiredError, match="on_clear='regenerate'") as raised:
+        store(place, client, generation)
+
+    assert generation.id in str(raised.value)
+    assert raised.value.generation_id == generation.id
+    assert place.names() == []
+    assert emulator.books()["submits"] == 1
