@@ -9,6 +9,7 @@ from tests.fake_clock import FakeClock
 REQUEST = ImageRequest(prompt="a red teapot")
 OTHER = ImageRequest(prompt="a blue teapot")
 NOW = FakeClock().now()
+DEADLINE = NOW.timestamp() + 3_600
 
 
 def identity(request: ImageRequest = REQUEST) -> str:

@@ -18,7 +18,9 @@ from airflow_gpt_image.errors import (
     RecordMissingError,
     SubmissionUnknownError,
 )
-from tests.money_world import Author, Trouble, Worker, World, png
+from tests.money_api import png
+from tests.money_worker import Trouble, Worker
+from tests.money_world import Author, World
 
 TEAPOT, BICYCLE = ImageRequest(prompt="a teapot"), ImageRequest(prompt="a bicycle")
 LARGE = ImageRequest(prompt="a teapot", resolution="2k")
@@ -177,6 +179,7 @@ class OneImage(Money):
             place=st.sampled_from(["destination", "destination", "records", "nowhere"]),
             reuse_destination=st.booleans(),
             waits=st.sampled_from([True, True, False]),
+            reschedules=st.booleans(),
         ),
         airflow=st.sampled_from(["3.3", "3.4"]),
     )

@@ -15,7 +15,7 @@ from airflow_gpt_image.storage.folders import open_folder
 from tests.fake_clock import FakeClock
 from tests.log_lines import Lines
 from tests.memory_folder import MemoryFolder
-from tests.records import NOW, REQUEST, identity
+from tests.records import DEADLINE, NOW, REQUEST, identity
 from tests.task_instance import StateStore
 
 
@@ -88,6 +88,25 @@ def open_ledger(store, folder, clock, log, payer):
 
 
 @pytest.fixture
+def submitted(intent):
+    return intent().submitted("g1", NOW, name="g1-0")
+
+
+@pytest.fixture
 def records_at(payer):
     """Opens the folder of a task's records at a destination."""
     return lambda destination: RecordsFolder(open_folder(destination), payer().task_digest)
+
+
+@pytest.fixture
+def pay(open_ledger, intent):
+    """An attempt that submits, with the id in both places."""
+
+    def pay(generation_id="g1", by=None, request=None, **given):
+        ledger = open_ledger(by, **given)
+        record = intent(by=ledger.payer) if request is None else intent(request, by=ledger.payer)
+        ledger.write_intent(record, deadline=DEADLINE)
+        ledger.write_outcome(record.submitted(generation_id, NOW, name=f"{generation_id}-0"))
+        return ledger
+
+    return pay

@@ -20,11 +20,6 @@ def folder(place, records_at):
     return records_at(place.destination)
 
 
-@pytest.fixture
-def submitted(intent):
-    return intent().submitted("g1", NOW, name="g1-0")
-
-
 def stored(record, size=5):
     return record.stored([ImageFile(url="u", name="g1-0.png", bytes=size)], FACTS, NOW)
 
