@@ -113,7 +113,7 @@ class ImageSubmitter:
     def unknown_error(
         self, what_happened: str, request: ImageRequest, cause: SubmissionUnknownError | None = None
     ) -> SubmissionUnknownError:
-        """Return the error about a submit of which nobody knows, with what it may have cost and what helps."""
+        """Return the error about a submit that is unknown: what it may have cost, and what helps."""
         price = self._prices.credits(request.resolution)
         resubmit = self._options.on_unknown_submit == "resubmit"
         error = SubmissionUnknownError(
