@@ -92,7 +92,7 @@ class Worker:
         own = (f"-1-1-{index}~", f"/attempt-{index}.json")
         recorded = any(n.startswith("records/") and any(o in n for o in own) for n in world.files)
         self.found_nothing = not instance.store and not recorded
-        folder = MemoryFolder(world.files, on_step=self._folder_step)
+        folder = MemoryFolder(world.files, root=world.root, on_step=self._folder_step)
         self.folder = None if world.author.place == "nowhere" else folder
         self.client = Client(self)
         self.log = Silence()

@@ -64,6 +64,7 @@ class World:
 
     def __init__(self, author: Author, *, airflow: str, retries: int = 2) -> None:
         self.author, self.airflow, self.retries = author, airflow, retries
+        self.root = "memory://images"
         self.prompts, self.pictures = ["picture 1", "picture 2"], 2
         self.clock = FakeClock()
         self.files: dict[str, bytes] = {}

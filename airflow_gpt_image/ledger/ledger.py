@@ -325,8 +325,8 @@ class Ledger:
 
         :param deadline: until when this attempt will wait for the generation, in seconds since 1970.
         :param shared: a name under which other runs shall find it.
-        :return: False when another run has just put its intent under that name; then nothing may be
-            submitted.
+        :return: False when another run has just put its intent under that name, or an image is stored
+            there; then nothing may be submitted.
         :raises DestinationError: when the folder doesn't take it.
         :raises LedgerError: when the store doesn't. Nothing may be submitted.
         """
@@ -337,6 +337,9 @@ class Ledger:
                     self.folder.write(intent)
                 else:
                     intent = intent.model_copy(update={"name": shared})
+                    holder = self.sidecar(shared, intent.fingerprint)
+                    if holder is not None and holder.state == "stored":
+                        return False  # this worker was frozen since it looked
                     self.folder.write_sidecar(intent, shared)
                     kept = self.folder.read_sidecar(shared, intent.fingerprint)
                     if kept is not None and not kept.payer.same_instance(self.payer):

@@ -40,6 +40,7 @@ class ImageSubmitter:
         ledger, settings = self._ledger, self._client.settings
         regenerate = self._options.on_clear == "regenerate"
         ledger.check_nothing_is_missing(identity, earlier, regenerate=regenerate)
+        ledger.restore()  # another destination than before shall know all that a clear may ask it for
         budget = self._budget()
         price = self._prices.credits(request.resolution)
         budget.check(price)

@@ -66,3 +66,16 @@ def test_who_finds_another_runs_intent_in_place_of_its_own_submits_nothing(
     folder.on_step = write_theirs
 
     assert mine.write_intent(intent(), deadline=DEADLINE, shared="shared-0") is False
+
+
+def test_a_worker_that_was_frozen_puts_no_intent_over_an_image_that_was_stored_meanwhile(
+    open_ledger, intent, payer, folder
+):
+    later = open_ledger(payer(2))
+    later.write_stored(stored(intent(by=payer(2)).submitted("g2", NOW, name="shared-0")), ["shared-0"])
+    folder.files["shared-0.png"] = b"image"
+    stale = open_ledger()
+
+    assert stale.write_intent(intent(), deadline=DEADLINE, shared="shared-0") is False
+
+    assert [record.generation_id for record in find_shared(open_ledger(payer(run_id="s")))] == ["g2"]

@@ -83,6 +83,18 @@ def test_an_emptied_folder_that_got_one_record_back_has_all_of_them_for_a_clear(
     assert paid(history) == ["g0", "g1"]
 
 
+def test_another_destination_than_before_knows_for_a_clear_what_was_paid_for_at_the_first_one():
+    history = world()
+    a_try(history)
+    history.files, history.root = {}, "memory://elsewhere"
+    a_try(history, request=BICYCLE)
+
+    back = a_try(history, "clear")
+
+    assert back.result["generation_id"] == "g0"
+    assert paid(history) == ["g0", "g1"]
+
+
 def mapped(world, map_index, happening="retry", answer="accepted", **given):
     return world.a_try(happening=happening, answer=answer, waits_here=True, map_index=map_index, **given)
 
