@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from airflow_gpt_image.api.models import ImageRequest
     from airflow_gpt_image.ledger.ledger import Ledger
     from airflow_gpt_image.ledger.record import Payer
-    from airflow_gpt_image.single.attempt import ImageAttempt, ImageOptions, OnClear, OnUnknownSubmit
+    from airflow_gpt_image.single.attempt import ImageAttempt
+    from airflow_gpt_image.single.options import ImageOptions, OnClear, OnUnknownSubmit
     from airflow_gpt_image.storage.images import ImageFolder
     from airflow_gpt_image.storage.names import Names
 
@@ -280,7 +281,7 @@ class GptImageGenerateOperator(BaseOperator):
 
     def _options(self) -> ImageOptions:
         from airflow_gpt_image.operators import checks
-        from airflow_gpt_image.single.attempt import ImageOptions
+        from airflow_gpt_image.single.options import ImageOptions
 
         return ImageOptions(
             conn_id=self.gpt_image_conn_id,

@@ -10,12 +10,10 @@ for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Self
 
 from airflow.sdk.exceptions import TaskDeferred
 
@@ -29,33 +27,17 @@ from airflow_gpt_image.errors import (
     GenerationNotFoundError,
     GptImageError,
     LedgerError,
-    SubmissionUnknownError,
 )
 from airflow_gpt_image.ledger import submitting
-from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
-from airflow_gpt_image.ledger.ledger import Ledger, same_id_error, slot_of
-from airflow_gpt_image.ledger.record import GenerationFacts, Record, fingerprint, intend
+from airflow_gpt_image.ledger.ledger import Ledger
+from airflow_gpt_image.ledger.record import Record, fingerprint
 from airflow_gpt_image.log import Log
-from airflow_gpt_image.storage.images import ImageFile, ImageFolder
+from airflow_gpt_image.single.options import ImageOptions
+from airflow_gpt_image.single.paying import ImageSubmitter
+from airflow_gpt_image.single.storing import ImageStorer
+from airflow_gpt_image.storage.images import ImageFolder
 from airflow_gpt_image.storage.names import Names
-
-OnClear = Literal["reuse", "regenerate"]
-OnUnknownSubmit = Literal["fail", "resubmit"]
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """The operator's arguments, where they are explained."""
-
-    conn_id: str
-    timeout: float
-    wait_for_completion: bool = True
-    reuse_destination: bool = False
-    on_clear: OnClear = "reuse"
-    on_unknown_submit: OnUnknownSubmit = "fail"
-    max_credits: Decimal | None = None
-    check_balance: bool = False
 
 
 class ImageAttempt:
@@ -79,11 +61,11 @@ class ImageAttempt:
     ) -> None:
         self._client = client
         self._ledger = ledger
-        self._images = images
         self._names = names
         self._options = options
         self._log = log
-        self._submitted = False
+        self._submitter = ImageSubmitter(client, ledger, names, options, log)
+        self._storer = ImageStorer(client, ledger, images, names, options, log)
         self._lost: set[str] = set()
         self._record: Record | None = None
 
@@ -98,7 +80,7 @@ class ImageAttempt:
         """Log last what was spent, however the attempt ends; one that defers has not ended."""
         if isinstance(error, TaskDeferred):
             return
-        if error is not None and not self._submitted:
+        if error is not None and not self._submitter.submitted:
             self._ledger.note_attempt()
         charged, refunded = self._ledger.spent
         net = charged - refunded
@@ -108,7 +90,7 @@ class ImageAttempt:
             self._prices.usd(net),
             plain(charged),
             plain(refunded),
-            "submitted" if self._submitted else "paid nothing",
+            "submitted" if self._submitter.submitted else "paid nothing",
         )
 
     @property
@@ -146,12 +128,12 @@ class ImageAttempt:
                 self._record = record
                 return None
             if verdict.decision == "unknown" and record is not None:
-                raise self._unknown(
+                raise self._submitter.unknown_error(
                     f"An earlier try was about to submit this at {record.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
                     "and no answer is on record: it died, or the answer was lost.",
                     request,
                 )
-            submitted = submitting.uninterrupted(partial(self._submit, identity, request, record))
+            submitted = submitting.uninterrupted(partial(self._submitter.submit, identity, request, record))
             if submitted is not None:
                 self._record = submitted
                 return None
@@ -179,7 +161,7 @@ class ImageAttempt:
             found = self._ledger.find(waiting.fingerprint)
             of_this = [record for record in found if record.generation_id == waiting.generation_id]
             self._record = of_this[-1] if of_this else None
-            self._submitted = not waiting.reused
+            self._submitter.submitted = not waiting.reused
         if self._record is None:
             self._ledger.check_readable()
         return self._record is not None
@@ -189,7 +171,7 @@ class ImageAttempt:
         """Return the task's result if the images are stored already; None when they aren't."""
         if self._current.state != "stored":
             return None
-        return self._result(self._current, reused=not self._submitted)
+        return self._result(self._current, reused=not self._submitter.submitted)
 
     @property
     def request(self) -> ImageRequest | None:
@@ -241,12 +223,12 @@ class ImageAttempt:
             self._record = record.failed(error, self._now())
             self._ledger.write_outcome(self._record)
             raise
-        stored = self._store(record, generation)
-        return self._result(stored, reused=not self._submitted)
+        stored = self._storer.store(record, generation)
+        return self._result(stored, reused=not self._submitter.submitted)
 
     def submitted_result(self) -> dict[str, Any]:
         """Return the result as far as it is known while nobody waits."""
-        return self._result(self._current, reused=not self._submitted)
+        return self._result(self._current, reused=not self._submitter.submitted)
 
     # --- what is on record
 
@@ -257,7 +239,11 @@ class ImageAttempt:
         told = False
         while True:
             ledger.read()
-            policy = Policy(regenerate=self._regenerates, resubmit_unknown=resubmit, retry_failed=True)
+            policy = Policy(
+                regenerate=self._options.regenerates(self._ledger),
+                resubmit_unknown=resubmit,
+                retry_failed=True,
+            )
             verdict = decide(self._known(identity, request), ledger.payer, policy)
             if verdict.decision in ("attach", "done"):
                 return verdict
@@ -275,16 +261,12 @@ class ImageAttempt:
                 )
             ledger.clock.sleep(ledger.timing.retry_every)
 
-    @property
-    def _regenerates(self) -> bool:
-        return self._options.on_clear == "regenerate" and self._ledger.cleared
-
     def _known(self, identity: str, request: ImageRequest) -> list[Record]:
         own = [record for record in self._ledger.find(identity) if self._counts(record)]
-        if not self._options.reuse_destination or self._regenerates:
+        if not self._options.reuse_destination or self._options.regenerates(self._ledger):
             return own
         fresh_after = self._now() - timedelta(seconds=self._options.timeout)
-        name = self._stem(identity, request)
+        name = self._names.shared_stem(identity, request.prompt)
         found = self._ledger.find_shared(name, identity, fresh_after=fresh_after)
         shared = [record for record in found if self._counts(record)]
         # What this task instance paid for goes before what another run did, unless nothing is paid for there.
@@ -321,159 +303,11 @@ class ImageAttempt:
             self._ledger.write_outcome(record.failed(failure, self._now()))
         return True
 
-    # --- paying
-
-    def _submit(self, identity: str, request: ImageRequest, earlier: Record | None) -> Record | None:
-        """Submit the request; None when another run has just begun to: then its answer is waited for."""
-        ledger, settings = self._ledger, self._client.settings
-        regenerate = self._options.on_clear == "regenerate"
-        ledger.check_nothing_is_missing(identity, earlier, regenerate=regenerate)
-        ledger.restore()  # another destination than before shall know all that a clear may ask it for
-        budget = self._budget()
-        price = self._prices.credits(request.resolution)
-        budget.check(price)
-        if self._options.check_balance:
-            budget.check_balance(self._client.credits(), price)
-        prepared = submitting.prepare(request, seconds=self._options.timeout)
-        if earlier is not None:
-            self._log.info("%s", _SUBMITTING_AGAIN[earlier.state].format(earlier.generation_id))
-        now = self._now()
-        seconds = submitting.answer_seconds(settings.connect_timeout, settings.read_timeout)
-        seconds += ledger.timing.fence_valid  # so late the POST may go
-        intent = intend(
-            request,
-            identity,
-            slot_of(ledger.payer),
-            before=ledger.own_record(identity),
-            payer=ledger.payer,
-            prices=self._prices,
-            now=now,
-            answer_by=now + timedelta(seconds=seconds),
-        )
-        # Not where an image is to be replaced: its record stays until the new one is stored.
-        looked_for = self._options.reuse_destination and not self._regenerates
-        shared = self._stem(identity, request) if looked_for else None
-        yielded = False
-
-        def write_intent(record: Record) -> None:
-            nonlocal yielded
-            if not ledger.write_intent(record, deadline=self._deadline(), shared=shared):
-                yielded = True
-                raise LedgerError("Another run has just begun to submit the same request.")
-            self._submitted = True
-
-        flow = submitting.submit(
-            intent,
-            prepared,
-            now=self._now,
-            name=lambda generation_id: self._stem(identity, request, generation_id),
-            is_known=ledger.is_known,
-        )
-        try:
-            record = submitting.run(
-                flow,
-                write_intent=write_intent,
-                post=lambda sent: self._client.submit(sent, before_send=lambda: ledger.renew_fence(intent)),
-                write_outcome=ledger.write_outcome,
-            )
-        except SubmissionUnknownError as error:
-            raise self._unknown(error.message, request, error) from None
-        except LedgerError:
-            if yielded:
-                return None
-            raise
-        except GptImageError:
-            self._submitted = False
-            raise
-        self._log.info(
-            "Submitted generation %s: %s, %s, %s credits ($%s).",
-            record.generation_id,
-            request.aspect_ratio,
-            request.resolution,
-            plain(record.credits),
-            plain(record.usd),
-        )
-        return record
-
-    def _budget(self) -> Budget:
-        charged, refunded = self._ledger.spent
-        return Budget(self._options.max_credits, spent=charged - refunded, prices=self._prices)
-
-    def _unknown(
-        self, what_happened: str, request: ImageRequest, cause: SubmissionUnknownError | None = None
-    ) -> SubmissionUnknownError:
-        price = self._prices.credits(request.resolution)
-        resubmit = self._options.on_unknown_submit == "resubmit"
-        error = SubmissionUnknownError(
-            f"{what_happened}\n"
-            f"If it was accepted, it cost {plain(price)} credits (${self._prices.usd(price)}). Its id "
-            "may be in the log of an earlier try, or in the account's history.\n"
-            "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To "
-            "submit again regardless, set on_unknown_submit='resubmit', or clear the task with "
-            "on_clear='regenerate'.",
-            status=cause.status if cause else None,
-            request_id=cause.request_id if cause else None,
-        )
-        # The author's decision makes it a thing that can be tried again.
-        error.retryable = resubmit  # type: ignore[misc]
-        return error
-
-    # --- storing
-
-    def _store(self, record: Record, generation: Generation) -> Record:
-        facts = GenerationFacts.of(generation)
-        if self._images is None:
-            stored = record.stored([ImageFile(url=url) for url in generation.urls], facts, self._now())
-            self._ledger.write_stored(stored, [])
-            return stored
-        stems = self._free_stems(record, generation)
-        self._check_is_ours(record, stems[0])
-        files, warnings = self._images.fetch_all(self._client, generation, stems, record.request, self._log)
-        stored = record.stored(files, facts, self._now(), name=stems[0], warnings=warnings)
-        self._ledger.write_stored(stored, stems, moved=stems[0] != record.name)
-        return stored
-
-    def _free_stems(self, record: Record, generation: Generation) -> list[str]:
-        """
-        Return the names of a generation's images, without their endings.
-
-        A name without the generation's id may hold another image that somebody has been told of: another
-        run's, if both submitted at the same moment, or another request's, if a mapped list was shifted. Then
-        these get a name of their own.
-        """
-        prompt = record.request.prompt if record.request is not None else None
-        names = self._names.of(record.fingerprint, generation.id, prompt)
-        stems = [names.stem(index) for index in range(len(generation.urls))]
-        anybodys = self._names.of(record.fingerprint, "none", prompt).stem(0) == stems[0]
-        if not anybodys or self._may_replace(self._ledger.holder(stems[0]), record):
-            return stems
-        return [names.set_apart(stem) for stem in stems]
-
-    def _may_replace(self, holder: Record | None, record: Record) -> bool:
-        """Return whether an image may take the name of another one, whose record that is."""
-        if holder is None or holder.generation_id == record.generation_id:
-            return True
-        if self._options.reuse_destination and self._regenerates:
-            return True
-        mapped = record.payer.map_index >= 0 and holder.fingerprint != record.fingerprint
-        return holder.payer.same_instance(record.payer) and not mapped
-
-    def _check_is_ours(self, record: Record, stem: str) -> None:
-        """Refuse a generation that another submit has on record, too: the API gave one id to both."""
-        self._ledger.check_is_ours(record)
-        another = self._ledger.holder(stem)
-        if another is None or another.generation_id != record.generation_id or another.request is None:
-            return  # one without a request was fetched by a sensor, which doesn't know whose it is
-        if not another.same_submit(record):
-            raise same_id_error(record.generation_id, another)
-
-    def _stem(self, identity: str, request: ImageRequest, generation_id: str = "none") -> str:
-        return self._names.of(identity, generation_id, request.prompt).stem(0)
-
     # --- telling
 
     def _result(self, record: Record, *, reused: bool) -> dict[str, Any]:
-        folder = self._images.folder if self._images is not None else None
+        images = self._storer.images
+        folder = images.folder if images is not None else None
         charged, refunded = self._ledger.spent
         spent = results.spent_fields(charged, refunded, self._prices)
         return results.of_record(record, folder) | {"reused": reused, "spent": spent}
@@ -493,14 +327,6 @@ class ImageAttempt:
 
     def _now(self) -> datetime:
         return self._ledger.clock.now()
-
-
-_SUBMITTING_AGAIN: Final = {
-    "stored": "on_clear is 'regenerate' after a clear: paying for a new generation beside {}.",
-    "submitted": "on_clear is 'regenerate' after a clear: paying for a new generation beside {}.",
-    "failed": "Nothing is paid for by the earlier submit (generation {}): paying for a new one.",
-    "intent": "An earlier submit is unknown: submitting again, as on_unknown_submit says.",
-}
 
 
 def _forgotten(error: GenerationNotFoundError, record: Record) -> GenerationNotFoundError:

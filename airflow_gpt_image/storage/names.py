@@ -123,6 +123,10 @@ class Names:
         known._parts |= {**self._parts, "slug": _slug(prompt)}
         return known
 
+    def shared_stem(self, fingerprint: str, prompt: str | None) -> str:
+        """Return the first image's name as far as it follows from the request alone."""
+        return self.of(fingerprint, "none", prompt).stem(0)
+
     def stem(self, index: int) -> str:
         """Return the name without its ending; those after the first have their index in any case."""
         numbered = "{index}" in self._template or index == 0

@@ -55,7 +55,8 @@ COMMON: dict[str, Any] = {
     "retries": 2,
     "retry_delay": timedelta(seconds=1),
 }
-PATIENT: dict[str, Any] = {"retries": 5, "retry_delay": timedelta(seconds=10)}
+# While Airflow is away its tries are used up, too.
+PATIENT: dict[str, Any] = {"retries": 8, "retry_delay": timedelta(seconds=30)}
 SHORT = {"schedule": None, "max_active_runs": 64}
 
 

@@ -1,0 +1,30 @@
+"""What the author of a task decided, where that is needed while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from airflow_gpt_image.ledger.ledger import Ledger
+
+OnClear = Literal["reuse", "regenerate"]
+OnUnknownSubmit = Literal["fail", "resubmit"]
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """The operator's arguments, where they are explained."""
+
+    conn_id: str
+    timeout: float
+    wait_for_completion: bool = True
+    reuse_destination: bool = False
+    on_clear: OnClear = "reuse"
+    on_unknown_submit: OnUnknownSubmit = "fail"
+    max_credits: Decimal | None = None
+    check_balance: bool = False
+
+    def regenerates(self, ledger: Ledger) -> bool:
+        """Return whether a new image is to be paid for, whatever was paid for before the last clear."""
+        return self.on_clear == "regenerate" and ledger.cleared
