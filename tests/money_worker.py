@@ -19,7 +19,8 @@ from airflow_gpt_image.ledger.history import payer_of
 from airflow_gpt_image.ledger.ledger import Ledger
 from airflow_gpt_image.ledger.record import fingerprint
 from airflow_gpt_image.ledger.timing import Timing
-from airflow_gpt_image.single.attempt import ImageAttempt, ImageOptions
+from airflow_gpt_image.single.attempt import ImageAttempt
+from airflow_gpt_image.single.options import ImageOptions
 from airflow_gpt_image.storage.images import ImageFolder
 from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST, Names
 from tests.memory_folder import MemoryFolder
