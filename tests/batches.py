@@ -27,7 +27,8 @@ from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.datasets import Row
 from airflow_gpt_image.errors import GenerationFailedError, UpstreamError
 from airflow_gpt_image.ledger.destination import ANY
-from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Payer, Record, intend
+from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Record, intend
 from airflow_gpt_image.ledger.timing import Clock, SystemClock
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.storage.folders import open_folder

@@ -51,7 +51,7 @@ from airflow_gpt_image.errors import (
 )
 from airflow_gpt_image.ledger.destination import RecordsFolder
 from airflow_gpt_image.ledger.history import History
-from airflow_gpt_image.ledger.record import Payer
+from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.task_state import TaskStateStore
 from airflow_gpt_image.ledger.timing import Clock, SystemClock
 from airflow_gpt_image.log import Log

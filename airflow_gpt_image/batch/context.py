@@ -19,7 +19,8 @@ from airflow_gpt_image.batch.records import BatchRecords
 from airflow_gpt_image.batch.stop import Stop
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.ledger.budget import Budget
-from airflow_gpt_image.ledger.record import Payer, Record
+from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.record import Record
 from airflow_gpt_image.ledger.timing import Clock
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import Folder

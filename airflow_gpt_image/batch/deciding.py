@@ -13,7 +13,7 @@ from airflow_gpt_image.batch.phases import Entry, ItemTable, Phase
 from airflow_gpt_image.batch.records import BatchRecords
 from airflow_gpt_image.errors import DestinationError
 from airflow_gpt_image.ledger.decisions import Decision, decide
-from airflow_gpt_image.ledger.record import Payer
+from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.log import Log
 
 PHASE_OF: Final[dict[Decision, Phase]] = {

@@ -24,7 +24,8 @@ from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.batch.checkpoint import Checkpoint
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import InvalidRequestError, LedgerError, ReplacedError
-from airflow_gpt_image.ledger.record import Count, Record
+from airflow_gpt_image.ledger.payer import Count
+from airflow_gpt_image.ledger.record import Record
 from airflow_gpt_image.ledger.task_state import VERSION, Document, TaskStateStore
 from airflow_gpt_image.ledger.timing import Clock, SystemClock
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import DestinationTakenError
-from airflow_gpt_image.ledger.record import Payer
+from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.timing import Clock, SystemClock
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import Folder

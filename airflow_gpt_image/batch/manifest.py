@@ -18,7 +18,8 @@ from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.dataset_files import FIELDS
 from airflow_gpt_image.datasets import BadCell
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
-from airflow_gpt_image.ledger.record import Payer, Record, redacted_request
+from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.record import Record, redacted_request
 from airflow_gpt_image.storage.folders import Folder, open_file
 from airflow_gpt_image.storage.images import ImageFile
 

@@ -22,7 +22,7 @@ from airflow_gpt_image.batch.records import Identity
 from airflow_gpt_image.errors import DestinationError, GptImageError, RecordMissingError
 from airflow_gpt_image.ledger.destination import ANY, RecordsFolder
 from airflow_gpt_image.ledger.history import History
-from airflow_gpt_image.ledger.record import Payer
+from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.task_state import TaskStateStore
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import Folder, open_folder

@@ -30,7 +30,8 @@ from airflow_gpt_image.batch import MOST_VARIANTS
 from airflow_gpt_image.datasets import Row
 from airflow_gpt_image.errors import DestinationError, GptImageError, PlanError
 from airflow_gpt_image.ledger.destination import ANY
-from airflow_gpt_image.ledger.record import Hex64, Slot, fingerprint
+from airflow_gpt_image.ledger.payer import Slot
+from airflow_gpt_image.ledger.record import Hex64, fingerprint
 from airflow_gpt_image.storage.folders import Folder
 
 NAME: Final = "plan.jsonl"

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from airflow_gpt_image.batch.plan import ITEMS, Item
 from airflow_gpt_image.errors import DestinationError
 from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder
-from airflow_gpt_image.ledger.record import Payer, Record, latest_versions, net_spent
+from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
 
 
 class Identity(NamedTuple):

@@ -12,7 +12,7 @@ from airflow_gpt_image.api.sizes import RESOLUTIONS, Resolution
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.context import Spending
 from airflow_gpt_image.batch.phases import Entry, ItemTable
-from airflow_gpt_image.ledger.record import Payer
+from airflow_gpt_image.ledger.payer import Payer
 
 _STATUSES: Final = ("stored", "failed", "unknown", "submitted", "not_submitted")
 _ROW: Final = "{:<5}{:>10}{:>14}{:>14}"

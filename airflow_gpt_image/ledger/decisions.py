@@ -20,7 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from airflow_gpt_image.ledger.record import Payer, Record, furthest
+from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.record import Record, furthest
 
 Decision = Literal["submit", "attach", "done", "unknown", "failed"]
 

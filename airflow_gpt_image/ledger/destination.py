@@ -24,7 +24,8 @@ from pydantic import ValidationError
 
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DestinationError, GptImageError
-from airflow_gpt_image.ledger.record import LARGEST_RECORD, Payer, Record, Slot, furthest
+from airflow_gpt_image.ledger.payer import Payer, Slot
+from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
 from airflow_gpt_image.storage.folders import Folder
 
 RECORDS: Final = "records"

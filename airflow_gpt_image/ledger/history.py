@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_gpt_image.ledger.record import Payer
+from airflow_gpt_image.ledger.payer import Payer
 
 
 @dataclass(frozen=True)

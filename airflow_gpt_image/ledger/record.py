@@ -33,7 +33,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -49,6 +49,7 @@ from airflow_gpt_image.api import sizes
 from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.errors import GptImageError, RecordMoveError, Scope
+from airflow_gpt_image.ledger.payer import Count, Payer, Slot
 from airflow_gpt_image.storage.images import FileName, ImageFile
 
 State = Literal["intent", "submitted", "stored", "failed"]
@@ -61,9 +62,6 @@ ALLOWED_FROM: Final[dict[State, frozenset[State | None]]] = {
 }
 """The table of moves: a state, and the states that it may come from. None: there is no record yet."""
 
-# Anybody may have written a record. Sums over numbers without end take time without end.
-Count = Annotated[int, Field(ge=0, le=1_000_000)]
-
 
 def _bounded(amount: Decimal) -> Decimal:
     # pydantic 2.11 lets 1E-999999999 pass its bounds of digits.
@@ -74,7 +72,6 @@ def _bounded(amount: Decimal) -> Decimal:
 
 
 Money = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12), AfterValidator(_bounded)]
-AirflowId = Annotated[str, Field(max_length=1_000)]
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 LARGEST_RECORD: Final = 1_000_000
@@ -101,75 +98,6 @@ def redacted_request(request: ImageRequest) -> ImageRequest:
     """Return the request as records keep it: without the queries of addresses, which may be signatures."""
     urls = tuple(url.partition("?")[0] for url in request.image_urls)
     return request.model_copy(update={"image_urls": urls, "callback_url": None})
-
-
-class Payer(BaseModel):
-    """
-    Who pays: one attempt of a task instance.
-
-    :param loop_index: the iteration of a Task Loop (Airflow 3.4), from 0; None outside of one.
-    :param clear_epoch: the task instance's ``max_tries``: every clear raises it, a retry does not.
-    :param attempt: the try's number, which counts on over clears.
-    :param run_clears: how often anything in the run had been cleared (``dag_run.clear_number``).
-    :param ti_id: Airflow's id of this try of the task instance.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    dag_id: AirflowId
-    run_id: AirflowId
-    task_id: AirflowId
-    map_index: int = -1
-    loop_index: int | None = None
-    clear_epoch: Count
-    attempt: Count
-    run_clears: Count = 0
-    ti_id: AirflowId = ""
-
-    @property
-    def task_digest(self) -> str:
-        """Tell the task in its run (and loop iteration) from every other one, in 12 hex digits."""
-        return _digest(self.dag_id, self.run_id, self.task_id, self.loop_index)[:12]
-
-    @property
-    def instance_digest(self) -> str:
-        """Tell the task instance, map index included, from every other one, in 32 hex digits."""
-        return _digest(self.dag_id, self.run_id, self.task_id, self.loop_index, self.map_index)[:32]
-
-    def same_task(self, other: Payer) -> bool:
-        """Return whether both are the same task of the same run and iteration, at whatever map index."""
-        return self.task_digest == other.task_digest
-
-    def same_instance(self, other: Payer) -> bool:
-        """Return whether both are attempts of the same task instance."""
-        return self.instance_digest == other.instance_digest
-
-    def same_epoch(self, other: Payer) -> bool:
-        """Return whether both are attempts of the same task instance with no clear in between."""
-        return self.same_instance(other) and self.clear_epoch == other.clear_epoch
-
-    def same_attempt(self, other: Payer) -> bool:
-        """Return whether both are the same try; what else is cleared in the run meanwhile changes nothing."""
-        return self.same_epoch(other) and self.attempt == other.attempt
-
-    def __str__(self) -> str:
-        mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        looped = f", iteration {self.loop_index}" if self.loop_index is not None else ""
-        return f"{self.dag_id!r}, run {self.run_id!r}, task {self.task_id!r}{mapped}{looped}"
-
-
-class Slot(NamedTuple):
-    """
-    Which of the images that one task makes of equal requests.
-
-    :param variant: which of a row's images it is, from 1.
-    :param copy: the how many-th row with the same request it comes from, from 1.
-    :param map_index: of the task instance that paid for it; -1 when the task isn't mapped.
-    """
-
-    variant: int = 1
-    copy: int = 1
-    map_index: int = -1
 
 
 class Failure(BaseModel):
@@ -453,7 +381,3 @@ def _progress(record: Record) -> tuple[int, int, datetime]:
     # Not by the clear epoch: a clear after the DAG's `retries` were lowered lowers `max_tries`, too. The
     # numbers of tries count on.
     return _RANK[record.state], record.payer.attempt, record.intended_at
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()

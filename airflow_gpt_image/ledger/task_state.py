@@ -17,7 +17,8 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.errors import GptImageError, LedgerError, ReplacedError
-from airflow_gpt_image.ledger.record import Count, Record
+from airflow_gpt_image.ledger.payer import Count
+from airflow_gpt_image.ledger.record import Record
 
 VERSION: Final = 1
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_gpt_image.api.client import GptImageClient
     from airflow_gpt_image.api.models import ImageRequest
     from airflow_gpt_image.ledger.ledger import Ledger
-    from airflow_gpt_image.ledger.record import Payer
+    from airflow_gpt_image.ledger.payer import Payer
     from airflow_gpt_image.single.attempt import ImageAttempt
     from airflow_gpt_image.single.options import ImageOptions, OnClear, OnUnknownSubmit
     from airflow_gpt_image.storage.images import ImageFolder

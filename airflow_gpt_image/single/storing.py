@@ -6,7 +6,8 @@ from datetime import datetime
 
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.models import Generation
-from airflow_gpt_image.ledger.ledger import Ledger, same_id_error
+from airflow_gpt_image.ledger.ledger import Ledger
+from airflow_gpt_image.ledger.reading import same_id_error
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.single.options import ImageOptions

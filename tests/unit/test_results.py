@@ -11,7 +11,8 @@ import pytest
 from airflow_gpt_image import results
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.pricing import Prices
-from airflow_gpt_image.ledger.record import GenerationFacts, Payer, Slot, foreign_record, intend
+from airflow_gpt_image.ledger.payer import Payer, Slot
+from airflow_gpt_image.ledger.record import GenerationFacts, foreign_record, intend
 from airflow_gpt_image.storage.folders import open_folder
 from airflow_gpt_image.storage.images import ImageFile
 

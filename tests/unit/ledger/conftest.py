@@ -10,7 +10,8 @@ from airflow_gpt_image.api.pricing import DEFAULT_PRICES
 from airflow_gpt_image.ledger.destination import RecordsFolder
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.ledger import Ledger, slot_of
-from airflow_gpt_image.ledger.record import Payer, intend
+from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.record import intend
 from airflow_gpt_image.storage.folders import open_folder
 from tests.fake_clock import FakeClock
 from tests.log_lines import Lines

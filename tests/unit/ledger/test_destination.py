@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from airflow_gpt_image.errors import DestinationError, GenerationFailedError
-from airflow_gpt_image.ledger.record import GenerationFacts, Slot
+from airflow_gpt_image.ledger.payer import Slot
+from airflow_gpt_image.ledger.record import GenerationFacts
 from airflow_gpt_image.storage.images import ImageFile
 from tests.records import NOW, OTHER, identity
 

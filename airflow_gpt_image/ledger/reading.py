@@ -1,0 +1,334 @@
+"""What is on record for a task that makes one image: both places read, siblings and other runs looked for.
+
+1. Reading takes both places, and the record furthest along counts. A place that can't be read matters only
+   when the other one isn't decisive; then it is an error that is retried, never "nothing there".
+2. A folder that held records, as the store knows, and holds none now, is an error.
+3. A clear of which no record tells is not a first try: only the author's word pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from airflow_gpt_image.errors import (
+    DestinationError,
+    GptImageError,
+    LedgerError,
+    RecordMissingError,
+    SubmissionUnknownError,
+)
+from airflow_gpt_image.ledger.destination import Listing, RecordsFolder
+from airflow_gpt_image.ledger.history import History
+from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
+from airflow_gpt_image.ledger.task_state import IMAGE_KEY, Document, ImageTaskState, TaskStateStore, Waiting
+from airflow_gpt_image.ledger.timing import Clock, SystemClock, Timing
+from airflow_gpt_image.log import Log
+
+
+class LedgerReader:
+    """
+    What is on record for one task instance, read from both places.
+
+    :param store: Airflow's task state store of the task instance.
+    :param folder: has the task's records, too; None: the store alone has them.
+    :param payer: this attempt.
+    """
+
+    def __init__(
+        self,
+        store: TaskStateStore,
+        folder: RecordsFolder | None,
+        payer: Payer,
+        history: History,
+        log: Log,
+        *,
+        clock: Clock = SystemClock(),
+        timing: Timing = Timing(),
+    ) -> None:
+        self.payer = payer
+        self.folder = folder
+        self.history = history
+        self.clock = clock
+        self.timing = timing
+        self._log = log
+        self._document = Document(store, IMAGE_KEY, ImageTaskState)
+        self._state: ImageTaskState | None = None
+        self._listing = Listing([], set())
+        self._records: list[Record] = []
+        self._folder_has: set[str] = set()
+        self._errors: list[GptImageError] = []
+        self._was_read = False
+        self._store_is_read = False
+
+    def read(self) -> None:
+        """Read both places; whatever can't be read is remembered for :meth:`check_readable`."""
+        self._was_read = True
+        self._errors.clear()
+        try:
+            self._note(*self._read_store())
+        except LedgerError as error:
+            self._errors.append(error)
+        if self.folder is not None:
+            try:
+                self._listing = self.folder.list()
+                self._note(*self._own_files(self.folder))
+            except DestinationError as error:
+                self._errors.append(error)
+
+    def _read_store(self) -> Iterable[Record]:
+        self._store_is_read = False
+        self._state = self._document.read()
+        self._store_is_read = True
+        return self._state.records if self._state is not None else ()
+
+    def _note(self, *records: Record) -> None:
+        self._records = latest_versions([*self._records, *records])
+
+    def _own_files(self, folder: RecordsFolder) -> Iterable[Record]:
+        mine = self.payer.instance_digest[:8]
+        self._folder_has = {file.path for file in self._listing.files if file.payer == mine}
+        read = [folder.read(file) for file in self._listing.files if file.payer == mine]
+        return [record for record in read if record is not None]
+
+    @property
+    def cleared(self) -> bool:
+        """Return whether the task instance was cleared, as far as can be told."""
+        known = self._state is not None and self._state.clear_epoch < self.payer.clear_epoch
+        return known or self.history.cleared
+
+    def check_readable(self) -> None:
+        """
+        Raise what kept a place from being read.
+
+        :raises LedgerError: when it was the store.
+        :raises DestinationError: when it was the folder.
+        """
+        if self._errors:
+            raise self._errors[0]
+
+    def find(self, fingerprint: str) -> list[Record]:
+        """
+        Return what is on record about a request: this task instance's records, or after a clear its
+        siblings'.
+
+        A mapped list may have been shifted: then the record of what stands at this index now is under another
+        one.
+        """
+        own = [record for record in self._records if record.fingerprint == fingerprint]
+        found = own
+        if all(record.state == "failed" for record in own):
+            found = self._of_siblings(fingerprint, own) or own
+        return [self._verified(record) for record in found] + self._sidecars(found)
+
+    def _of_siblings(self, fingerprint: str, failed: Sequence[Record]) -> list[Record]:
+        if self.folder is None or not self.history.mapped:
+            return []
+        mine = self.payer.instance_digest[:8]
+        others = [f for f in self._listing.files if f.fingerprint == fingerprint and f.payer != mine]
+        try:
+            read = [record for file in others if (record := self.folder.read(file)) is not None]
+        except DestinationError as error:
+            self._errors.append(error)
+            return []
+        # One that was paid for since the last clear may be an equal request's, beside this one. So may one
+        # that was there when this one failed: only a later clear can have moved the request that failed to
+        # there.
+        failed_at = max((record.payer.run_clears for record in failed), default=-1)
+        before = [
+            record
+            for record in read
+            if (self.cleared or record.payer.run_clears < self.payer.run_clears)
+            and record.payer.run_clears > failed_at
+        ]
+        # An intent may have been accepted, too: what is unknown under one index is so under every other one.
+        latest = latest_versions(before)
+        paid = [record for record in latest if record.state in ("submitted", "stored")]
+        found = paid or [record for record in latest if record.state == "intent"]
+        # Of several equal ones each index takes another, as far as that goes.
+        found.sort(key=lambda record: record.slot.map_index)
+        return [found[self.payer.map_index % len(found)]] if found else []
+
+    def _verified(self, record: Record) -> Record:
+        """Return a stored record as not stored when its files aren't in the folder."""
+        if record.state != "stored" or self.folder is None or all(i.name is None for i in record.images):
+            return record
+        try:
+            return record if self.folder.has_images(record) else record.not_stored()
+        except DestinationError as error:
+            self._errors.append(error)
+            return record.not_stored()
+
+    def _sidecars(self, records: Iterable[Record]) -> list[Record]:
+        found = []
+        for record in records:
+            if self.folder is None or record.state != "submitted" or record.name is None:
+                continue
+            sidecar = self.sidecar(record.name, record.fingerprint)
+            # The API may have given its id to another run's submit, too, whose image has that name.
+            ours = sidecar is not None and sidecar.same_submit(record)
+            if sidecar is not None and ours and sidecar.generation_id == record.generation_id:
+                found.append(sidecar)
+        return found
+
+    def sidecar(self, name: str, fingerprint: str) -> Record | None:
+        """Return the record beside an image of this name, if its images are there, whoever stored them."""
+        if self.folder is None:
+            return None
+        try:
+            record = self.folder.read_sidecar(name, fingerprint)
+            if record is None or record.state != "stored":
+                return record
+            return record if self.folder.has_images(record) else None
+        except DestinationError as error:
+            self._errors.append(error)
+            return None
+
+    def holder(self, name: str) -> Record | None:
+        """
+        Return the record beside an image of this name, whatever request it is about.
+
+        :raises DestinationError: when it can't be read, or is no record.
+        """
+        return self.folder.read_sidecar(name) if self.folder is not None else None
+
+    def check_is_ours(self, record: Record) -> None:
+        """
+        Refuse a generation whose id the API gave to another submit as well: whose it is, nobody knows.
+
+        Of several submits with one id the first keeps it.
+
+        :raises SubmissionUnknownError: when another one was first.
+        :raises DestinationError: when the folder can't be read.
+        """
+        if self.folder is None or not self.history.mapped or not record.payer.same_task(self.payer):
+            return
+        mine = self.folder.path_of(record)
+        others = [
+            found
+            for file in self.folder.list().files
+            if file.generation_id == record.generation_id and file.path != mine
+            if (found := self.folder.read(file)) is not None and found.submitted_at is not None
+        ]
+        first = min([record, *others], key=lambda each: (each.submitted_at or each.intended_at, each.slot))
+        if first is not record:
+            raise same_id_error(record.generation_id, first)
+
+    def find_shared(self, name: str, fingerprint: str, *, fresh_after: datetime) -> list[Record]:
+        """
+        Return what is on record under a name that follows from the request alone, so that every run looks
+        there.
+
+        :param name: of the image, without its ending.
+        :param fresh_after: another run's generation that was submitted before is not waited for.
+        """
+        record = self.sidecar(name, fingerprint)
+        if record is None or self.folder is None:
+            return []
+        if record.state == "stored" or record.payer.same_instance(self.payer):
+            return [record]
+        try:
+            # The name holds the intent; the outcome is in the file of the attempt that paid.
+            theirs = RecordsFolder(self.folder.folder, record.payer.task_digest)
+            outcome = theirs.read_outcome(record) or record
+        except DestinationError as error:
+            self._errors.append(error)
+            return []
+        fresh = outcome.state == "submitted" and outcome.submitted_at and outcome.submitted_at >= fresh_after
+        return [outcome] if fresh or outcome.may_be_under_way(self.clock.now()) else []
+
+    @property
+    def spent(self) -> tuple[Decimal, Decimal]:
+        """Return the credits charged and refunded since the last clear."""
+        return net_spent(self._records, self.payer)
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """Return what this task instance waits for, as it stands in the store."""
+        return self._state.waiting if self._state is not None else None
+
+    def own_record(self, fingerprint: str) -> Record | None:
+        """Return what this very attempt has on record about a request."""
+        own = (r for r in self._records if r.fingerprint == fingerprint and r.payer.same_attempt(self.payer))
+        return next(own, None)
+
+    def is_known(self, generation_id: str) -> bool:
+        """Return whether an id is already on record for a submit of this task instance."""
+        return any(record.generation_id == generation_id for record in self._records)
+
+    # --- before anything is paid
+
+    def check_nothing_is_missing(self, fingerprint: str, earlier: Record | None, *, regenerate: bool) -> None:
+        """
+        Refuse to pay where a record may be missing.
+
+        :param earlier: what is on record about this request.
+        :param regenerate: the author's word to pay for a new image after a clear.
+        :raises DestinationError: when the folder held records and is empty now.
+        :raises RecordMissingError: when the task was cleared, and nothing tells what it had paid for.
+        """
+        state, folder = self._state, self.folder
+        if state is not None and folder is not None and self._is_emptied(state, folder):
+            raise DestinationError(
+                f"{folder.address} held the record of what this task paid for, and is empty now.\n"
+                "Paying again could pay twice.\n"
+                "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
+            )
+        if self.history.resumed and not self._is_mine(earlier):
+            raise self._missing(_WHY_RESUMED)
+        if regenerate or self.history.first_run or not self.cleared:
+            return
+        was_here = state is not None or bool(self._folder_has) or self.payer.map_index in self._listing.notes
+        if not was_here and not self._is_mine(earlier):
+            raise self._missing(_WHY_GONE)
+        # The record of what stands at this index now may be under another one.
+        position = self.history.mapped and (folder is None or self.history.own_folder)
+        if position and self._records and all(r.fingerprint != fingerprint for r in self._records):
+            raise self._missing(_WHY_SHIFTED)
+
+    def _is_mine(self, record: Record | None) -> bool:
+        return record is not None and record.payer.same_instance(self.payer)
+
+    def _is_emptied(self, state: ImageTaskState, folder: RecordsFolder) -> bool:
+        """Return whether the folder held this task instance's records, as the store knows, and holds none."""
+        mine = [record for record in state.records if self._is_mine(record)]
+        if state.records_at != folder.address or not mine or self._folder_has:
+            return False
+        # An intent that other runs shall find is in the sidecar alone.
+        return not any(r.name and folder.read_sidecar(r.name, r.fingerprint) for r in mine)
+
+    @staticmethod
+    def _missing(why: str) -> RecordMissingError:
+        return RecordMissingError(
+            f"{why}\n"
+            "A new image could be paid for a second time, so nothing was submitted.\n"
+            "To pay for a new one, set on_clear='regenerate' and clear it again. To be spared this, give "
+            "the task a destination (the same for every map index), or let [gpt_image] records in Airflow's "
+            "configuration name a folder; and keep the task state when clearing (keep_task_state)."
+        )
+
+
+_WHY_GONE: Final = (
+    "This task was cleared, and no record tells what it had paid for before: Airflow 3.4 deletes a task's "
+    "state on a clear, and so does every success with [state_store] clear_on_success."
+)
+_WHY_SHIFTED: Final = (
+    "This task was cleared, and what stands at this map index now is another request than before: its record "
+    "may be under another index, where it can't be looked for."
+)
+_WHY_RESUMED: Final = (
+    "This task was waiting for an image that it had paid for, and no record tells any more which: somebody "
+    "removed the task's state meanwhile."
+)
+
+
+def same_id_error(generation_id: str | None, other: Record) -> SubmissionUnknownError:
+    """Return the error about an id that is another submit's."""
+    return SubmissionUnknownError(
+        f"The API gave the id {generation_id} to another submit, too: that of {other.payer}.\n"
+        "Whether this one was accepted can't be known.\n"
+        f"{SubmissionUnknownError.remedy}"
+    )
