@@ -190,7 +190,7 @@ class BatchTask(TaskInstance):
             "destination": str(destination),
             "deferrable": deferrable,
             "poll_interval": 0.05,
-            "timeout": 20,
+            "timeout": 300,
         }
 
     def _operator(self, **options: Any) -> GptImageBatchOperator:

@@ -144,6 +144,7 @@ class TaskInstance:
     :param operator: makes the operator, parsed and rendered, from the options given to :meth:`run`: it is
         made anew for each part of a try.
     :param deferral_pause: seconds between a deferral and its trigger's event.
+    :ivar while_deferred: is called in between.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class TaskInstance:
         self.loop_index: int | None = None
         self.ti_id = ""
         self.deferral_pause = deferral_pause
+        self.while_deferred: Callable[[], object] = lambda: None
         self.store = StateStore()
         self.accessor = self.store.accessor()
         self.xcoms: dict[str, Any] = {}
@@ -225,6 +227,7 @@ class TaskInstance:
         while time.monotonic() < give_up_at:
             self.deferrals.append(deferral)
             time.sleep(self.deferral_pause)
+            self.while_deferred()
             try:
                 return getattr(self.operator(**options), deferral.method_name)(self.context, event)
             except TaskDeferred as again:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
-from typing import Final
 
 from airflow_gpt_image.api.client import AsyncGptImageClient
 from airflow_gpt_image.api.models import ImageRequest
@@ -31,10 +30,6 @@ from airflow_gpt_image.errors import (
 )
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.record import Record, intend
-
-# An intent that waited for longer than this for its POST is written again, so that it says how long that may
-# take.
-_INTENT_IS_FRESH: Final = timedelta(seconds=5)
 
 
 class Sender:
@@ -188,7 +183,8 @@ class Sender:
             while held := self._pacer.held(time.monotonic()):
                 await self._pause(held)
                 await self.ensure_lease()
-            if context.now() - intent.intended_at > _INTENT_IS_FRESH:
+            waited = (context.now() - intent.intended_at).total_seconds()
+            if waited > context.timing.rewrite_after:
                 changes = {"intended_at": context.now(), "answer_by": context.now() + self._answer_time}
                 intent = intent.model_copy(update=changes)
                 await self._in_thread(context.records.write, intent)

@@ -18,6 +18,8 @@ class Timing:
         differ by less.
     :param lock_renew_every: pause between two renewals.
     :param clock_difference: a lock that has ended is respected for so long, since clocks differ.
+    :param rewrite_after: an intent that waited for so long for its POST is written again, so that it says how
+        long its answer may take.
     :param insist: an id that the destination doesn't take is written again and again for so long.
     :param insist_withdrawn: likewise that a submit was not accepted, which is no loss when it isn't written.
     :param write_pause: the longest pause between two such writes, or between two looks at an intent of an
@@ -39,6 +41,7 @@ class Timing:
     lock_expires_after: float = 600.0
     lock_renew_every: float = 60.0
     clock_difference: float = 60.0
+    rewrite_after: float = 5.0
     insist: float = 150.0
     insist_withdrawn: float = 10.0
     write_pause: float = 3.0

@@ -237,7 +237,7 @@ def test_a_lock_that_ended_is_removed_and_the_log_says_whose_it_was(lock, place,
 
 
 def test_a_lock_that_ended_a_moment_ago_stands_for_clocks_differ(lock_on_disk):
-    lock_on_disk(YOU).acquire(**ends_in(-55))
+    lock_on_disk(YOU).acquire(**ends_in(-5))
 
     with pytest.raises(DestinationTakenError):
         lock_on_disk().acquire()

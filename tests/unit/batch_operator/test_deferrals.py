@@ -18,6 +18,7 @@ from airflow_gpt_image.errors import (
 )
 from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 from tests.batches import TEN, BatchTask, assert_books_agree, paid, statuses
+from tests.task_instance import Clock
 
 
 def files(task):
@@ -74,11 +75,12 @@ def test_a_plan_that_somebody_changed_is_not_carried_out_and_the_next_try_plans_
 # Deferring
 
 
-def test_what_is_deferred_is_small_and_has_nothing_secret(deferring, api):
+def test_what_is_deferred_is_small_and_has_nothing_secret(deferring, api, apis_clock):
     with structlog.testing.capture_logs() as lines, pytest.raises(TaskDeferred) as deferred:
         deferring.begin()
     _, kwargs = deferred.value.trigger.serialize()
     kwargs["first_poll_at"] = 0.0
+    apis_clock.forward()
 
     async def wait():
         return [event.payload async for event in GptImageTrigger(**kwargs).run()]
@@ -211,6 +213,31 @@ def test_a_second_task_at_a_destination_is_refused_until_the_first_is_done(defer
     api.settings(duration=0.05)
     assert second.run(requests=["a lamp"])["stored"] == 1
     assert set(paid(api).values()) == {1}
+
+
+@pytest.mark.parametrize("at_work", [True, False], ids=["at work", "deferred"])
+def test_a_task_that_was_marked_failed_at_work_is_given_time_to_stop(deferring, api, at_work):
+    locks = []
+
+    def noted(act, name, *data):
+        if act == "write" and name.startswith("locks/"):
+            locks.append(data[0])
+
+    deferring.meddle = noted
+    with pytest.raises(TaskDeferred):
+        deferring.begin()
+    [lock] = (deferring.folder / "locks").iterdir()
+    lock.write_bytes(locks[0 if at_work else -1])
+    second = BatchTask(deferring.folder, deferrable=False, task_id="others", timing=None)
+    second.states = {deferring.run_id: {"posters": "failed"}}
+    second.clock = Clock()
+    api.settings(duration=0.05)
+    waited = []
+    second.store.befalls = lambda number: waited.append(second.clock.ahead)
+
+    assert second.run(requests=["a lamp"])["stored"] == 1
+
+    assert max(waited) == (15.0 if at_work else 0.0)
 
 
 def test_a_task_that_failed_gives_the_destination_free(batch, api):

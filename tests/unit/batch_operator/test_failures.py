@@ -117,11 +117,12 @@ def test_an_image_that_can_not_be_fetched_stays_paid_for_and_is_fetched_by_the_n
     assert_books_agree(second, api.books())
 
 
-def test_a_generation_that_is_late_stays_paid_for_and_is_awaited_by_the_next_try(batch, api):
-    api.fault("generation:takes=0.8;match=vase")
+def test_a_generation_that_is_late_stays_paid_for_and_is_awaited_by_the_next_try(batch, api, apis_clock):
+    api.fault("generation:takes=900;match=vase")
     with structlog.testing.capture_logs() as lines, pytest.raises(UnsettledImagesError):
-        batch.run(timeout=0.3)
+        batch.run(timeout=3)
     told = statuses({"manifest": batch.folder})
+    apis_clock.forward()
 
     second = batch.run()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import datetime
 from itertools import pairwise
 
 import pytest
@@ -45,8 +47,8 @@ def second_sender(request, batch, api):
     def slow(number):
         if number == request.param and batch.try_number == 1:
             until(lambda: api.books()["requests"]["rejected"])
-            batch.refused_at = time.time()
-            time.sleep(0.1)
+            batch.refused_at = batch.refused_at or time.time()
+            time.sleep(1)
 
     batch.retimed(first_rate=10.0, renew_after=-1.0)
     batch.store.befalls = slow
@@ -55,23 +57,44 @@ def second_sender(request, batch, api):
 
 
 def test_a_retry_after_holds_also_a_sender_that_has_its_place_already(second_sender, api):
-    api.fault("submit:429*1;retry_after=1;delay=0.3")
+    api.fault("submit:429*1;retry_after=2;delay=1.5")
 
     second_sender.run()
 
     assert api.books()["requests"]["submit"] == 3
     first = min(charge["submitted_at"] for charge in api.books()["charges"])
-    assert first > second_sender.refused_at + 0.95
+    assert first > second_sender.refused_at + 1.9
 
 
 def test_what_concerns_the_account_stops_also_a_sender_that_has_its_place_already(second_sender, api):
-    api.fault("submit:401*1;delay=0.3")
+    api.fault("submit:401*1;delay=1.5")
 
     with pytest.raises(InvalidApiKeyError):
         second_sender.run()
 
     assert api.books()["requests"]["submit"] == 1
     assert set(statuses({"manifest": second_sender.folder}).values()) == {"not_submitted"}
+
+
+def test_an_intent_that_waited_long_for_its_post_says_anew_until_when_its_answer_may_come(batch, api):
+    batch.retimed(rewrite_after=0.5)
+    api.fault("submit:429*1;retry_after=1")
+    intents = []
+
+    def noted(act, name, *data):
+        if act == "write" and b'"state": "intent"' in data[0]:
+            intents.append(json.loads(data[0]))
+
+    batch.meddle = noted
+
+    result = batch.run(requests=["a vase"])
+
+    first, second = intents
+    [charge] = api.books()["charges"]
+    assert (result["stored"], result["charged"]) == (1, "4.7")
+    assert datetime.fromisoformat(second["intended_at"]).timestamp() <= charge["submitted_at"]
+    moved = datetime.fromisoformat(second["answer_by"]) - datetime.fromisoformat(first["answer_by"])
+    assert moved.total_seconds() >= 0.9
 
 
 def test_a_limit_nobody_has_written_down_costs_refusals_and_no_image(batch, api):

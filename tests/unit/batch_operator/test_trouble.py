@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -60,13 +61,13 @@ def test_lost_answers_with_one_that_arrived_in_between_do_not(batch, api):
 
 
 def test_a_state_store_that_fails_once_leaves_no_paid_image_without_its_id(batch, api):
-    batch.retimed(renew_after=0.02)
+    batch.retimed(renew_after=-1.0)
     api.fault("submit:late=0.5")
-    failed = []
 
     def fails_once(number):
-        if not failed and api.books()["submits"] >= 3:
-            failed.append(number)
+        # One write begins the work, ten at most are before an intent: three are before a POST that went out.
+        if batch.try_number == 1 and number == 15:
+            until(lambda: api.books()["submits"] >= 3)
             raise ConnectionError("the API server does not answer")
 
     batch.store.befalls = fails_once
@@ -86,15 +87,19 @@ def relocking(batch):
     return batch
 
 
-def test_a_lock_that_can_not_be_renewed_for_a_moment_costs_nothing(relocking, api):
+def test_a_lock_that_can_not_be_renewed_for_a_moment_costs_nothing(relocking, api, apis_clock):
     left = [None] * 3
 
     def fails_a_while(act, name, *data):
         if (act, name) == ("sizes", "locks") and left and api.books()["submits"] >= 3:
             left.pop()
+            if not left:
+                apis_clock.forward()
+                api.settings(duration=0.05)
             raise DestinationError("503 SlowDown")
 
     relocking.meddle = fails_a_while
+    api.settings(duration=900)
     api.fault("submit:late=0.3")
 
     result = relocking.run(requests=TEN)
@@ -103,7 +108,9 @@ def test_a_lock_that_can_not_be_renewed_for_a_moment_costs_nothing(relocking, ap
     assert (result["stored"], set(paid(api).values())) == (10, {1})
 
 
-def test_a_destination_that_is_taken_away_at_work_leaves_no_paid_image_without_its_id(relocking, api):
+def test_a_destination_that_is_taken_away_at_work_leaves_no_paid_image_without_its_id(
+    relocking, api, apis_clock
+):
     taken = []
 
     def shows_nothing_once(act, name, *data):
@@ -113,6 +120,7 @@ def test_a_destination_that_is_taken_away_at_work_leaves_no_paid_image_without_i
         return None
 
     relocking.meddle = shows_nothing_once
+    api.settings(duration=900)
     api.fault("submit:late=0.5")
 
     with pytest.raises(DestinationTakenError):
@@ -120,6 +128,8 @@ def test_a_destination_that_is_taken_away_at_work_leaves_no_paid_image_without_i
 
     assert 3 <= api.books()["submits"] < 64
     assert_all_ids_are_on_record(relocking, api)
+    apis_clock.forward()
+    api.settings(duration=0.05)
     result = relocking.run(requests=TEN)
     assert (result["stored"], result["unknown"], set(paid(api).values())) == (10, 0, {1})
 
@@ -148,8 +158,15 @@ def test_an_execution_timeout_leaves_no_paid_image_without_its_id(batch, api):
     api.fault("submit:late=0.6")
     operator = batch.operator(requests=TEN)
 
-    with pytest.raises(AirflowTaskTimeout), execution_timeout(0.4):
+    def ring():
+        until(lambda: api.books()["submits"] >= 3)
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    ringing = threading.Thread(target=ring)
+    ringing.start()
+    with pytest.raises(AirflowTaskTimeout), execution_timeout(600):
         batch.begin(operator)
+    ringing.join()
 
     assert_all_ids_are_on_record(batch, api)
     result = batch.run(requests=TEN)
@@ -157,14 +174,14 @@ def test_an_execution_timeout_leaves_no_paid_image_without_its_id(batch, api):
 
 
 def test_an_execution_timeout_does_not_wait_for_what_takes_longer(batch, api):
-    api.fault("generation:takes=60")
+    api.fault("generation:takes=900")
     operator = batch.operator()
     began = time.monotonic()
 
     with pytest.raises(AirflowTaskTimeout), execution_timeout(0.3):
         batch.begin(operator)
 
-    assert time.monotonic() < began + 10
+    assert time.monotonic() < began + 100
 
 
 @pytest.fixture
@@ -187,10 +204,9 @@ def alarm():
 
 def test_it_does_not_either_when_it_comes_at_the_worst_moment(batch, api, alarm):
     operator = batch.operator(requests=[f"poster {number}" for number in range(200)])
-    at_the_latest = time.monotonic() + 0.8
 
     def end(doing):
-        if (sender.__file__, "_post") in doing or time.monotonic() > at_the_latest:
+        if (sender.__file__, "_post") in doing or api.books()["submits"] >= 20:
             raise AirflowTaskTimeout
 
     alarm(end)
@@ -274,7 +290,7 @@ def test_ids_that_the_destination_did_not_take_are_found_after_a_deferral(deferr
 
 def test_only_what_is_being_posted_when_a_task_is_ended_is_submitted(batch, api):
     batch.retimed(senders=3)
-    api.fault("submit:late_accept=0.6")
+    api.fault("submit:late_accept=3")
     operator = batch.operator(requests=TEN)
     met = []
 
@@ -303,7 +319,6 @@ def test_only_what_is_being_posted_when_a_task_is_ended_is_submitted(batch, api)
 
 @pytest.mark.parametrize("lost_in", ["an earlier try", "this one"])
 def test_an_answer_that_is_put_on_record_while_a_task_is_deferred_is_found(deferring, api, lost_in):
-    api.settings(duration=0.6)
     api.fault("submit:lost*1;match=vase")
     if lost_in == "an earlier try":
         deferring.run(requests=["a vase"], deferrable=False)
@@ -330,11 +345,11 @@ def test_an_answer_that_is_put_on_record_while_a_task_is_deferred_is_found(defer
 def test_rows_that_are_or_may_be_paid_for_are_told_apart_from_those_to_run_again(batch, api):
     api.fault("submit:lost*1;match=lamp")
     api.fault("submit:400;match=chair")
-    api.fault("generation:takes=30;match=vase")
+    api.fault("generation:takes=900;match=vase")
     rows = ["a teapot", "a vase", "a chair", "a lamp"]
 
     with pytest.raises(UnsettledImagesError, match="1 image is paid for and not stored") as caught:
-        batch.run(requests=rows, timeout=0.3)
+        batch.run(requests=rows, timeout=3)
     batch.new_run()
     failures, mended = batch.folder / "failures.jsonl", batch.folder.parent / "mended"
     again = batch.run(requests=str(failures), destination=str(mended))

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from contextlib import suppress
+from datetime import datetime
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
@@ -21,6 +22,7 @@ from airflow_gpt_image.errors import (
     UnsettledImagesError,
 )
 from tests.batches import BatchTask, LaterClock, paid, records_of
+from tests.task_instance import Clock
 
 
 def emptied(task):
@@ -143,6 +145,18 @@ def test_a_destination_without_its_records_is_an_error_although_there_is_a_plan(
     assert api.books()["submits"] == 3
 
 
+def test_a_destination_is_empty_also_where_all_that_was_used_there_was_other_runs(batch, api):
+    batch.run(reuse="destination")
+    batch.new_run()
+    batch.run(reuse="destination")
+    emptied(batch)
+
+    with pytest.raises(DestinationError, match="is empty now"):
+        batch.run(reuse="destination")
+
+    assert api.books()["submits"] == 3
+
+
 @pytest.mark.parametrize("gone", ["all of it", "its records"])
 def test_a_destination_that_is_empty_after_a_deferral_is_an_error_and_pays_nothing(deferring, api, gone):
     with pytest.raises(TaskDeferred) as deferred:
@@ -157,7 +171,7 @@ def test_a_destination_that_is_empty_after_a_deferral_is_an_error_and_pays_nothi
 
 def test_a_batch_whose_stored_images_are_gone_after_a_deferral_does_not_end_green(deferring, api):
     api.settings(duration=0.05)
-    api.fault("generation:takes=1.2;match=chair")
+    api.fault("generation:takes=900;match=chair")
     with pytest.raises(TaskDeferred) as deferred:
         deferring.begin()
     for path in (deferring.folder / "items").iterdir():
@@ -257,13 +271,20 @@ def test_each_iteration_of_a_loop_pays_for_its_own(batch, api):
 # Answers of an earlier try
 
 
-def test_an_intent_that_may_be_under_way_is_waited_for(batch, api):
+@pytest.fixture
+def under_way(batch, api):
+    """The file of an earlier try's intent, whose worker is still waiting for the answer."""
     api.fault("submit:lost*1;match=vase")
     batch.run()
-    [vase] = [c["task_id"] for c in api.books()["charges"] if c["request"]["prompt"] == "a vase"]
     [path] = [p for p in (batch.folder / "records").rglob("*~*.json") if "a vase" in p.read_text()]
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"failure": None}))  # its worker is still waiting for the answer
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"failure": None}))
+    return path
+
+
+@pytest.mark.parametrize("on_unknown_submit", ["fail", "resubmit"])
+def test_an_intent_that_may_be_under_way_is_waited_for(batch, api, under_way, on_unknown_submit):
+    [vase] = [c["task_id"] for c in api.books()["charges"] if c["request"]["prompt"] == "a vase"]
+    record = json.loads(under_way.read_text())
     listings = []
 
     def arrives(act, name, *data):
@@ -271,21 +292,36 @@ def test_an_intent_that_may_be_under_way_is_waited_for(batch, api):
             listings.append(name)
         if len(listings) == 5:
             arrived = {"state": "submitted", "generation_id": vase, "submitted_at": record["intended_at"]}
-            path.write_text(json.dumps(record | arrived | {"failure": None}))
+            under_way.write_text(json.dumps(record | arrived))
 
     batch.meddle = arrives
 
-    result = batch.run()
+    result = batch.run(on_unknown_submit=on_unknown_submit)
 
     assert len(listings) >= 5
     assert (result["stored"], result["unknown"], set(paid(api).values())) == (3, 0, {1})
 
 
+def test_an_intent_is_paid_for_again_only_when_its_answer_must_be_lost(batch, api, under_way):
+    batch.clock = Clock()
+    answer_by = datetime.fromisoformat(json.loads(under_way.read_text())["answer_by"])
+    submits = []
+
+    def pays(act, name, *data):
+        if act == "write" and b'"state": "intent"' in data[0]:
+            submits.append(batch.clock.now())
+
+    batch.meddle = pays
+
+    result = batch.run(on_unknown_submit="resubmit")
+
+    assert (result["stored"], paid(api)["a vase"]) == (3, 2)
+    assert len(submits) == 1
+    assert submits[0] >= answer_by
+
+
+@pytest.mark.usefixtures("under_way")
 def test_an_intent_is_not_waited_for_when_its_answer_must_be_lost(batch, api):
-    api.fault("submit:lost*1;match=vase")
-    batch.run()
-    [path] = [p for p in (batch.folder / "records").rglob("*~*.json") if "a vase" in p.read_text()]
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"failure": None}))
     batch.clock = LaterClock(3600)
 
     result = batch.run()
@@ -339,7 +375,7 @@ def test_max_credits_bounds_what_all_tries_since_the_last_clear_spend_together(b
 
 @pytest.mark.parametrize(
     ("fault", "options"),
-    [("file:404", {}), ("file:500", {"item_retries": 0}), ("generation:takes=30", {"timeout": 0.3})],
+    [("file:404", {}), ("file:500", {"item_retries": 0}), ("generation:takes=900", {"timeout": 0.3})],
     ids=["gone at the file host", "file host down", "out of time"],
 )
 def test_images_that_are_paid_for_and_not_stored_are_no_success(batch, api, fault, options):
