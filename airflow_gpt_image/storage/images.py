@@ -14,7 +14,7 @@ from airflow_gpt_image.api.sizes import Size
 from airflow_gpt_image.api.text import quote_url
 from airflow_gpt_image.errors import DownloadError, ImageExpiredError, ImageRefusedError
 from airflow_gpt_image.storage.folders import Folder
-from airflow_gpt_image.storage.pictures import Picture, examine
+from airflow_gpt_image.storage.pictures import Picture, inspect_image
 
 if TYPE_CHECKING:
     from airflow_gpt_image.api.client import GptImageClient
@@ -114,7 +114,7 @@ class ImageFolder:
         """
         with self.folder.draft(stem) as draft:
             downloaded = client.download(url, draft)
-            picture = examine(draft, quote_url(url))
+            picture = inspect_image(draft, quote_url(url))
             warnings = _warnings(picture, downloaded.content_type, request.sizes if request else ())
             if self.strict_size and request is not None and picture.size not in request.sizes:
                 raise ImageRefusedError(f"{warnings[-1]}\nIt is not stored, for strict_size is set.")

@@ -2,7 +2,7 @@
 
 A name is a template of the author's, such as ``{run_id}/{slug}-{generation_id}``, filled with parts that hold
 nothing but letters, digits, ``.``, ``_`` and ``-``. What had to be changed for that carries ``~`` and a few
-digits of its hash, so that two different parts never become the same name. Landing a second time gives the
+digits of its hash, so that two different parts never become the same name. Storing a second time gives the
 same names.
 """
 

@@ -49,7 +49,7 @@ def kind_of(content_type: str) -> str | None:
     return next((kind for kind, known in _CONTENT_TYPES.items() if known == content_type), None)
 
 
-def examine(file: BinaryIO, source: str) -> Picture:
+def inspect_image(file: BinaryIO, source: str) -> Picture:
     """
     Look at a whole image file.
 
