@@ -55,8 +55,10 @@ class GptImageGenerateOperator(BaseOperator):
     :param callback_url: http(s) address of your own that the API shall notify at the end. (templated)
     :param destination: folder the images are stored in, each with a sidecar ``<name>.json``: on any store
         Airflow knows (``s3://conn_id@bucket/folder``, ``gs://``, ``abfs://``, an ``ObjectStoragePath``), or
-        an absolute path or ``file://`` address on the worker. It is made when it isn't there. None: they
-        stay where the API put them, which is not for ever. (templated)
+        an absolute path or ``file://`` address that all workers share. It is made when it isn't there; one
+        that can't be written is refused before anything is paid for, and the records of what is paid for lie
+        there, too. None: they stay where the API put them, which is not for ever, and what is paid for stands
+        in Airflow's task state alone, unless ``[gpt_image] records`` names a folder. (templated)
     :param filename: the images' names without their ending, of ``{generation_id}``, ``{fingerprint}``,
         ``{index}``, ``{dag_id}``, ``{run_id}``, ``{task_id}``, ``{map_index}`` and ``{slug}`` (a few words of
         the prompt), such as ``{run_id}/{slug}-{generation_id}``. Default ``{generation_id}-{index}``, with
@@ -74,7 +76,7 @@ class GptImageGenerateOperator(BaseOperator):
         refused before it is submitted. None: no bound.
     :param check_balance: ask for the account's balance first, and refuse when it doesn't suffice.
     :param on_clear: after a clear, ``reuse`` what was paid for (default), or ``regenerate``: pay for a new
-        image, once for each clear.
+        image, once for each clear. Where no record is left of what was paid for, ``reuse`` fails.
     :param on_unknown_submit: what to do when an earlier submit may or may not have been accepted: ``fail``
         (default), or ``resubmit``, which can pay twice.
 
@@ -88,7 +90,8 @@ class GptImageGenerateOperator(BaseOperator):
     Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
     ``spent`` what this task instance spent since its last clear; ``reused`` says that this try submitted
     nothing. The events of :class:`~airflow.sdk.Asset` outlets carry ``paths``, ``count``, ``credits``,
-    ``usd``, ``fingerprint`` and ``generation_id``. Tasks that set no ``retry_policy`` get a
+    ``usd``, ``fingerprint`` and ``generation_id``. A try that fails pushes ``spent`` as an XCom of its own.
+    Tasks that set no ``retry_policy`` get a
     :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
     """
 
