@@ -33,6 +33,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -455,5 +456,6 @@ def _progress(record: Record) -> tuple[int, int, datetime]:
     return _RANK[record.state], record.payer.attempt, record.intended_at
 
 
+@lru_cache(maxsize=1_000)  # it is asked for with every record
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
