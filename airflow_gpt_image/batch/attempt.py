@@ -133,10 +133,11 @@ class BatchAttempt:
         )
         return {**report.preview_of(table, self._prices), "invalid": invalid}
 
-    def begin(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> Deferral | dict[str, Any]:
+    def begin(self, rows: list[Row], bad: Sequence[BadCell]) -> Deferral | dict[str, Any]:
         """
         Find out what is paid for, pay for what isn't, and work as far as that goes.
 
+        :param rows: are taken out of the list once the plan has them, for there may be many.
         :return: what it waits for, or the task's result.
         :raises InvalidRowsError: when rows can't be requests, and that is no reason to leave them out.
         :raises DestinationTakenError: when another task is at work at the destination.
@@ -153,6 +154,8 @@ class BatchAttempt:
                 self.log.warning("All that is wrong with rows: %s", manifest.write_invalid(folder, bad))
         invalid = self._judge(bad)
         plan, lease = self._draft(rows), self._read_lease()
+        count = len(rows)
+        rows.clear()
         noted = check_nothing_is_missing(
             folder, lease.found, plan.items, self.payer, self.history, self.options.reuse
         )
@@ -172,7 +175,7 @@ class BatchAttempt:
                 self.log.info(
                     "%d images are taken from other map indexes: the list was cleared.", records.adopted
                 )
-            self.log.info("The plan:\n%s", report.plan_table(table, self._prices, rows=len(rows)))
+            self.log.info("The plan:\n%s", report.plan_table(table, self._prices, rows=count))
             self._guard(table, context.spending)
             if not bad:
                 folder.remove(manifest.INVALID)  # an earlier try's, of rows that are mended

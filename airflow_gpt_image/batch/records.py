@@ -51,6 +51,7 @@ class BatchRecords:
         self._cleared = cleared
         self._adopts = adopts
         self._known: dict[Identity, list[Record]] = {}
+        self._payers: dict[Payer, Payer] = {}
         self._ids: set[str] = set()
         self.adopted = 0
 
@@ -149,9 +150,11 @@ class BatchRecords:
         """
         Take a record for known; return it as it is kept.
 
-        It is kept without the request, which the plan has: ten thousand prompts don't stay in memory.
+        It is kept without the request, which the plan has, without what only its file tells, and with a payer
+        that many share: ten thousand of them stay in memory.
         """
-        record = record.model_copy(update={"request": None})
+        payer = self._payers.setdefault(record.payer, record.payer)
+        record = record.model_copy(update={"request": None, "generation": None, "payer": payer})
         key = Identity.of(record)
         self._known[key] = latest_versions([*self._known.get(key, []), record])
         if record.generation_id is not None:

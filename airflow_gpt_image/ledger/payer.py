@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -82,5 +83,6 @@ class Slot(NamedTuple):
     map_index: int = -1
 
 
+@lru_cache(maxsize=1_000)  # it is asked for with every record
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
