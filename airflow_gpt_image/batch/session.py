@@ -98,7 +98,7 @@ class Session:
 
     def progress_line(self) -> str:
         """Return how far the batch is."""
-        return self._progress.line(self._context.spending, now=time.monotonic())
+        return self._progress.line(self._context.budget, now=time.monotonic())
 
     def deadline(self, record: Record) -> float:
         """Return when the wait for a generation ends, in seconds since 1970."""
@@ -198,7 +198,8 @@ class Session:
                 if outcome.then == "raise":
                     raise
                 if isinstance(error, GenerationFailedError) and record is not None:
-                    self._context.spending.refund(record, self._context.payer)
+                    if record.payer.same_epoch(self._context.payer):
+                        self._context.budget.refund(record.credits)
                     await self._note(entry, record.failed(error, self._context.now()))
                     record = None
                 if outcome.then != "again" or (record is None and self._context.stop.error is not None):

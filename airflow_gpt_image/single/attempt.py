@@ -395,8 +395,7 @@ class ImageAttempt:
         return record
 
     def _budget(self) -> Budget:
-        charged, refunded = self._ledger.spent
-        return Budget(self._options.max_credits, spent=charged - refunded, prices=self._prices)
+        return Budget(self._options.max_credits, *self._ledger.spent, prices=self._prices)
 
     def _unknown(
         self, what_happened: str, request: ImageRequest, cause: SubmissionUnknownError | None = None
