@@ -192,8 +192,10 @@ class Session:
                 failures += 1
                 retries = self._options.item_retries
                 left = failures <= retries
-                if isinstance(error, GenerationFailedError) and record is not None:
-                    left = left and (record.retries < retries or not self._is_own(record))
+                last = record or entry.record
+                if during == "submit" or isinstance(error, GenerationFailedError):
+                    # Also over deferrals.
+                    left = left and not (last and self._is_own(last) and last.retries >= retries)
                 outcome = outcome_of(error, during, tries_left=left, resubmit=self._options.resubmit)
                 if outcome.then == "raise":
                     raise
