@@ -23,7 +23,7 @@ from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.batch import MOST_ITEMS, manifest, report
 from airflow_gpt_image.batch.checkpoint import Checkpoint, decode_indexes, encode_indexes
-from airflow_gpt_image.batch.context import BatchContext, Spending
+from airflow_gpt_image.batch.context import BatchContext
 from airflow_gpt_image.batch.deciding import decide_phases, merge_stranded, reconsider_unknown
 from airflow_gpt_image.batch.ending import finish
 from airflow_gpt_image.batch.lease import Lease
@@ -49,6 +49,7 @@ from airflow_gpt_image.errors import (
     LedgerError,
     TaskInterruptedError,
 )
+from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.destination import RecordsFolder
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
@@ -110,8 +111,7 @@ class BatchAttempt:
         """Return what was spent since the last clear, as XCom has it; None when that isn't known yet."""
         if self._context is None:
             return None
-        spending = self._context.spending
-        return report.spent_fields(spending.charged, spending.refunded, self._prices)
+        return report.spent_fields(self._context.budget, self._prices)
 
     def interrupt(self) -> None:
         """Submit nothing more, for the task is ended from outside."""
@@ -176,7 +176,7 @@ class BatchAttempt:
                     "%d images are taken from other map indexes: the list was cleared.", records.adopted
                 )
             self.log.info("The plan:\n%s", report.plan_table(table, self._prices, rows=count))
-            self._guard(table, context.spending)
+            self._guard(table, context.budget)
             if not bad:
                 folder.remove(manifest.INVALID)  # an earlier try's, of rows that are mended
             plan.publish(folder)
@@ -259,14 +259,14 @@ class BatchAttempt:
         )
         return Plan.read(file, prices=self._prices)
 
-    def _guard(self, table: ItemTable, spending: Spending) -> None:
+    def _guard(self, table: ItemTable, budget: Budget) -> None:
         """Refuse what costs too much as a whole; exactly, and before the first POST."""
         cost, images = table.credits("to_submit"), table.count("to_submit")
         if not images:
             return
-        spending.budget.check(cost, images=images)
+        budget.check(cost, images=images)
         if self.options.check_balance:
-            spending.budget.check_balance(self.client.credits(), cost, images=images)
+            budget.check_balance(self.client.credits(), cost, images=images)
 
     # --- at work
 
@@ -316,7 +316,7 @@ class BatchAttempt:
             options=self.options,
             payer=self.payer,
             prices=self._prices,
-            spending=Spending(self.options.max_credits, self._prices, charged=charged, refunded=refunded),
+            budget=Budget(self.options.max_credits, charged, refunded, prices=self._prices),
             stop=self.stop,
             threads=threads,
             timing=self.timing,
@@ -359,15 +359,14 @@ class BatchAttempt:
         records = [entry.record for entry in waiting if entry.record is not None]
         deadline = max(map(session.deadline, records))
         context.lock.acquire(until=deadline)
-        spending = context.spending
         changes: dict[str, Any] = {
             "stored": encode_indexes(table.indexes("stored")),
             "failed": encode_indexes(table.indexes("failed")),
             "unsettled": encode_indexes(table.indexes("unsettled")),
             "in_flight": encode_indexes(table.indexes("waiting")),
             "stopped": None if self.stop.error is None else StopReason.of(self.stop.error),
-            "charged": spending.charged,
-            "refunded": spending.refunded,
+            "charged": context.budget.charged,
+            "refunded": context.budget.refunded,
         }
         context.lease.release(self._begun.model_copy(update=changes))
         self.log.info("%s Waiting is all that is left for now.", session.progress_line())

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 from airflow_gpt_image.api.client import GptImageClient
@@ -20,42 +19,11 @@ from airflow_gpt_image.batch.stop import Stop
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.payer import Payer
-from airflow_gpt_image.ledger.record import Record
 from airflow_gpt_image.ledger.timing import Clock
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import Folder
 
 T = TypeVar("T", covariant=True)
-
-
-class Spending:
-    """
-    What the task instance was charged and refunded since its last clear.
-
-    :param budget: is told of it, too.
-    """
-
-    def __init__(
-        self,
-        limit: Decimal | None,
-        prices: Prices,
-        *,
-        charged: Decimal = Decimal(0),
-        refunded: Decimal = Decimal(0),
-    ) -> None:
-        self.charged, self.refunded = charged, refunded
-        self.budget = Budget(limit, spent=charged - refunded, prices=prices)
-
-    def charge(self, index: int, credits: Decimal) -> None:
-        """Count what an item's submit was charged, or may have been."""
-        self.charged += credits
-        self.budget.charge(index, credits)
-
-    def refund(self, record: Record, payer: Payer) -> None:
-        """Count what came back for a record, if its charge was this task instance's since its last clear."""
-        if record.payer.same_epoch(payer):
-            self.refunded += record.credits
-            self.budget.refund(record.credits)
 
 
 @dataclass(frozen=True)
@@ -76,7 +44,7 @@ class BatchContext:
     options: BatchOptions
     payer: Payer
     prices: Prices
-    spending: Spending
+    budget: Budget
     stop: Stop
     threads: Executor
     timing: Timing

@@ -55,8 +55,11 @@ def decide_phases(
     for entry in entries:
         decision, record = decide(records.of(entry.item), payer, options.policy)
         phase = PHASE_OF[decision]
-        if decision == "submit" and record is not None and record.may_be_under_way(now):
-            phase = "unknown"  # for now: its answer is waited for
+        if decision == "submit" and record is not None and record.state == "intent":
+            # A deferral, or a try that Airflow schedules again, gives no item more tries than it has.
+            had_its_tries = record.payer.same_attempt(payer) and record.retries >= options.item_retries
+            if had_its_tries or record.may_be_under_way(now):  # whose answer is waited for
+                phase = "unknown"
         table.move(entry, phase, record)
 
 

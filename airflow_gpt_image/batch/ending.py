@@ -26,11 +26,9 @@ def finish(context: BatchContext, table: ItemTable, begun: Checkpoint) -> dict[s
     :raises DestinationError: when images or records are gone that were there.
     """
     _read_rest(context, table)
-    entries, spending, prices = list(table), context.spending, context.prices
+    entries, prices = list(table), context.prices
     result = {
-        **report.result_of(
-            entries, context.payer, prices, charged=spending.charged, refunded=spending.refunded
-        ),
+        **report.result_of(entries, context.payer, prices, context.budget),
         "invalid": begun.invalid,
         "seconds": round(context.now().timestamp() - begun.began, 1),
         **manifest.write(context.folder, context.plan, entries, context.payer, source=context.options.source),

@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Final, TypeGuard
 
 from airflow_gpt_image.batch.lease import BatchTaskState, Lease
 from airflow_gpt_image.batch.options import Reuse
 from airflow_gpt_image.batch.plan import NAME, Item
 from airflow_gpt_image.batch.records import Identity
-from airflow_gpt_image.errors import DestinationError, GptImageError, RecordMissingError
-from airflow_gpt_image.ledger.destination import ANY, RecordsFolder
+from airflow_gpt_image.errors import GptImageError, RecordMissingError
+from airflow_gpt_image.ledger.destination import ANY, Listing, RecordsFolder, emptied_error
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.task_state import TaskStateStore
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import Folder, open_folder
+
+_HELD: Final = "this task's plan and the records of what it paid for"
 
 
 def scope_of(payer: Payer, reuse: Reuse) -> str:
@@ -44,9 +47,8 @@ def check_plan_is_there(folder: Folder, found: BatchTaskState | None) -> None:
     :param found: what the task state store says.
     :raises DestinationError: then.
     """
-    published = found is not None and found.published and found.destination == folder.address("")
-    if published and folder.size(NAME) is None:
-        raise _emptied(folder)
+    if _was_at(found, folder) and found.published and folder.size(NAME) is None:
+        raise emptied_error(folder.address(""), _HELD)
 
 
 def check_nothing_is_missing(
@@ -71,26 +73,31 @@ def check_nothing_is_missing(
     begins_anew = reuse == "never" and (found is None or found.clear_epoch < payer.clear_epoch)
     if not begins_anew:
         check_plan_is_there(folder, found)
-        here = found is not None and found.destination == folder.address("")
-        if here and found is not None and found.recorded == scope and not listing.files:
-            raise _emptied(folder)
+        if _was_at(found, folder) and found.recorded == scope and not listing.files:
+            raise emptied_error(folder.address(""), _HELD)
     if reuse == "never" or history.first_run or not history.cleared:
         return noted
-    if found is None and not (listing.files or listing.notes) and folder.size(NAME) is None:
+    if found is None and not _has_trace(folder, listing):
         raise _missing(
             "no record tells what it had paid for before.\nAirflow 3.4 deletes a task's state on a clear, "
-            "and "
-            f"{folder.address('')} shows no trace of this task."
+            f"and {folder.address('')} shows no trace of this task."
         )
     planned = set(map(Identity.of, items))
     shifted = history.mapped and history.own_folder and reuse == "run"
     if shifted and listing.files and not any(Identity.of(file) in planned for file in listing.files):
         raise _missing(
             "none of its rows is what this map index had before.\nThe list was put in another order, it "
-            "seems, and "
-            "what they had is in the folders of other indexes, where it isn't looked for."
+            "seems, and what they had is in the folders of other indexes, where it isn't looked for."
         )
     return noted
+
+
+def _was_at(found: BatchTaskState | None, folder: Folder) -> TypeGuard[BatchTaskState]:
+    return found is not None and found.destination == folder.address("")
+
+
+def _has_trace(folder: Folder, listing: Listing) -> bool:
+    return bool(listing.files or listing.notes) or folder.size(NAME) is not None
 
 
 def refuse_missing(folder: Folder, images: int) -> None:
@@ -100,11 +107,8 @@ def refuse_missing(folder: Folder, images: int) -> None:
     :raises DestinationError: when there are any.
     """
     if images:
-        raise DestinationError(
-            f"{folder.address('')} held {images:,} images of this batch, or their records, "
-            "and doesn't any more.\n"
-            "Paying again could pay twice, and without them the result would be wrong.\n"
-            "Is it mounted, and the same on every worker? Bring them back, and the next try goes on."
+        raise emptied_error(
+            folder.address(""), f"{images:,} images of this batch, or their records", "lacks them now"
         )
 
 
@@ -118,22 +122,12 @@ def note_attempt(
             return
         folder = open_folder(destination)
         records = RecordsFolder(folder, scope_of(payer, reuse))
-        if history.cleared:
-            listing = records.list()
-            if not (listing.files or listing.notes) and folder.size(NAME) is None:
-                return  # earlier attempts may have paid: that is what nobody knows
+        if history.cleared and not _has_trace(folder, records.list()):
+            return  # earlier attempts may have paid: that is what nobody knows
         lease.release()
         records.write_note(payer)
     except GptImageError as error:
         log.warning("It could not be noted that nothing is paid for: %s", error.message)
-
-
-def _emptied(folder: Folder) -> DestinationError:
-    return DestinationError(
-        f"{folder.address('')} held this task's plan and the records of what it paid for, and is empty now.\n"
-        "Paying again could pay twice, so nothing was submitted.\n"
-        "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
-    )
 
 
 def _missing(why: str) -> RecordMissingError:
@@ -141,6 +135,5 @@ def _missing(why: str) -> RecordMissingError:
         f"This task was cleared, and {why}\n"
         "Its images could be paid for a second time, so nothing was submitted.\n"
         "To pay for all of them, set reuse='never' and clear it again. To be spared this, give the task a "
-        "destination "
-        "that is the same in every try and for every map index."
+        "destination that is the same in every try and for every map index."
     )

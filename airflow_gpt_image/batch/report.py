@@ -10,8 +10,8 @@ from typing import Any, Final
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.sizes import RESOLUTIONS, Resolution
 from airflow_gpt_image.batch import manifest
-from airflow_gpt_image.batch.context import Spending
 from airflow_gpt_image.batch.phases import Entry, ItemTable
+from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.payer import Payer
 
 _STATUSES: Final = ("stored", "failed", "unknown", "submitted", "not_submitted")
@@ -24,18 +24,16 @@ def money(credits: Decimal, prices: Prices) -> dict[str, str]:
     return {"credits": str(plain(credits)), "usd": str(prices.usd(credits))}
 
 
-def spent_fields(charged: Decimal, refunded: Decimal, prices: Prices) -> dict[str, str]:
+def spent_fields(budget: Budget, prices: Prices) -> dict[str, str]:
     """Return what was spent since the last clear, as XCom has it under ``spent``."""
     return {
-        "charged": str(plain(charged)),
-        "refunded": str(plain(refunded)),
-        "usd": str(prices.usd(charged - refunded)),
+        "charged": str(plain(budget.charged)),
+        "refunded": str(plain(budget.refunded)),
+        "usd": str(prices.usd(budget.spent)),
     }
 
 
-def result_of(
-    entries: Sequence[Entry], payer: Payer, prices: Prices, *, charged: Decimal, refunded: Decimal
-) -> dict[str, Any]:
+def result_of(entries: Sequence[Entry], payer: Payer, prices: Prices, budget: Budget) -> dict[str, Any]:
     """
     Return what became of a plan's items, and what was paid since the last clear.
 
@@ -48,9 +46,8 @@ def result_of(
         "images": len(entries),
         **{name: states[name] for name in _STATUSES},
         "reused": reused,
-        **money(charged - refunded, prices),
-        "charged": str(plain(charged)),
-        "refunded": str(plain(refunded)),
+        **money(budget.spent, prices),
+        **spent_fields(budget, prices),
     }
 
 
@@ -107,7 +104,7 @@ class Progress:
         self._prices = prices
         self._recent = deque([(now, table.done)])
 
-    def line(self, spending: Spending, *, now: float) -> str:
+    def line(self, budget: Budget, *, now: float) -> str:
         """Return one line: done, failed, in flight, rate, spent since the last clear, time left."""
         table, done = self._table, self._table.done
         self._recent.append((now, done))
@@ -116,10 +113,9 @@ class Progress:
         since, before = self._recent[0]
         rate = (done - before) / max(now - since, 0.001)
         left = f"about {_span((len(table) - done) / rate)} left" if rate > 0 else "time left unknown"
-        spent = spending.charged - spending.refunded
         return (
             f"{done:,} of {len(table):,} done ({table.lost:,} failed), {table.count('waiting'):,} in flight, "
-            f"{rate:.1f}/s, {plain(spent):,} credits (${self._prices.usd(spent):,}), {left}."
+            f"{rate:.1f}/s, {plain(budget.spent):,} credits (${self._prices.usd(budget.spent):,}), {left}."
         )
 
 

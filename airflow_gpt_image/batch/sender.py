@@ -69,7 +69,7 @@ class Sender:
         """
         context, item = self._context, entry.item
         async with self._senders:
-            context.spending.budget.reserve(item.index, item.credits)
+            context.budget.reserve(item.index, item.credits)
             try:
                 await self._rate_slot()
                 request = await self._in_thread(context.plan.request, item)
@@ -88,7 +88,7 @@ class Sender:
                 sending.add_done_callback(self._over)
                 return await asyncio.shield(sending)
             finally:
-                context.spending.budget.release(item.index)
+                context.budget.release(item.index)
 
     async def drain(self) -> None:
         """Wait until nothing is between its intent and its id; comes after the stop."""
@@ -157,7 +157,7 @@ class Sender:
 
         async def write_outcome(record: Record) -> None:
             if record.charges == intent.charges:
-                context.spending.charge(entry.item.index, record.credits)
+                context.budget.charge(entry.item.index, record.credits)
             await self._write_outcome(entry, record)
 
         return await submitting.arun(

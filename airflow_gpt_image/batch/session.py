@@ -98,7 +98,7 @@ class Session:
 
     def progress_line(self) -> str:
         """Return how far the batch is."""
-        return self._progress.line(self._context.spending, now=time.monotonic())
+        return self._progress.line(self._context.budget, now=time.monotonic())
 
     def deadline(self, record: Record) -> float:
         """Return when the wait for a generation ends, in seconds since 1970."""
@@ -192,13 +192,16 @@ class Session:
                 failures += 1
                 retries = self._options.item_retries
                 left = failures <= retries
-                if isinstance(error, GenerationFailedError) and record is not None:
-                    left = left and (record.retries < retries or not self._is_own(record))
+                last = record or entry.record
+                if during == "submit" or isinstance(error, GenerationFailedError):
+                    # Also over deferrals.
+                    left = left and not (last and self._is_own(last) and last.retries >= retries)
                 outcome = outcome_of(error, during, tries_left=left, resubmit=self._options.resubmit)
                 if outcome.then == "raise":
                     raise
                 if isinstance(error, GenerationFailedError) and record is not None:
-                    self._context.spending.refund(record, self._context.payer)
+                    if record.payer.same_epoch(self._context.payer):
+                        self._context.budget.refund(record.credits)
                     await self._note(entry, record.failed(error, self._context.now()))
                     record = None
                 if outcome.then != "again" or (record is None and self._context.stop.error is not None):

@@ -18,15 +18,29 @@ class Budget:
     The credits of a task instance since its last clear.
 
     :param limit: ``max_credits``; None: no bound.
-    :param spent: what was spent already, net of refunds.
+    :param charged: what it was charged already; ``refunded`` likewise.
     :param prices: say what credits are in US dollars.
     """
 
-    def __init__(self, limit: Decimal | None, *, spent: Decimal, prices: Prices) -> None:
+    def __init__(
+        self,
+        limit: Decimal | None,
+        charged: Decimal = Decimal(0),
+        refunded: Decimal = Decimal(0),
+        *,
+        prices: Prices,
+    ) -> None:
         self.limit = limit
-        self.spent = spent
+        self.charged = charged
+        self.refunded = refunded
         self._prices = prices
         self._reserved: dict[Hashable, Decimal] = {}
+        self._reserved_sum = Decimal(0)
+
+    @property
+    def spent(self) -> Decimal:
+        """Return what was spent, net of refunds."""
+        return self.charged - self.refunded
 
     def reserve(self, key: Hashable, credits: Decimal) -> None:
         """
@@ -38,19 +52,20 @@ class Budget:
         if key not in self._reserved:
             self.check(credits)
             self._reserved[key] = credits
+            self._reserved_sum += credits
 
     def release(self, key: Hashable) -> None:
         """Give back what was reserved for an image: it was not charged, or is on record as charged."""
-        self._reserved.pop(key, None)
+        self._reserved_sum -= self._reserved.pop(key, Decimal(0))
 
     def charge(self, key: Hashable, credits: Decimal) -> None:
         """Count what was charged, or may have been."""
         self.release(key)
-        self.spent += credits
+        self.charged += credits
 
     def refund(self, credits: Decimal) -> None:
         """Count what came back."""
-        self.spent -= credits
+        self.refunded += credits
 
     def check(self, credits: Decimal, *, images: int = 1) -> None:
         """
@@ -59,7 +74,7 @@ class Budget:
         :param credits: what is to be paid now, for so many images.
         :raises CreditLimitError: saying what is spent, what it would cost, and the bound.
         """
-        after = self.spent + sum(self._reserved.values(), Decimal(0)) + credits
+        after = self.spent + self._reserved_sum + credits
         if self.limit is None or after <= self.limit:
             return
         raise CreditLimitError(

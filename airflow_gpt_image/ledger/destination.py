@@ -210,6 +210,15 @@ class RecordsFolder:
         )
 
 
+def emptied_error(address: str, held: str, now: str = "is empty now") -> DestinationError:
+    """Return the error about a folder that held what tells what is paid for, and doesn't any more."""
+    return DestinationError(
+        f"{address} held {held}, and {now}.\n"
+        "Paying again could pay twice.\n"
+        "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
+    )
+
+
 def _index(text: str) -> int:
     return -1 if text == "x" else int(text)
 

@@ -20,7 +20,7 @@ from airflow_gpt_image.errors import (
     RecordMissingError,
     SubmissionUnknownError,
 )
-from airflow_gpt_image.ledger.destination import Listing, RecordsFolder
+from airflow_gpt_image.ledger.destination import Listing, RecordsFolder, emptied_error
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
@@ -272,11 +272,7 @@ class LedgerReader:
         """
         state, folder = self._state, self.folder
         if state is not None and folder is not None and self._is_emptied(state, folder):
-            raise DestinationError(
-                f"{folder.address} held the record of what this task paid for, and is empty now.\n"
-                "Paying again could pay twice.\n"
-                "Is it mounted, and the same on every worker? Bring it back, and the next try goes on."
-            )
+            raise emptied_error(folder.address, "the record of what this task paid for")
         if self.history.resumed and not self._is_mine(earlier):
             raise self._missing(_WHY_RESUMED)
         if regenerate or self.history.first_run or not self.cleared:

@@ -108,8 +108,7 @@ class ImageSubmitter:
         return record
 
     def _budget(self) -> Budget:
-        charged, refunded = self._ledger.spent
-        return Budget(self._options.max_credits, spent=charged - refunded, prices=self._prices)
+        return Budget(self._options.max_credits, *self._ledger.spent, prices=self._prices)
 
     def unknown_error(
         self, what_happened: str, request: ImageRequest, cause: SubmissionUnknownError | None = None

@@ -7,12 +7,12 @@ from decimal import Decimal
 import pytest
 
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES
-from airflow_gpt_image.batch.context import Spending
 from airflow_gpt_image.batch.phases import ItemTable
 from airflow_gpt_image.batch.report import Progress, plan_table, preview_of
+from airflow_gpt_image.ledger.budget import Budget
 from tests.batches import plan_of
 
-NOTHING = Spending(None, DEFAULT_PRICES)
+NOTHING = Budget(None, prices=DEFAULT_PRICES)
 
 
 class Batch:
@@ -25,8 +25,8 @@ class Batch:
         self.now = 1_000.0
         self.progress = Progress(self.table, DEFAULT_PRICES, now=self.now)
 
-    def line(self, spending=NOTHING):
-        return self.progress.line(spending, now=self.now)
+    def line(self, budget=NOTHING):
+        return self.progress.line(budget, now=self.now)
 
 
 def test_the_line_says_how_far_it_is_how_fast_what_it_cost_and_how_long_it_takes():
@@ -37,7 +37,7 @@ def test_the_line_says_how_far_it_is_how_fast_what_it_cost_and_how_long_it_takes
     batch.table.place(range(1_195, 1_200), "unknown")
     batch.table.place(range(1_200, 1_700), "waiting")
 
-    line = batch.line(Spending(None, DEFAULT_PRICES, charged=Decimal(1_130), refunded=Decimal(2)))
+    line = batch.line(Budget(None, Decimal(1_130), Decimal(2), prices=DEFAULT_PRICES))
 
     assert line == (
         "1,200 of 12,000 done (20 failed), 500 in flight, 20.0/s, 1,128 credits ($5.64), "

@@ -18,7 +18,7 @@ from airflow_gpt_image.errors import (
     RateLimitError,
     UnsettledImagesError,
 )
-from tests.batches import TEN, states_of
+from tests.batches import TEN, paid, states_of
 from tests.task_instance import Clock
 
 # When it waits, and for what
@@ -236,3 +236,15 @@ def test_deferrals_do_not_give_an_item_more_retries_than_it_has(deferring, api, 
 
     assert len(deferring.deferrals) == 1 + retries
     assert (result["failed"], api.books()["submits"]) == (1, 1 + retries)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_nor_do_they_where_what_is_unknown_is_paid_for_again(deferring, api, retries):
+    api.fault("submit:lost;match=vase")
+    rows = ["a vase", "a chair", "a lamp"]
+
+    result = deferring.run(requests=rows, item_retries=retries, max_in_flight=1, on_unknown_submit="resubmit")
+
+    assert len(deferring.deferrals) > 1
+    assert (result["stored"], result["unknown"]) == (2, 1)
+    assert paid(api)["a vase"] == 1 + retries

@@ -15,7 +15,7 @@ PRICE = Decimal("4.7")
 
 def budget(limit=None, spent=0, prices=DEFAULT_PRICES):
     bound = None if limit is None else Decimal(limit)
-    return Budget(bound, spent=Decimal(spent), prices=prices)
+    return Budget(bound, Decimal(spent), prices=prices)
 
 
 @pytest.mark.parametrize("limit", ["4.69", "0"])
