@@ -327,6 +327,8 @@ class BatchAttempt:
 
     def _work(self, context: BatchContext, table: ItemTable) -> Deferral | dict[str, Any]:
         while True:
+            # Reading the records, or the wait for an earlier try, may have taken as long as it lasts.
+            context.lock.acquire()
             session = Session(context, table, began=self._begun.began)
             waiting = self._run(session)
             if waiting:

@@ -183,6 +183,19 @@ class DestinationLock:
         self._held = ours
         return (earlier and there is not None and there.at_work) or any(others_at_work)
 
+    def check(self) -> None:
+        """
+        Refuse a POST at a destination that may be another task's by now: whoever slept has to renew first.
+
+        :raises DestinationTakenError: when the lock has ended; nothing was submitted.
+        """
+        if self._held is None or self._held.until <= self._clock.now().timestamp():
+            raise DestinationTakenError(
+                f"The lock {self._folder.address(self._name)} has ended meanwhile,\n"
+                "and another task may be at work there.\n"
+                "This one submits nothing more."
+            )
+
     def release(self) -> None:
         """Give the destination free, unless another try of this task instance has taken the lock over."""
         mine, self._held, self._written = self._written, None, None

@@ -191,6 +191,7 @@ class Sender:
                 await self.ensure_lease()
             context.stop.check()
             context.lease.check()
+            context.lock.check()
             try:
                 generation_id = await self._client.submit(prepared)
             except RateLimitError as error:

@@ -374,6 +374,19 @@ def test_one_whose_lock_was_removed_meanwhile_gives_way_to_who_came(lock, place)
         mine.acquire()
 
 
+def test_only_who_holds_a_lock_that_has_not_ended_may_submit(lock_on_disk):
+    mine = lock_on_disk()
+    with pytest.raises(DestinationTakenError):
+        mine.check()
+    mine.acquire()
+
+    mine.check()
+
+    mine.acquire(**ends_in(-1))
+    with pytest.raises(DestinationTakenError, match="has ended meanwhile"):
+        mine.check()
+
+
 def test_one_who_slept_past_the_end_of_his_lock_gives_way_to_who_came(lock_on_disk, disk):
     mine = lock_on_disk()
     mine.acquire(**ends_in(-1))

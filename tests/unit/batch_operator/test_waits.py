@@ -96,7 +96,7 @@ def test_refusals_for_a_long_time_do(batch, api):
 
 
 def test_a_state_store_that_takes_longer_than_a_lease_is_fresh_does_not_hold_up_the_submits(batch, api):
-    batch.retimed(renew_after=1_000.0, expires_after=100_000.0)
+    batch.retimed(renew_after=1_000.0, expires_after=100_000.0, lock_expires_after=100_000.0)
     batch.clock = Clock()
     batch.store.befalls = lambda number: batch.clock.forward(2_000)
 

@@ -13,12 +13,13 @@ from decimal import Decimal
 import pytest
 
 from airflow_gpt_image.errors import (
+    DestinationTakenError,
     LedgerError,
     ReplacedError,
     TaskInterruptedError,
 )
 from tests.batches import TEN, BatchTask, LaterClock, paid, replaced_at, states_of, statuses
-from tests.task_instance import DiedError
+from tests.task_instance import Clock, DiedError
 
 
 def files(task):
@@ -100,6 +101,20 @@ def test_a_worker_that_was_held_up_too_long_submits_nothing_more(batch, api):
         batch.run()
 
     assert api.books()["requests"]["submit"] == 0
+
+
+def test_a_worker_that_slept_past_the_end_of_its_lock_submits_nothing_for_another_may_be_there(batch, api):
+    batch.clock = Clock()
+    batch.retimed(renew_after=-1.0)
+    batch.store.befalls = lambda number: batch.clock.forward(700 if number == 3 else 0)  # right before a POST
+
+    with pytest.raises(DestinationTakenError, match="has ended meanwhile") as caught:
+        batch.run(requests=["a vase"], item_retries=0)
+
+    assert (caught.value.retryable, api.books()["requests"]["submit"]) == (True, 0)
+    batch.store.befalls = lambda number: None
+    assert batch.run(requests=["a vase"])["stored"] == 1
+    assert set(paid(api).values()) == {1}
 
 
 def test_when_the_ledger_can_not_be_read_nothing_is_paid(batch, api):
