@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
@@ -71,6 +71,7 @@ def _reschedule(
     operator: BaseOperator, context: Context, error: Exception
 ) -> AirflowRescheduleException | None:
     from airflow_gpt_image.retry_policy import GptImageRetryPolicy, policies_reschedule
+    from airflow_gpt_image.triggers.gpt_image import defer_grace_seconds
 
     policy = operator.retry_policy
     if policies_reschedule() or not isinstance(policy, GptImageRetryPolicy):
@@ -78,6 +79,8 @@ def _reschedule(
     delay = policy.reschedule_delay(error, context)
     if delay is None or int(context.get("task_reschedule_count") or 0) >= policy.max_reschedules:
         return None
+    # A task that begins again while its worker is still leaving is taken for a killed one: seen with 1 s.
+    delay = max(delay, timedelta(seconds=defer_grace_seconds()))
     operator.log.warning(
         "%s: %s\nThat is only a wait: the task is scheduled again in %.0f s, and no retry is used up.",
         type(error).__name__,

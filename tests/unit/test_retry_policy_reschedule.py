@@ -149,3 +149,13 @@ def test_an_error_of_telling_what_was_spent_does_not_hide_the_tasks_own(context)
     given["ti"] = SimpleNamespace()
 
     assert isinstance(raised(calm(), InternalServerError("m"), given), GptImageError)
+
+
+@by_the_operator
+def test_a_wait_is_never_so_short_that_the_worker_is_still_leaving(context):
+    before = datetime.now(UTC)
+
+    came = raised(calm(), RateLimitError("m", retry_after=1), context())
+
+    assert isinstance(came, AirflowRescheduleException)
+    assert (came.reschedule_date - before).total_seconds() >= 10
