@@ -83,8 +83,10 @@ def check_nothing_is_missing(
             f"and {folder.address('')} shows no trace of this task."
         )
     planned = set(map(Identity.of, items))
-    shifted = history.mapped and history.own_folder and reuse == "run"
-    if shifted and listing.files and not any(Identity.of(file) in planned for file in listing.files):
+    # At a destination of many runs, by what this one paid for.
+    own = [file for file in listing.files if file.payer == payer.instance_digest[:8]]
+    position = history.mapped and history.own_folder
+    if position and own and not any(Identity.of(file) in planned for file in own):
         raise _missing(
             "none of its rows is what this map index had before.\nThe list was put in another order, it "
             "seems, and what they had is in the folders of other indexes, where it isn't looked for."

@@ -231,10 +231,12 @@ def test_a_mapped_batch_that_got_others_rows_in_a_retry_pays_for_them_for_it_was
     assert api.books()["submits"] == 6
 
 
+@pytest.mark.parametrize("reuse", ["run", "destination"])
 def test_swapped_batches_whose_folders_follow_the_map_index_are_not_paid_for_twice_silently(
-    mapped, api, tmp_path
+    mapped, api, tmp_path, reuse
 ):
     for task in mapped:
+        task.given["reuse"] = reuse
         task.given["destination"] = f"{tmp_path}/{{{{ ti.map_index }}}}"
         task.run(requests=ROWS[task.map_index])
     for task in mapped:
