@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
@@ -33,24 +32,6 @@ def apis_clock():
 def gpt_image_emulator_server(apis_clock):
     with EmulatorServer(duration=(0.05, 0.15), now=apis_clock.now) as emulator:
         yield emulator
-
-
-@pytest.fixture
-def connect(monkeypatch):
-    """Puts the default connection into the environment."""
-
-    def connect(host, password="sk-emulator", **fields):
-        given = {"conn_type": "gpt_image", "host": host, "password": password, **fields}
-        monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", json.dumps(given))
-
-    return connect
-
-
-@pytest.fixture
-def api(gpt_image_emulator, connect):
-    """The emulated API, and the default connection to it; no certificates are read for each client."""
-    connect(gpt_image_emulator.url, gpt_image_emulator.key, extra={"verify": False})
-    return gpt_image_emulator
 
 
 @pytest.fixture
