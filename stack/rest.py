@@ -21,6 +21,7 @@ Region = tuple[str, int]
 
 _FINAL_RUN_STATES = frozenset({"success", "failed"})
 _POLL_INTERVAL = 0.3
+_DATABASE_PATIENCE = 30.0
 
 # On every line of a task's log, and known to whoever asked for it.
 _LOG_CONTEXT = (
@@ -83,7 +84,14 @@ class AirflowRestApi:
         :raises ApiError: for a status of 400 or more.
         """
         headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
-        answer = self.client.request(method, path, headers=headers, **options)
+        give_up_at = time.monotonic() + _DATABASE_PATIENCE
+        while True:
+            answer = self.client.request(method, path, headers=headers, **options)
+            locked = answer.status_code == 500 and "Database error" in answer.text
+            if not locked or time.monotonic() > give_up_at:
+                break
+            # sqlite has one writer: Airflow undoes what it was at, and says so.
+            time.sleep(_POLL_INTERVAL)
         if answer.is_error:
             raise ApiError(f"{method} {path}", answer.status_code, answer.text)
         return answer
