@@ -25,7 +25,7 @@ from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
-from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep
+from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing
 from airflow_gpt_image.errors import InvalidSettingsError
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class GptImageClient:
         self._submits = cache(lambda: build(api_options))
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
-    def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = flows.do_nothing) -> str:
+    def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
         """Submit a request, which costs money, and return the generation id.
 
         :param before_send: called right before the request is sent, each time; what it raises keeps it back.
@@ -123,7 +123,7 @@ class GptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = flows.do_nothing,
+        on_poll: Callable[[], object] = do_nothing,
     ) -> Generation:
         """As :meth:`wait`, with a deadline in seconds since 1970.
 
@@ -196,8 +196,13 @@ class GptImageClient:
     def _send(self, step: Send) -> Response | NoResponse:
         body = wire.Body(self.settings)
         client = self._submits() if step.call.method == "POST" else self._reads
+
+        def trace(event: str, info: object) -> None:
+            if event.endswith(wire.SENDING):
+                step.before_send()
+
         try:
-            with client.stream(**wire.request_options(self.settings, step.call)) as response:
+            with client.stream(**wire.request_options(self.settings, step.call, trace)) as response:
                 for chunk in wire.require_uncompressed(response).iter_raw():
                     body.add(chunk)
         except wire.FAILURES as error:
@@ -271,9 +276,7 @@ class AsyncGptImageClient:
         self._submits = cache(lambda: build(api_options))  # as in GptImageClient
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
-    async def submit(
-        self, request: ImageRequest, *, before_send: Callable[[], object] = flows.do_nothing
-    ) -> str:
+    async def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
         """As :meth:`GptImageClient.submit`."""
         return await self._run(flows.submit(request, self._retrying, before_send=before_send))
 
@@ -295,7 +298,7 @@ class AsyncGptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = flows.do_nothing,
+        on_poll: Callable[[], object] = do_nothing,
     ) -> Generation:
         """As :meth:`GptImageClient.wait_until`."""
         return await self._run(
@@ -358,8 +361,13 @@ class AsyncGptImageClient:
         async with self._gate:
             body = wire.Body(self.settings)
             client = self._submits() if step.call.method == "POST" else self._reads
+
+            async def trace(event: str, info: object) -> None:
+                if event.endswith(wire.SENDING):
+                    step.before_send()
+
             try:
-                async with client.stream(**wire.request_options(self.settings, step.call)) as response:
+                async with client.stream(**wire.request_options(self.settings, step.call, trace)) as response:
                     async for chunk in wire.require_uncompressed(response).aiter_raw():
                         body.add(chunk)
             except wire.FAILURES as error:

@@ -15,7 +15,7 @@ from airflow_gpt_image.api import protocol
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.protocol import Call, Reply
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.steps import Flow, Send, Sleep
+from airflow_gpt_image.api.steps import Flow, Send, Sleep, do_nothing
 from airflow_gpt_image.api.text import single_line
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
@@ -33,10 +33,6 @@ T = TypeVar("T")
 # A generation just submitted may not be readable everywhere at once: for so long, an unknown id is one that
 # is not known yet.
 NOT_FOUND_GRACE: Final = 15.0
-
-
-def do_nothing() -> None:
-    """Be called where nobody wants to know."""
 
 
 def submit(
@@ -105,7 +101,7 @@ def _send_with_retries(
     sends = 0
     while True:
         before_send()
-        reply = yield Send(call)
+        reply = yield Send(call, before_send)
         sends += 1
         try:
             return parse(reply)

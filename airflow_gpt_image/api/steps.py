@@ -7,7 +7,7 @@ drive it through an hour in a millisecond.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
@@ -16,11 +16,20 @@ from airflow_gpt_image.api.protocol import Call
 T = TypeVar("T")
 
 
+def do_nothing() -> None:
+    """Be called where nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Send:
-    """Send a call to the API. Comes back: a Reply."""
+    """Send a call to the API. Comes back: a Reply.
+
+    :param before_send: called when the connection stands, right before the first byte of the request; what it
+        raises keeps the request back.
+    """
 
     call: Call
+    before_send: Callable[[], object] = do_nothing
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,18 @@ def unique_addresses(found: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def request_options(settings: ClientSettings, call: protocol.Call) -> dict[str, Any]:
-    """Return the request for a call to the API: the only one that carries the key."""
+SENDING: Final = "send_request_headers.started"
+"""How the name of httpx's trace event ends that comes when the connection stands, before the first byte."""
+
+
+def request_options(settings: ClientSettings, call: protocol.Call, trace: object = None) -> dict[str, Any]:
+    """
+    Return the request for a call to the API: the only one that carries the key.
+
+    :param trace: httpx's ``trace`` extension: called for each step of the request.
+    """
     return {
+        "extensions": {} if trace is None else {"trace": trace},
         "method": call.method,
         "url": settings.base_url + call.path,
         "json": call.body,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class FreezingStore:
         self._when = ""
         for pid in (os.getppid(), os.getpid()):
             os.kill(pid, signal.SIGSTOP)
+        time.sleep(1)  # a thread goes on for a moment until the whole process stands
 
 
 class FreezingOperator(GptImageGenerateOperator):
