@@ -151,7 +151,8 @@ class BatchAttempt:
         folder = self.open_folder(self.destination)
         if bad:
             with contextlib.suppress(DestinationError):
-                self.log.warning("All that is wrong with rows: %s", manifest.write_invalid(folder, bad))
+                told = manifest.write_invalid(folder, bad, place=self._place)
+                self.log.warning("All that is wrong with rows: %s", told)
         invalid = self._judge(bad)
         plan, lease = self._draft(rows), self._read_lease()
         count = len(rows)
@@ -178,7 +179,7 @@ class BatchAttempt:
             self.log.info("The plan:\n%s", report.plan_table(table, self._prices, rows=count))
             self._guard(table, context.budget)
             if not bad:
-                folder.remove(manifest.INVALID)  # an earlier try's, of rows that are mended
+                folder.remove(self._place + manifest.INVALID)  # an earlier try's, of rows that are mended
             plan.publish(folder)
             lease.note(published=True)
             return self._work(context, table)
@@ -218,6 +219,10 @@ class BatchAttempt:
     @property
     def _scope(self) -> str:
         return scope_of(self.payer, self.options.reuse)
+
+    @property
+    def _place(self) -> str:
+        return manifest.place_of(self.payer, self.history)
 
     def _read_lease(self) -> Lease:
         return Lease(self.store, self.payer.clear_epoch, timing=self.timing, clock=self.clock)
@@ -334,7 +339,7 @@ class BatchAttempt:
             if waiting:
                 return self._defer(context, table, session, waiting)
             if not reconsider_unknown(context, table):
-                return finish(context, table, self._begun)
+                return finish(context, table, self._begun, self._place)
 
     def _run(self, session: Session) -> list[Entry]:
         # In a thread of its own: a signal's exception (execution_timeout) is raised wherever the main thread

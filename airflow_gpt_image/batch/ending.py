@@ -16,22 +16,23 @@ from airflow_gpt_image.errors import ItemsFailedError, UnsettledImagesError
 from airflow_gpt_image.ledger.record import furthest
 
 
-def finish(context: BatchContext, table: ItemTable, begun: Checkpoint) -> dict[str, Any]:
+def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: str) -> dict[str, Any]:
     """
     Write what became of the items, and return the task's result.
 
     :param begun: what was known when the attempt began, or after its last deferral.
+    :param place: where in the destination the manifest goes.
     :raises GptImageError: what stopped the submitting.
     :raises UnsettledImagesError: when images are paid for and not stored.
     :raises DestinationError: when images or records are gone that were there.
     """
     _read_rest(context, table)
-    entries, prices = list(table), context.prices
+    entries, prices, source = list(table), context.prices, context.options.source
     result = {
         **report.result_of(entries, context.payer, prices, context.budget),
         "invalid": begun.invalid,
         "seconds": round(context.now().timestamp() - begun.began, 1),
-        **manifest.write(context.folder, context.plan, entries, context.payer, source=context.options.source),
+        **manifest.write(context.folder, context.plan, entries, context.payer, place=place, source=source),
     }
     context.lease.release()
     context.lock.release()

@@ -18,6 +18,7 @@ from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.dataset_files import FIELDS
 from airflow_gpt_image.datasets import BadCell
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
+from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record, redacted_request
 from airflow_gpt_image.storage.folders import Folder, open_file
@@ -63,37 +64,51 @@ NOT_SENT: Final = frozenset({"StoppedError", "TaskInterruptedError", "RateLimitE
 """Failures of submits that were not accepted because the batch had stopped, not because of the item."""
 
 
+def place_of(payer: Payer, history: History) -> str:
+    """
+    Return the folder within the destination that a task instance's manifest goes to: "" or one of its own.
+
+    The map indexes of a task, and the iterations of a Task Loop, can share a destination one after the other.
+    Each has to find its own manifest afterwards: ``map-3/``, ``iteration-2/`` or ``iteration-2-map-3/``.
+    """
+    looped = [] if payer.loop_index is None else [f"iteration-{payer.loop_index}"]
+    shared = history.mapped and not history.own_folder
+    mapped = [f"map-{payer.map_index}"] if shared else []
+    return f"{'-'.join(looped + mapped)}/" if looped or mapped else ""
+
+
 def write(
-    folder: Folder, plan: Plan, entries: Sequence[Entry], payer: Payer, *, source: str = ""
+    folder: Folder, plan: Plan, entries: Sequence[Entry], payer: Payer, *, place: str = "", source: str = ""
 ) -> dict[str, str | None]:
     """
     Write all of them.
 
     :param entries: every item, with the record that counts.
     :param payer: what others paid for, or the same task instance before its last clear, is ``reused``.
+    :param place: where in the destination: of :func:`place_of`.
     :param source: where the rows came from, which isn't removed: it may be an earlier ``failures.jsonl``.
     :return: their addresses, as the task's result has them; None for one without rows, which isn't there.
     :raises DestinationError: when the destination doesn't take them.
     """
-    with folder.draft(JSONL) as draft:
+    with folder.draft(place + JSONL) as draft:
         for entry in entries:
             draft.write(_json(line(folder, plan, entry, payer)))
-        folder.publish(draft, JSONL)
-    with folder.draft(CSV) as draft:
+        written = folder.publish(draft, place + JSONL)
+    with folder.draft(place + CSV) as draft:
         _write_csv(draft, (line(folder, plan, entry, payer) for entry in entries), _columns(plan))
-        folder.publish(draft, CSV)
+        written_csv = folder.publish(draft, place + CSV)
     return {
-        "manifest": folder.address(JSONL),
-        "manifest_csv": folder.address(CSV),
-        "failures": _write_rows(folder, FAILURES, plan, entries, source, "failed"),
-        "unsettled": _write_rows(folder, UNSETTLED, plan, entries, source, "unknown", "submitted"),
+        "manifest": written,
+        "manifest_csv": written_csv,
+        "failures": _write_rows(folder, place + FAILURES, plan, entries, source, "failed"),
+        "unsettled": _write_rows(folder, place + UNSETTLED, plan, entries, source, "unknown", "submitted"),
     }
 
 
-def write_invalid(folder: Folder, bad: Iterable[BadCell]) -> str:
+def write_invalid(folder: Folder, bad: Iterable[BadCell], *, place: str = "") -> str:
     """Write down what is wrong with rows that can't be requests; return its address."""
     lines = b"".join(_json({**cell._asdict(), "message": str(cell)}) for cell in bad)
-    return folder.write(INVALID, lines)
+    return folder.write(place + INVALID, lines)
 
 
 def status(record: Record | None) -> str:
@@ -154,7 +169,7 @@ def read_manifest(path: object) -> Iterator[dict[str, Any]]:
     """
     Yield the lines of a ``manifest.jsonl``, one for each image, in the data set's order.
 
-    :param path: of the file, or of the destination it is in: on this machine or any store Airflow knows; the
+    :param path: of the file, or of the folder it is in: on this machine or any store Airflow knows; the
         batch task's result has it under ``manifest``.
     :return: dicts with ``row``, ``variant``, ``status`` (``stored``, ``failed``, ``unknown``, ``submitted``
         or ``not_submitted``), ``request``, ``data`` (the row's other columns), ``generation_id``, ``paths``,

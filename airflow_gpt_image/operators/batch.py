@@ -46,7 +46,8 @@ class GptImageBatchOperator(BaseOperator):
         rows are data, and never are)
     :param destination: folder for images, records and manifest: on any store Airflow knows, or an absolute
         path that all workers share. Two tasks can't work at one at the same time. Give a mapped task one that
-        doesn't depend on the map index, or moves with the rows. (templated)
+        doesn't depend on the map index, or moves with the rows; its manifests are in ``map-<index>/`` there,
+        and those of a Task Loop in ``iteration-<index>/``. (templated)
     :param variants: images for each row, 1 to 100.
     :param defaults: request fields for the rows that don't give them. (templated)
     :param max_in_flight: generations under way at a time, 1 to 1,000.

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
@@ -193,6 +194,10 @@ def mapped(api, tmp_path):
     return [BatchTask(tmp_path, deferrable=False, map_index=index) for index in range(2)]
 
 
+def prompts_in(manifest):
+    return [line["request"]["prompt"] for line in read_manifest(manifest) if line["status"] == "stored"]
+
+
 ROWS = (["a", "b", "c"], ["d", "e", "f"])
 
 
@@ -258,16 +263,40 @@ def test_mapped_batches_at_one_destination_with_equal_rows_pay_for_an_image_each
     assert paid(api) == {"a": 2}
 
 
+def test_mapped_batches_at_one_destination_leave_a_manifest_each(mapped, tmp_path):
+    results = [
+        task.run(
+            requests=[*rows, {"prompt": "x", "resolution": "8k"}],
+            on_invalid="skip",
+            destination=str(tmp_path),
+        )
+        for task, rows in zip(mapped, ROWS, strict=True)
+    ]
+
+    assert [prompts_in(result["manifest"]) for result in results] == [list("abc"), list("def")]
+    assert [Path(result["manifest"]).parent.name for result in results] == ["map-0", "map-1"]
+    assert all(Path(result["manifest"]).with_name("invalid.jsonl").exists() for result in results)
+
+
+def test_a_mapped_batch_with_a_folder_for_each_index_has_its_manifest_right_there(mapped, tmp_path):
+    mapped[1].run(requests=["a"], destination=f"{tmp_path}/{{{{ ti.map_index }}}}")
+
+    assert prompts_in(tmp_path / "1") == ["a"]
+
+
 def test_each_iteration_of_a_loop_pays_for_its_own(batch, api):
     results = []
     for index in range(3):
         batch.loop_index, batch.try_number = index, 0
         batch.store.empty()
-        results.append(batch.run())
+        results.append(batch.run(requests=["a", f"picture {index}"]))
 
     assert [result["reused"] for result in results] == [0, 0, 0]
-    assert set(paid(api).values()) == {3}
-    assert len(list((batch.folder / "items").glob("*.png"))) == 9
+    assert paid(api) == {"a": 3, "picture 0": 1, "picture 1": 1, "picture 2": 1}
+    assert [prompts_in(result["manifest"]) for result in results] == [
+        ["a", f"picture {index}"] for index in range(3)
+    ]
+    assert len(list((batch.folder / "items").glob("*.png"))) == 6
 
 
 # Answers of an earlier try
