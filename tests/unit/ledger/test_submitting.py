@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import itertools
+import signal
 import threading
 
 import pytest
@@ -226,8 +227,20 @@ def test_nothing_is_sent_twice_and_whatever_was_sent_has_an_outcome(
     assert names(driven) == (["intent"] if intent_error else ["intent", "POST", "outcome"])
 
 
-def test_a_submit_goes_on_to_its_record_when_a_signal_ends_the_task_meanwhile():
-    # As an execution timeout does it: the exception is raised in the main thread, wherever that is.
+@pytest.fixture
+def timeout_signal():
+    """A signal whose handler raises, as Airflow's execution timeout has it."""
+
+    def raise_timeout(number, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, raise_timeout)
+    yield signal.SIGALRM
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_submit_goes_on_to_its_record_when_a_signal_ends_the_task_meanwhile(timeout_signal):
+    # The exception is raised in the main thread, wherever that is.
     begun, signalled, written = threading.Event(), threading.Event(), []
 
     def submit():
@@ -235,15 +248,15 @@ def test_a_submit_goes_on_to_its_record_when_a_signal_ends_the_task_meanwhile():
         assert signalled.wait(60)
         written.append("g1")
 
-    def signal():
+    def end_the_task():
         assert begun.wait(60)
-        _thread.interrupt_main()
+        _thread.interrupt_main(timeout_signal)
         signalled.set()
 
-    thread = threading.Thread(target=signal)
+    thread = threading.Thread(target=end_the_task)
     thread.start()
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(TimeoutError):
         submitting.uninterrupted(submit)
 
     thread.join()
