@@ -105,14 +105,18 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer, store: Objec
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In ``make test`` most run on one database, PostgreSQL if it is there; in ``make soak`` on both."""
+    """
+    In ``make test`` they run on one database, PostgreSQL if it is there; in ``make soak`` on both.
+
+    ``make compat`` runs each of its Airflows on sqlite.
+    """
     main = "postgres" if postgres.available() else "sqlite"
     kept = []
     for item in items:
         parameters = getattr(item, "callspec", None)
         database = parameters.params.get("house") if parameters else None
         second = database not in (None, main)
-        if second and not item.get_closest_marker("sample"):
+        if second:
             item.add_marker(pytest.mark.soak)
         if not (second and item.get_closest_marker("one_database")):
             kept.append(item)

@@ -59,7 +59,6 @@ def matrix(way: str) -> list[Case]:
     ]
 
 
-@pytest.mark.sample
 def test_nobody_pays_twice_wherever_a_worker_dies(house: House) -> None:
     wrong = play(house, SAMPLE)
 
