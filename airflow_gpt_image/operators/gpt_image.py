@@ -223,15 +223,15 @@ class GptImageGenerateOperator(BaseOperator):
         """
         from airflow_gpt_image.operators import ending
         from airflow_gpt_image.single.attempt import ImageAttempt
+        from airflow_gpt_image.single.context import ImageContext
 
         images = self._images()
         ledger = self._ledger(context, images)
         with ending.watched(self, context) as ended:
             ended.on_failure(ledger.note_attempt)
             with self._client() as client:
-                attempt = ImageAttempt(
-                    client, ledger, images, self._names(ledger.payer), self._options(), self.log
-                )
+                names = self._names(ledger.payer)
+                attempt = ImageAttempt(ImageContext(client, ledger, images, names, self._options(), self.log))
                 ended.spent(lambda: attempt.spent)
                 with attempt:
                     yield attempt

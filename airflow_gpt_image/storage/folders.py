@@ -45,9 +45,6 @@ class Folder(Protocol):
     def address(self, name: str) -> str:
         """Where a file of this name is, as the next task can open it."""
 
-    def name_of(self, address: str) -> str | None:
-        """The name of what is at an address; None when it isn't in this folder."""
-
     def draft(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
         """A file to write and read that nobody sees yet, and that is gone unless it is published."""
 
@@ -136,12 +133,6 @@ class DiskFolder:
     def address(self, name: str) -> str:
         return str(self._root / name)
 
-    def name_of(self, address: str) -> str | None:
-        try:
-            return Path(address).relative_to(self._root).as_posix()
-        except ValueError:
-            return None
-
     @contextmanager
     def draft(self, name: str) -> Iterator[BinaryIO]:
         final = self._root / name
@@ -227,10 +218,6 @@ class StoreFolder:
 
     def address(self, name: str) -> str:
         return f"{self._given}/{name}"
-
-    def name_of(self, address: str) -> str | None:
-        prefix = self.address("")
-        return address.removeprefix(prefix) if address.startswith(prefix) else None
 
     @contextmanager
     def draft(self, name: str) -> Iterator[BinaryIO]:
