@@ -14,7 +14,6 @@ from itertools import chain
 from typing import NamedTuple
 
 from airflow_gpt_image.batch.plan import ITEMS, Item
-from airflow_gpt_image.errors import DestinationError
 from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
@@ -113,11 +112,7 @@ class BatchRecords:
             return []
         record = self.folder.read_sidecar(name, fingerprint)
         if record is None:
-            raise DestinationError(
-                f"{self.folder.folder.address(name)}.json is no record of the request that its name tells.\n"
-                "Without it nobody knows what is paid for.\n"
-                "Mend it, or remove it, and the image is paid for anew."
-            )
+            raise self.folder.not_a_record(f"{name}.json", "it is about another request, or gone meanwhile")
         return [self.folder.checked(record, sizes)]
 
     def _is_own(self, file: RecordFile) -> bool:

@@ -119,7 +119,7 @@ class RecordsFolder:
         """
         record = self._read(file.path)
         if record is not None and (record.fingerprint, record.slot) != (file.fingerprint, file.slot):
-            raise self._not_a_record(file.path, "it is about another request")
+            raise self.not_a_record(file.path, "it is about another request")
         return record
 
     def read_all(self, files: Iterable[RecordFile]) -> Sequence[Record]:
@@ -236,10 +236,11 @@ class RecordsFolder:
             if record.state != "failed" and (record.generation_id is None) != (record.state == "intent"):
                 raise ValueError("its state and its generation id contradict each other")
         except (ValidationError, GptImageError, ValueError, RecursionError) as error:
-            raise self._not_a_record(path, type(error).__name__) from None
+            raise self.not_a_record(path, type(error).__name__) from None
         return record
 
-    def _not_a_record(self, path: str, why: str) -> DestinationError:
+    def not_a_record(self, path: str, why: str) -> DestinationError:
+        """Return the error about a file that should be a record, and isn't the one it should be."""
         # Not taken for "nothing there", which would pay again.
         return DestinationError(
             f"{quote(self.folder.address(path), 500)} is no record of this release ({why}).\n"

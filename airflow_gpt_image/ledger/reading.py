@@ -18,13 +18,13 @@ from airflow_gpt_image.errors import (
     GptImageError,
     LedgerError,
     RecordMissingError,
-    SubmissionUnknownError,
 )
 from airflow_gpt_image.ledger.destination import Listing, RecordsFolder, emptied_error
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
 from airflow_gpt_image.ledger.siblings import take_from_siblings
+from airflow_gpt_image.ledger.submitting import same_id_error
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY, Document, ImageTaskState, TaskStateStore, Waiting
 from airflow_gpt_image.ledger.timing import Clock, SystemClock, Timing
 from airflow_gpt_image.log import Log
@@ -175,7 +175,7 @@ class LedgerReader:
         others = [found for found in self.folder.read_all(same_id) if found.submitted_at is not None]
         first = min([record, *others], key=lambda each: (each.submitted_at or each.intended_at, each.slot))
         if first is not record:
-            raise same_id_error(record.generation_id, first)
+            raise same_id_error(record.generation_id, first.payer)
 
     def find_shared(self, name: str, fingerprint: str, *, fresh_after: datetime) -> list[Record]:
         """
@@ -279,12 +279,3 @@ _WHY_RESUMED: Final = (
     "This task was waiting for an image that it had paid for, and no record tells any more which: somebody "
     "removed the task's state meanwhile."
 )
-
-
-def same_id_error(generation_id: str | None, other: Record) -> SubmissionUnknownError:
-    """Return the error about an id that is another submit's."""
-    return SubmissionUnknownError(
-        f"The API gave the id {generation_id} to another submit, too: that of {other.payer}.\n"
-        "Whether this one was accepted can't be known.\n"
-        f"{SubmissionUnknownError.remedy}"
-    )

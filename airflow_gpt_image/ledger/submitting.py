@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.errors import GptImageError, SubmissionUnknownError
+from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record
 
 T = TypeVar("T")
@@ -70,16 +71,26 @@ def submit(
         yield Step("write_outcome", intent.not_accepted(error, now()))
         raise
     if is_known(generation_id):
-        unknown = SubmissionUnknownError(
-            f"The API answered with generation {generation_id}, which is another submit's.\n"
-            "Whether this one was accepted can't be known.\n"
-            f"{SubmissionUnknownError.remedy}"
-        )
+        unknown = same_id_error(generation_id)
         yield Step("write_outcome", intent.unknown(unknown))
         raise unknown
     record = intent.submitted(generation_id, now(), name=name(generation_id))
     yield Step("write_outcome", record)
     return record
+
+
+def same_id_error(generation_id: str | None, payer: Payer | None = None) -> SubmissionUnknownError:
+    """
+    Return the error about an id that is another submit's.
+
+    :param payer: of that one, if it isn't this task instance's own.
+    """
+    whose = f": that of {payer}" if payer is not None else ""
+    return SubmissionUnknownError(
+        f"The API gave the id {generation_id}, which is another submit's{whose}.\n"
+        "Whether this one was accepted can't be known.\n"
+        f"{SubmissionUnknownError.remedy}"
+    )
 
 
 def answer_seconds(connect_timeout: float, read_timeout: float) -> float:

@@ -286,15 +286,12 @@ class GptImageGenerateOperator(BaseOperator):
         from airflow_gpt_image.operators import checks
         from airflow_gpt_image.single.options import ImageOptions
 
-        return ImageOptions(
+        return checks.options_of(
+            self,
+            ImageOptions,
             conn_id=self.gpt_image_conn_id,
-            timeout=self.timeout,
-            wait_for_completion=self.wait_for_completion,
             reuse_destination=self.reuse == "destination",
-            on_clear=self.on_clear,
-            on_unknown_submit=self.on_unknown_submit,
             max_credits=checks.credits(self.max_credits),
-            check_balance=self.check_balance,
         )
 
     def _defer(self, attempt: ImageAttempt) -> NoReturn:
@@ -311,7 +308,8 @@ class GptImageGenerateOperator(BaseOperator):
         )
 
     def _check_while_parsing(self) -> None:
-        """Refuse what is wrong whatever the templates render to.
+        """
+        Refuse what is wrong whatever the templates render to.
 
         Costs an import, so only with something to check.
         """
@@ -339,7 +337,9 @@ class GptImageGenerateOperator(BaseOperator):
 
 
 def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields as a request takes them: Jinja renders to text, also where a boolean or nothing is meant.
+    """
+    Return the fields as a request takes them: Jinja renders to text, also where a boolean or nothing is
+    meant.
 
     So a prompt that renders to ``None``, as of a task that returned nothing, is none, and isn't drawn and
     paid for.

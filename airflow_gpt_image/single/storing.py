@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from airflow_gpt_image.api.models import Generation
-from airflow_gpt_image.ledger.reading import same_id_error
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
+from airflow_gpt_image.ledger.submitting import same_id_error
 from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.storage.images import ImageFile
 
@@ -65,4 +65,4 @@ def _check_is_ours(context: ImageContext, record: Record, stem: str) -> None:
     if another is None or another.generation_id != record.generation_id or another.request is None:
         return  # one without a request was fetched by a sensor, which doesn't know whose it is
     if not another.same_submit(record):
-        raise same_id_error(record.generation_id, another)
+        raise same_id_error(record.generation_id, another.payer)

@@ -136,7 +136,7 @@ def test_a_sidecar_about_another_request_is_an_error(on_disk, records_at):
     mine = records_at(on_disk)
     mine.write_stored(stored(OTHER), ITEM.name)
 
-    with pytest.raises(DestinationError, match="no record of the request that its name tells"):
+    with pytest.raises(DestinationError, match="it is about another request"):
         records_at(on_disk).load(PLAN.items)
 
 
