@@ -35,10 +35,6 @@ class MemoryFolder:
     def address(self, name: str) -> str:
         return f"{self.root}/{name}"
 
-    def name_of(self, address: str) -> str | None:
-        prefix = self.address("")
-        return address.removeprefix(prefix) if address.startswith(prefix) else None
-
     @contextmanager
     def draft(self, name: str) -> Iterator[BinaryIO]:
         yield BytesIO()

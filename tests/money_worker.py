@@ -20,6 +20,7 @@ from airflow_gpt_image.ledger.ledger import Ledger
 from airflow_gpt_image.ledger.record import fingerprint
 from airflow_gpt_image.ledger.timing import Timing
 from airflow_gpt_image.single.attempt import ImageAttempt
+from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.single.options import ImageOptions
 from airflow_gpt_image.storage.images import ImageFolder
 from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST, Names
@@ -194,7 +195,7 @@ class Worker:
         images = ImageFolder(self.folder) if stores else None
         names = Names(OF_REQUEST if author.reuse_destination else OF_GENERATION)
         ledger = self._ledger(resumed=resumed)
-        return ImageAttempt(self.client, ledger, images, names, options, self.log)
+        return ImageAttempt(ImageContext(self.client, ledger, images, names, options, self.log))
 
     # --- what befalls it
 

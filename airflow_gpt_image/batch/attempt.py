@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from airflow_gpt_image import results
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.batch import MOST_ITEMS, manifest, report
@@ -27,7 +28,7 @@ from airflow_gpt_image.batch.context import BatchContext
 from airflow_gpt_image.batch.deciding import decide_phases, merge_stranded, reconsider_unknown
 from airflow_gpt_image.batch.ending import finish
 from airflow_gpt_image.batch.lease import Lease
-from airflow_gpt_image.batch.lock import DestinationLock, HasEnded, Owner
+from airflow_gpt_image.batch.lock import DestinationLock, HasEnded
 from airflow_gpt_image.batch.missing import (
     check_nothing_is_missing,
     check_plan_is_there,
@@ -100,7 +101,7 @@ class BatchAttempt:
     timing: Timing = field(default_factory=Timing)
     clock: Clock = field(default_factory=SystemClock)
     open_folder: Callable[[object], Folder] = open_folder
-    _context: BatchContext | None = field(default=None, init=False)
+    _budget: Budget | None = field(default=None, init=False)
     _begun: Checkpoint = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,9 +110,9 @@ class BatchAttempt:
     @property
     def spent(self) -> dict[str, str] | None:
         """Return what was spent since the last clear, as XCom has it; None when that isn't known yet."""
-        if self._context is None:
+        if self._budget is None:
             return None
-        return report.spent_fields(self._context.budget, self._prices)
+        return results.spent_fields(self._budget.charged, self._budget.refunded, self._prices)
 
     def interrupt(self) -> None:
         """Submit nothing more, for the task is ended from outside."""
@@ -121,13 +122,12 @@ class BatchAttempt:
         """Log what would be paid for, and return it; nothing is paid."""
         invalid = self._judge(bad)
         plan, folder = self._draft(rows), self.open_folder(self.destination)
-        lease = self._read_lease()
         with ThreadPoolExecutor(_THREADS) as threads:
-            records = self._records(folder, threads)
-            records.load(plan.items)
-            merge_stranded(lease, records, self.payer, self.options, self.log, write=False)
+            context = self._open(folder, plan, self._read_lease(), self._lock(folder), threads)
+            context.records.load(plan.items)
+            merge_stranded(context, write=False)
         table = ItemTable(plan.items)
-        decide_phases(table, list(table), records, self.payer, self.options, self.clock.now())
+        decide_phases(context, table, table)
         self.log.info(
             "This would be done (dry_run):\n%s", report.plan_table(table, self._prices, rows=len(rows))
         )
@@ -164,14 +164,15 @@ class BatchAttempt:
         began = self.clock.now().timestamp()
         self._begun = Checkpoint(plan=plan.sha256, began=began, invalid=invalid)
         with self._at_work(folder, lease) as (lock, threads):
-            records = self._records(folder, threads)
+            context = self._open(folder, plan, lease, lock, threads)
+            records = context.records
             if not noted:
                 records.folder.write_note(self.payer)
             records.load(plan.items, with_spent=True)
-            merge_stranded(lease, records, self.payer, self.options, self.log)
-            context = self._open(folder, plan, records, lease, lock, threads, *records.spent())
+            merge_stranded(context)
+            self._spent_before(context.budget, *records.spent())
             table = ItemTable(plan.items)
-            decide_phases(table, list(table), records, self.payer, self.options, self.clock.now())
+            decide_phases(context, table, table)
             if records.adopted:
                 self.log.info(
                     "%d images are taken from other map indexes: the list was cleared.", records.adopted
@@ -185,7 +186,13 @@ class BatchAttempt:
             return self._work(context, table)
 
     def resume(self) -> Deferral | dict[str, Any]:
-        """As :meth:`begin`, after a deferral."""
+        """
+        Go on after a deferral, by the plan as it is written.
+
+        :return: as :meth:`begin`.
+        :raises DestinationError: when images or records are gone that were there before the deferral.
+        :raises GptImageError: as :meth:`begin`, but for what concerns the rows.
+        """
         lease = self._read_lease()
         self._begun = begun = lease.checkpoint
         if begun.stopped is not None:
@@ -195,16 +202,16 @@ class BatchAttempt:
         with self._at_work(folder, lease) as (lock, threads):
             check_plan_is_there(folder, lease.found)
             plan = Plan.fetch(folder, sha256=begun.plan, prices=self._prices)
-            records = self._records(folder, threads)
+            context = self._open(folder, plan, lease, lock, threads)
             table = ItemTable(plan.items)
             table.place(decode_indexes(begun.stored), "stored")
             table.place(decode_indexes(begun.failed), "failed")
             table.place(decode_indexes(begun.unsettled), "unsettled")
             rest = table.entries("not_submitted")
-            records.load(entry.item for entry in rest)
-            merge_stranded(lease, records, self.payer, self.options, self.log)
-            context = self._open(folder, plan, records, lease, lock, threads, begun.charged, begun.refunded)
-            decide_phases(table, rest, records, self.payer, self.options, self.clock.now())
+            context.records.load(entry.item for entry in rest)
+            merge_stranded(context)
+            self._spent_before(context.budget, begun.charged, begun.refunded)
+            decide_phases(context, table, rest)
             in_flight = table.at(decode_indexes(begun.in_flight))
             gone = [entry for entry in in_flight if entry.record is None or entry.record.state == "intent"]
             refuse_missing(folder, len(gone))
@@ -227,13 +234,15 @@ class BatchAttempt:
     def _read_lease(self) -> Lease:
         return Lease(self.store, self.payer.clear_epoch, timing=self.timing, clock=self.clock)
 
-    def _records(self, folder: Folder, threads: Executor) -> BatchRecords:
-        return BatchRecords(
-            RecordsFolder(folder, self._scope),
-            threads,
-            self.payer,
-            cleared=self.history.cleared,
-            adopts=self.options.reuse == "run",
+    def _lock(self, folder: Folder) -> DestinationLock:
+        return DestinationLock(
+            folder,
+            self.payer.instance,
+            self.payer.ti_id,
+            self.log,
+            has_ended=self.has_ended,
+            timing=self.timing,
+            clock=self.clock,
         )
 
     def _judge(self, bad: Sequence[BadCell]) -> int:
@@ -278,15 +287,7 @@ class BatchAttempt:
     @contextlib.contextmanager
     def _at_work(self, folder: Folder, lease: Lease) -> Iterator[tuple[DestinationLock, Executor]]:
         """Exclude everybody else from the destination and the task instance; release both in the end."""
-        lock = DestinationLock(
-            folder,
-            Owner.of(self.payer),
-            self.payer.ti_id,
-            self.log,
-            has_ended=self.has_ended,
-            timing=self.timing,
-            clock=self.clock,
-        )
+        lock = self._lock(folder)
         predecessor = lock.acquire()
         try:
             lease.acquire(predecessor=predecessor)
@@ -301,17 +302,16 @@ class BatchAttempt:
             raise
 
     def _open(
-        self,
-        folder: Folder,
-        plan: Plan,
-        records: BatchRecords,
-        lease: Lease,
-        lock: DestinationLock,
-        threads: Executor,
-        charged: Decimal,
-        refunded: Decimal,
+        self, folder: Folder, plan: Plan, lease: Lease, lock: DestinationLock, threads: Executor
     ) -> BatchContext:
-        self._context = BatchContext(
+        records = BatchRecords(
+            RecordsFolder(folder, self._scope),
+            threads,
+            self.payer,
+            cleared=self.history.cleared,
+            adopts=self.options.reuse == "run",
+        )
+        return BatchContext(
             client=self.client,
             folder=folder,
             plan=plan,
@@ -320,15 +320,18 @@ class BatchAttempt:
             lock=lock,
             options=self.options,
             payer=self.payer,
-            prices=self._prices,
-            budget=Budget(self.options.max_credits, charged, refunded, prices=self._prices),
+            budget=Budget(self.options.max_credits, prices=self._prices),
             stop=self.stop,
             threads=threads,
             timing=self.timing,
             clock=self.clock,
             log=self.log,
         )
-        return self._context
+
+    def _spent_before(self, budget: Budget, charged: Decimal, refunded: Decimal) -> None:
+        """Begin the budget with what was spent since the last clear; from now on that is known."""
+        budget.charged, budget.refunded = charged, refunded
+        self._budget = budget
 
     def _work(self, context: BatchContext, table: ItemTable) -> Deferral | dict[str, Any]:
         while True:

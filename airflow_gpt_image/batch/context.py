@@ -43,13 +43,17 @@ class BatchContext:
     lock: DestinationLock
     options: BatchOptions
     payer: Payer
-    prices: Prices
     budget: Budget
     stop: Stop
     threads: Executor
     timing: Timing
     clock: Clock
     log: Log
+
+    @property
+    def prices(self) -> Prices:
+        """Return the price list of the connection."""
+        return self.client.settings.prices
 
     def now(self) -> datetime:
         """Return the time of day, in UTC."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Final
 
 from airflow_gpt_image.batch.context import BatchContext
-from airflow_gpt_image.batch.lease import Lease
-from airflow_gpt_image.batch.options import BatchOptions
 from airflow_gpt_image.batch.phases import Entry, ItemTable, Phase
-from airflow_gpt_image.batch.records import BatchRecords
 from airflow_gpt_image.errors import DestinationError
 from airflow_gpt_image.ledger.decisions import Decision, decide
 from airflow_gpt_image.ledger.payer import Payer
-from airflow_gpt_image.log import Log
 
 PHASE_OF: Final[dict[Decision, Phase]] = {
     "submit": "to_submit",
@@ -25,12 +20,11 @@ PHASE_OF: Final[dict[Decision, Phase]] = {
 }
 
 
-def merge_stranded(
-    lease: Lease, records: BatchRecords, payer: Payer, options: BatchOptions, log: Log, *, write: bool = True
-) -> None:
+def merge_stranded(context: BatchContext, *, write: bool = True) -> None:
     """Take what an attempt could only put into the task state store, and put it where it belongs."""
+    lease, records = context.lease, context.records
     for record in lease.state.stranded:
-        if options.reuse == "never" and not record.payer.same_epoch(payer):
+        if context.options.reuse == "never" and not record.payer.same_epoch(context.payer):
             continue
         records.add(record)
         if not write:
@@ -38,22 +32,16 @@ def merge_stranded(
         try:
             records.write(record)
         except DestinationError as error:
-            log.warning("A record is in the task state store alone: %s", error.message)
+            context.log.warning("A record is in the task state store alone: %s", error.message)
         else:
             lease.forget_stranded(record)
 
 
-def decide_phases(
-    table: ItemTable,
-    entries: Iterable[Entry],
-    records: BatchRecords,
-    payer: Payer,
-    options: BatchOptions,
-    now: datetime,
-) -> None:
+def decide_phases(context: BatchContext, table: ItemTable, entries: Iterable[Entry]) -> None:
     """Put items into the phases that follow from their records."""
+    payer, options, now = context.payer, context.options, context.now()
     for entry in entries:
-        decision, record = decide(records.of(entry.item), payer, options.policy)
+        decision, record = decide(context.records.of(entry.item), payer, options.policy)
         phase = PHASE_OF[decision]
         if decision == "submit" and record is not None and record.state == "intent":
             # A deferral, or a try that Airflow schedules again, gives no item more tries than it has.
@@ -75,7 +63,7 @@ def reconsider_unknown(context: BatchContext, table: ItemTable) -> bool:
     while doubtful := _of_earlier_attempts(table, context.payer):
         context.records.load(entry.item for entry in doubtful)
         now, stop = context.now(), context.stop
-        decide_phases(table, doubtful, context.records, context.payer, context.options, now)
+        decide_phases(context, table, doubtful)
         if stop.error is not None:
             table.place((entry.item.index for entry in doubtful if entry.phase == "to_submit"), "unknown")
         if any(entry.phase in ("to_attach", "to_submit") for entry in doubtful):

@@ -157,23 +157,15 @@ class Lease:
         if self.needs_renewal:
             self._write(open=True)
 
-    @property
-    def unexpired(self) -> bool:
-        """Return whether a successor that came since the last write would still wait."""
-        return self._clock.elapsed() - self._written_at <= self._timing.expires_after
-
-    @property
-    def valid(self) -> bool:
-        """Return whether this worker may submit: nobody else is at work, or is known to have come."""
-        return not self._replaced and self.unexpired
-
     def check(self) -> None:
         """
-        Refuse a POST that a successor may be sending, too.
+        Refuse a POST that a successor may be sending, too: one that came since the last write may not wait
+        any more, or is known to have come.
 
         :raises LedgerError: when another worker may have taken over; nothing was submitted.
         """
-        if not self.valid:
+        expired = self._clock.elapsed() - self._written_at > self._timing.expires_after
+        if self._replaced or expired:
             raise LedgerError(
                 "This worker could not say in time that it is still at work, and another one may have taken "
                 "over.\n"

@@ -17,18 +17,16 @@ Each task instance has a lock file of its own under ``locks/``.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import DestinationTakenError
-from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.payer import TaskInstance
 from airflow_gpt_image.ledger.timing import Clock, SystemClock
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import Folder
@@ -44,34 +42,7 @@ ENDED: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "re
 """States in Airflow of a task instance that is not at work and won't be by itself."""
 
 
-class Owner(BaseModel):
-    """A task instance, whatever its try."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int = -1
-    loop_index: int | None = None
-
-    @classmethod
-    def of(cls, payer: Payer) -> Self:
-        """Return the task instance of an attempt."""
-        return cls(**payer.model_dump(include=set(cls.model_fields)))
-
-    @property
-    def digest(self) -> str:
-        """Tell it from every other one, in 64 hex digits."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-
-    def __str__(self) -> str:
-        mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        looped = f", iteration {self.loop_index}" if self.loop_index is not None else ""
-        return f"{quote(self.dag_id)}, run {quote(self.run_id)}, task {quote(self.task_id)}{mapped}{looped}"
-
-
-HasEnded = Callable[[Owner], bool]
+HasEnded = Callable[[TaskInstance], bool]
 """Tells whether a task instance has ended for certain."""
 
 
@@ -82,7 +53,7 @@ def ended_in_airflow(ti: Any) -> HasEnded:
     :param ti: the task instance that asks.
     """
 
-    def has_ended(owner: Owner) -> bool:
+    def has_ended(owner: TaskInstance) -> bool:
         try:
             states = ti.get_task_states(
                 owner.dag_id, map_index=owner.map_index, task_ids=[owner.task_id], run_ids=[owner.run_id]
@@ -107,7 +78,7 @@ class _LockFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    owner: Owner
+    owner: TaskInstance
     ti_id: str
     at_work: bool
     until: float = Field(ge=0, le=_END_OF_TIME)
@@ -128,7 +99,7 @@ class DestinationLock:
     def __init__(
         self,
         folder: Folder,
-        owner: Owner,
+        owner: TaskInstance,
         ti_id: str,
         log: Log,
         *,
@@ -143,7 +114,7 @@ class DestinationLock:
         self._has_ended = has_ended
         self._timing = timing
         self._clock = clock
-        self._name = f"{LOCKS}/{owner.digest[:32]}.json"
+        self._name = f"{LOCKS}/{owner.instance_digest}.json"
         self._written: _LockFile | None = None
         self._held: _LockFile | None = None
 

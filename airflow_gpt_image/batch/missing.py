@@ -84,7 +84,7 @@ def check_nothing_is_missing(
         )
     planned = set(map(Identity.of, items))
     # At a destination of many runs, by what this one paid for.
-    own = [file for file in listing.files if file.payer == payer.instance_digest[:8]]
+    own = [file for file in listing.files if file.is_of(payer)]
     position = history.mapped and history.own_folder
     if position and own and not any(Identity.of(file) in planned for file in own):
         raise _missing(

@@ -7,17 +7,17 @@ clear the first three suffice: a mapped list may have been put in another order.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from decimal import Decimal
 from itertools import chain
 from typing import NamedTuple
 
 from airflow_gpt_image.batch.plan import ITEMS, Item
-from airflow_gpt_image.errors import DestinationError
 from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
+from airflow_gpt_image.ledger.siblings import take_from_siblings
 
 
 class Identity(NamedTuple):
@@ -87,7 +87,7 @@ class BatchRecords:
 
     def _read(
         self, item: Item, files: Mapping[Identity, list[RecordFile]], sizes: Mapping[str, int]
-    ) -> list[Record]:
+    ) -> Sequence[Record]:
         """Read all that is on record about an item; what is stored is told by the sidecar alone."""
         about = files.get(Identity.of(item), [])
         own = [file for file in about if file.slot.map_index == item.slot.map_index]
@@ -97,50 +97,26 @@ class BatchRecords:
             payer = found[0].payer
             own = [file for file in own if self._is_own(file) and file.attempt != payer.attempt]
         elif not found and not own and self._adopts:
-            return self._of_siblings(item, about, sizes)
-        return found + self._read_files(own, sizes)
+            return self._of_siblings(about, sizes)
+        return [*found, *self.folder.verified(self.folder.read_all(own), sizes)]
 
-    def _read_files(self, files: Iterable[RecordFile], sizes: Mapping[str, int]) -> list[Record]:
-        read = [record for file in files if (record := self.folder.read(file)) is not None]
-        for record in list(read):
-            if record.state == "submitted" and record.name is not None:
-                read += [
-                    sidecar
-                    for sidecar in self._sidecar(record.name, record.fingerprint, sizes)
-                    if sidecar.generation_id == record.generation_id and sidecar.same_submit(record)
-                ]
-        return read
-
-    def _of_siblings(self, item: Item, files: Iterable[RecordFile], sizes: Mapping[str, int]) -> list[Record]:
+    def _of_siblings(self, files: Iterable[RecordFile], sizes: Mapping[str, int]) -> Sequence[Record]:
         """Return what another map index had on record before a clear; each index takes another one's."""
-        others: defaultdict[int, list[Record]] = defaultdict(list)
-        for record in self._read_files(files, sizes):
-            before_a_clear = self._cleared or record.payer.run_clears < self._payer.run_clears
-            if before_a_clear and record.state != "failed":
-                others[record.slot.map_index].append(record)
-        paid = [index for index in others if any(record.state != "intent" for record in others[index])]
-        indexes = sorted(paid or others)
-        if not indexes:
-            return []
-        self.adopted += 1
-        return others[indexes[max(0, item.slot.map_index) % len(indexes)]]
+        others = self.folder.read_all(files)
+        found = self.folder.verified(take_from_siblings(others, self._payer, cleared=self._cleared), sizes)
+        self.adopted += bool(found)
+        return found
 
     def _sidecar(self, name: str, fingerprint: str, sizes: Mapping[str, int]) -> list[Record]:
         if f"{name}.json" not in sizes:
             return []
         record = self.folder.read_sidecar(name, fingerprint)
         if record is None:
-            raise DestinationError(
-                f"{self.folder.folder.address(name)}.json is no record of the request that its name tells.\n"
-                "Without it nobody knows what is paid for.\n"
-                "Mend it, or remove it, and the image is paid for anew."
-            )
-        whole = record.state != "stored" or self.folder.has_images(record, sizes.get)
-        return [record if whole else record.not_stored()]
+            raise self.folder.not_a_record(f"{name}.json", "it is about another request, or gone meanwhile")
+        return [self.folder.checked(record, sizes)]
 
     def _is_own(self, file: RecordFile) -> bool:
-        mine = self._payer
-        return file.payer == mine.instance_digest[:8] and file.clear_epoch == mine.clear_epoch
+        return file.is_of(self._payer) and file.clear_epoch == self._payer.clear_epoch
 
     def of(self, item: Item) -> list[Record]:
         """Return all that is known about an item; nothing unless it was loaded."""

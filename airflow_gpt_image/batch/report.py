@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from airflow_gpt_image import results
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.sizes import RESOLUTIONS, Resolution
 from airflow_gpt_image.batch import manifest
@@ -24,15 +25,6 @@ def money(credits: Decimal, prices: Prices) -> dict[str, str]:
     return {"credits": str(plain(credits)), "usd": str(prices.usd(credits))}
 
 
-def spent_fields(budget: Budget, prices: Prices) -> dict[str, str]:
-    """Return what was spent since the last clear, as XCom has it under ``spent``."""
-    return {
-        "charged": str(plain(budget.charged)),
-        "refunded": str(plain(budget.refunded)),
-        "usd": str(prices.usd(budget.spent)),
-    }
-
-
 def result_of(entries: Sequence[Entry], payer: Payer, prices: Prices, budget: Budget) -> dict[str, Any]:
     """
     Return what became of a plan's items, and what was paid since the last clear.
@@ -47,7 +39,7 @@ def result_of(entries: Sequence[Entry], payer: Payer, prices: Prices, budget: Bu
         **{name: states[name] for name in _STATUSES},
         "reused": reused,
         **money(budget.spent, prices),
-        **spent_fields(budget, prices),
+        **results.spent_fields(budget.charged, budget.refunded, prices),
     }
 
 

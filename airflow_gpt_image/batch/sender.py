@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from functools import partial
 
 from airflow_gpt_image.api.client import AsyncGptImageClient
 from airflow_gpt_image.api.models import ImageRequest
@@ -30,6 +31,7 @@ from airflow_gpt_image.errors import (
 )
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.record import Record, intend
+from airflow_gpt_image.storage.signing import signed
 
 
 class Sender:
@@ -75,7 +77,8 @@ class Sender:
                 request = await self._in_thread(context.plan.request, item)
                 intent = self._intent(entry, request)
                 try:
-                    prepared = await self._in_thread(self._prepare, request)
+                    sign = partial(signed, request, seconds=context.options.timeout)
+                    prepared = await self._in_thread(sign)
                 except InvalidRequestError as error:
                     await self._write_outcome(entry, intent.not_accepted(error, context.now()))
                     raise
@@ -119,9 +122,6 @@ class Sender:
             self._context.log.warning("The lease could not be renewed yet: %s", error.message)
 
     # --- one submit
-
-    def _prepare(self, request: ImageRequest) -> ImageRequest:
-        return submitting.prepare(request, seconds=self._context.options.timeout)
 
     def _intent(self, entry: Entry, request: ImageRequest) -> Record:
         context, item, before = self._context, entry.item, entry.record

@@ -146,7 +146,7 @@ class _GptImageDecoratedOperator(_FunctionOperator, GptImageGenerateOperator):
     returns = "prompt"
 
     def take(self, returned: object) -> None:
-        """What isn't named stays as it was given to the decorator."""
+        """Take the fields that the function named; the others stay as they were given to the decorator."""
         for name, value in _request_fields(returned, self.python_callable).items():
             setattr(self, name, value)
 
@@ -170,7 +170,7 @@ class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):
     returns = "requests"
 
     def take(self, returned: object) -> None:
-        """Whether it is a data set, the operator says."""
+        """Take it as it is: the operator finds out whether it is a data set."""
         self.requests = returned
 
     def execute(self, context: Context) -> Any:
@@ -214,7 +214,7 @@ def _put(context: Context, values: Mapping[str, Any]) -> None:
 
 
 def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str, Any]:
-    """The fields of a request as the function named them; whether they are valid, the request itself says."""
+    """Return the fields of a request as the function named them; the request itself checks them."""
     from airflow_gpt_image.api.models import ImageRequest
     from airflow_gpt_image.api.text import quote
 

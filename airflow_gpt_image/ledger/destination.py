@@ -17,7 +17,7 @@ record.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
@@ -44,6 +44,10 @@ class RecordFile(NamedTuple):
     clear_epoch: int
     attempt: int
     generation_id: str | None = None
+
+    def is_of(self, payer: Payer) -> bool:
+        """Return whether an attempt of the same task instance wrote it."""
+        return self.payer == payer.instance_digest[:8]
 
 
 _NAME: Final = re.compile(
@@ -115,8 +119,16 @@ class RecordsFolder:
         """
         record = self._read(file.path)
         if record is not None and (record.fingerprint, record.slot) != (file.fingerprint, file.slot):
-            raise self._not_a_record(file.path, "it is about another request")
+            raise self.not_a_record(file.path, "it is about another request")
         return record
+
+    def read_all(self, files: Iterable[RecordFile]) -> Sequence[Record]:
+        """
+        Read those of these records that are still there.
+
+        :raises DestinationError: when one can't be read, or is no record of what its name says.
+        """
+        return [record for file in files if (record := self.read(file)) is not None]
 
     def read_outcome(self, record: Record) -> Record | None:
         """
@@ -126,7 +138,7 @@ class RecordsFolder:
         """
         begin = self.path_of(record.model_copy(update={"generation_id": None})).removesuffix(".json")
         files = [file for file in self.list().files if file.path.startswith((f"{begin}.", f"{begin}~"))]
-        return furthest(found for file in files if (found := self.read(file)) is not None)
+        return furthest(self.read_all(files))
 
     def write(self, record: Record) -> None:
         """
@@ -174,17 +186,43 @@ class RecordsFolder:
         """
         self.folder.write(f"{name}.json", _document(record))
 
-    def has_images(self, record: Record, size: Callable[[str], int | None] | None = None) -> bool:
+    def has_images(self, record: Record, sizes: Mapping[str, int] | None = None) -> bool:
         """
         Return whether a stored record's images are there, each with all its bytes.
 
-        :param size: tells the size of a file of the folder; the folder itself is asked by default.
+        :param sizes: of the files that are there, by their names; the folder itself is asked by default.
         """
-        size = size or self.folder.size
+        size = self.folder.size if sizes is None else sizes.get
         return bool(record.images) and all(
             image.name is not None and image.bytes is not None and size(image.name) == image.bytes
             for image in record.images
         )
+
+    def checked(self, record: Record, sizes: Mapping[str, int] | None = None) -> Record:
+        """Return a stored record as not stored where its images are gone; else the record."""
+        gone = record.state == "stored" and not self.has_images(record, sizes)
+        return record.not_stored() if gone else record
+
+    def verified(self, records: Iterable[Record], sizes: Mapping[str, int] | None = None) -> Sequence[Record]:
+        """
+        Return what is stored as not stored where its images are gone; and beside what is submitted what its
+        sidecar tells, for that comes last.
+
+        :param sizes: as :meth:`has_images` takes it: of all files that may be sidecars or images.
+        :raises DestinationError: when the folder doesn't answer, or has something else for a sidecar.
+        """
+        found = []
+        for record in records:
+            if record.in_files:
+                record = self.checked(record, sizes)
+            found.append(record)
+            if record.state == "submitted" and record.name is not None:
+                there = sizes is None or f"{record.name}.json" in sizes
+                sidecar = self.read_sidecar(record.name, record.fingerprint) if there else None
+                # The API may have given its id to another run's submit, too, whose image has that name.
+                if sidecar and sidecar.same_submit(record) and sidecar.generation_id == record.generation_id:
+                    found.append(self.checked(sidecar, sizes))
+        return found
 
     def _read(self, path: str) -> Record | None:
         data = self.folder.read(path)
@@ -198,10 +236,11 @@ class RecordsFolder:
             if record.state != "failed" and (record.generation_id is None) != (record.state == "intent"):
                 raise ValueError("its state and its generation id contradict each other")
         except (ValidationError, GptImageError, ValueError, RecursionError) as error:
-            raise self._not_a_record(path, type(error).__name__) from None
+            raise self.not_a_record(path, type(error).__name__) from None
         return record
 
-    def _not_a_record(self, path: str, why: str) -> DestinationError:
+    def not_a_record(self, path: str, why: str) -> DestinationError:
+        """Return the error about a file that should be a record, and isn't the one it should be."""
         # Not taken for "nothing there", which would pay again.
         return DestinationError(
             f"{quote(self.folder.address(path), 500)} is no record of this release ({why}).\n"

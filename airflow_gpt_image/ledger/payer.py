@@ -9,20 +9,18 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from airflow_gpt_image.api.text import quote
+
 # Anybody may have written a record. Sums over numbers without end take time without end.
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 AirflowId = Annotated[str, Field(max_length=1_000)]
 
 
-class Payer(BaseModel):
+class TaskInstance(BaseModel):
     """
-    Who pays: one attempt of a task instance.
+    A task instance, whatever its try.
 
     :param loop_index: the iteration of a Task Loop (Airflow 3.4), from 0; None outside of one.
-    :param clear_epoch: the task instance's ``max_tries``: every clear raises it, a retry does not.
-    :param attempt: the try's number, which counts on over clears.
-    :param run_clears: how often anything in the run had been cleared (``dag_run.clear_number``).
-    :param ti_id: Airflow's id of this try of the task instance.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,10 +30,6 @@ class Payer(BaseModel):
     task_id: AirflowId
     map_index: int = -1
     loop_index: int | None = None
-    clear_epoch: Count
-    attempt: Count
-    run_clears: Count = 0
-    ti_id: AirflowId = ""
 
     @property
     def task_digest(self) -> str:
@@ -46,6 +40,32 @@ class Payer(BaseModel):
     def instance_digest(self) -> str:
         """Tell the task instance, map index included, from every other one, in 32 hex digits."""
         return _digest(self.dag_id, self.run_id, self.task_id, self.loop_index, self.map_index)[:32]
+
+    def __str__(self) -> str:
+        mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
+        looped = f", iteration {self.loop_index}" if self.loop_index is not None else ""
+        return f"{quote(self.dag_id)}, run {quote(self.run_id)}, task {quote(self.task_id)}{mapped}{looped}"
+
+
+class Payer(TaskInstance):
+    """
+    Who pays: one attempt of a task instance.
+
+    :param clear_epoch: the task instance's ``max_tries``: every clear raises it, a retry does not.
+    :param attempt: the try's number, which counts on over clears.
+    :param run_clears: how often anything in the run had been cleared (``dag_run.clear_number``).
+    :param ti_id: Airflow's id of this try of the task instance.
+    """
+
+    clear_epoch: Count
+    attempt: Count
+    run_clears: Count = 0
+    ti_id: AirflowId = ""
+
+    @property
+    def instance(self) -> TaskInstance:
+        """Return the task instance that it is an attempt of."""
+        return TaskInstance(**self.model_dump(include=set(TaskInstance.model_fields)))
 
     def same_task(self, other: Payer) -> bool:
         """Return whether both are the same task of the same run and iteration, at whatever map index."""
@@ -62,11 +82,6 @@ class Payer(BaseModel):
     def same_attempt(self, other: Payer) -> bool:
         """Return whether both are the same try; what else is cleared in the run meanwhile changes nothing."""
         return self.same_epoch(other) and self.attempt == other.attempt
-
-    def __str__(self) -> str:
-        mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        looped = f", iteration {self.loop_index}" if self.loop_index is not None else ""
-        return f"{self.dag_id!r}, run {self.run_id!r}, task {self.task_id!r}{mapped}{looped}"
 
 
 class Slot(NamedTuple):

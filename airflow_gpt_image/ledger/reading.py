@@ -18,12 +18,13 @@ from airflow_gpt_image.errors import (
     GptImageError,
     LedgerError,
     RecordMissingError,
-    SubmissionUnknownError,
 )
 from airflow_gpt_image.ledger.destination import Listing, RecordsFolder, emptied_error
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
+from airflow_gpt_image.ledger.siblings import take_from_siblings
+from airflow_gpt_image.ledger.submitting import same_id_error
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY, Document, ImageTaskState, TaskStateStore, Waiting
 from airflow_gpt_image.ledger.timing import Clock, SystemClock, Timing
 from airflow_gpt_image.log import Log
@@ -89,10 +90,9 @@ class LedgerReader:
         self._records = latest_versions([*self._records, *records])
 
     def _own_files(self, folder: RecordsFolder) -> Iterable[Record]:
-        mine = self.payer.instance_digest[:8]
-        self._folder_has = {file.path for file in self._listing.files if file.payer == mine}
-        read = [folder.read(file) for file in self._listing.files if file.payer == mine]
-        return [record for record in read if record is not None]
+        own = [file for file in self._listing.files if file.is_of(self.payer)]
+        self._folder_has = {file.path for file in own}
+        return folder.read_all(own)
 
     @property
     def cleared(self) -> bool:
@@ -110,7 +110,7 @@ class LedgerReader:
         if self._errors:
             raise self._errors[0]
 
-    def find(self, fingerprint: str) -> list[Record]:
+    def find(self, fingerprint: str) -> Sequence[Record]:
         """
         Return what is on record about a request: this task instance's records, or after a clear its
         siblings'.
@@ -118,61 +118,24 @@ class LedgerReader:
         A mapped list may have been shifted: then the record of what stands at this index now is under another
         one.
         """
-        own = [record for record in self._records if record.fingerprint == fingerprint]
-        found = own
-        if all(record.state == "failed" for record in own):
-            found = self._of_siblings(fingerprint, own) or own
-        return [self._verified(record) for record in found] + self._sidecars(found)
-
-    def _of_siblings(self, fingerprint: str, failed: Sequence[Record]) -> list[Record]:
-        if self.folder is None or not self.history.mapped:
-            return []
-        mine = self.payer.instance_digest[:8]
-        others = [f for f in self._listing.files if f.fingerprint == fingerprint and f.payer != mine]
+        found: Sequence[Record] = [r for r in self._records if r.fingerprint == fingerprint]
+        if self.folder is None:
+            return found
         try:
-            read = [record for file in others if (record := self.folder.read(file)) is not None]
+            if all(record.state == "failed" for record in found):
+                found = self._of_siblings(self.folder, fingerprint, found) or found
+            return self.folder.verified(found)
         except DestinationError as error:
             self._errors.append(error)
+            return [record.not_stored() if record.in_files else record for record in found]
+
+    def _of_siblings(self, folder: RecordsFolder, fingerprint: str, failed: Sequence[Record]) -> list[Record]:
+        if not self.history.mapped:
             return []
-        # One that was paid for since the last clear may be an equal request's, beside this one. So may one
-        # that was there when this one failed: only a later clear can have moved the request that failed to
-        # there.
+        others = [f for f in self._listing.files if f.fingerprint == fingerprint and not f.is_of(self.payer)]
         failed_at = max((record.payer.run_clears for record in failed), default=-1)
-        before = [
-            record
-            for record in read
-            if (self.cleared or record.payer.run_clears < self.payer.run_clears)
-            and record.payer.run_clears > failed_at
-        ]
-        # An intent may have been accepted, too: what is unknown under one index is so under every other one.
-        latest = latest_versions(before)
-        paid = [record for record in latest if record.state in ("submitted", "stored")]
-        found = paid or [record for record in latest if record.state == "intent"]
-        # Of several equal ones each index takes another, as far as that goes.
-        found.sort(key=lambda record: record.slot.map_index)
-        return [found[self.payer.map_index % len(found)]] if found else []
-
-    def _verified(self, record: Record) -> Record:
-        """Return a stored record as not stored when its files aren't in the folder."""
-        if record.state != "stored" or self.folder is None or all(i.name is None for i in record.images):
-            return record
-        try:
-            return record if self.folder.has_images(record) else record.not_stored()
-        except DestinationError as error:
-            self._errors.append(error)
-            return record.not_stored()
-
-    def _sidecars(self, records: Iterable[Record]) -> list[Record]:
-        found = []
-        for record in records:
-            if self.folder is None or record.state != "submitted" or record.name is None:
-                continue
-            sidecar = self.sidecar(record.name, record.fingerprint)
-            # The API may have given its id to another run's submit, too, whose image has that name.
-            ours = sidecar is not None and sidecar.same_submit(record)
-            if sidecar is not None and ours and sidecar.generation_id == record.generation_id:
-                found.append(sidecar)
-        return found
+        read = folder.read_all(others)
+        return take_from_siblings(read, self.payer, cleared=self.cleared, failed_at=failed_at)
 
     def sidecar(self, name: str, fingerprint: str) -> Record | None:
         """Return the record beside an image of this name, if its images are there, whoever stored them."""
@@ -207,15 +170,12 @@ class LedgerReader:
         if self.folder is None or not self.history.mapped or not record.payer.same_task(self.payer):
             return
         mine = self.folder.path_of(record)
-        others = [
-            found
-            for file in self.folder.list().files
-            if file.generation_id == record.generation_id and file.path != mine
-            if (found := self.folder.read(file)) is not None and found.submitted_at is not None
-        ]
+        listed = self.folder.list().files
+        same_id = [f for f in listed if f.generation_id == record.generation_id and f.path != mine]
+        others = [found for found in self.folder.read_all(same_id) if found.submitted_at is not None]
         first = min([record, *others], key=lambda each: (each.submitted_at or each.intended_at, each.slot))
         if first is not record:
-            raise same_id_error(record.generation_id, first)
+            raise same_id_error(record.generation_id, first.payer)
 
     def find_shared(self, name: str, fingerprint: str, *, fresh_after: datetime) -> list[Record]:
         """
@@ -319,12 +279,3 @@ _WHY_RESUMED: Final = (
     "This task was waiting for an image that it had paid for, and no record tells any more which: somebody "
     "removed the task's state meanwhile."
 )
-
-
-def same_id_error(generation_id: str | None, other: Record) -> SubmissionUnknownError:
-    """Return the error about an id that is another submit's."""
-    return SubmissionUnknownError(
-        f"The API gave the id {generation_id} to another submit, too: that of {other.payer}.\n"
-        "Whether this one was accepted can't be known.\n"
-        f"{SubmissionUnknownError.remedy}"
-    )

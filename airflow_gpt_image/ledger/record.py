@@ -208,6 +208,11 @@ class Record(BaseModel):
         return self.charges - self.refunds
 
     @property
+    def in_files(self) -> bool:
+        """Return whether its images are files: there are some, and not just where the API has them."""
+        return self.state == "stored" and any(image.name is not None for image in self.images)
+
+    @property
     def seconds(self) -> float | None:
         """Return the seconds from the submit to the stored image."""
         if self.submitted_at is None or self.settled_at is None:

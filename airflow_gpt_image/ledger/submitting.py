@@ -14,38 +14,32 @@ from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.errors import GptImageError, SubmissionUnknownError
+from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record
-from airflow_gpt_image.storage.signing import signed
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class WriteIntent:
-    """Put an intent in every place of record, the fence last. If one doesn't take it, nothing may be sent."""
+class Step:
+    """
+    What has to be done next.
 
-    record: Record
+    :param do: ``write_intent``: put an intent in every place of record, the fence last; if one doesn't take
+        it, nothing may be sent. ``post``: send the request once; comes back: the generation id.
+        ``write_outcome``: put on record what came of the POST; it has to reach one place, whatever it takes.
+    :param what: the record, or with ``post`` the request.
+    """
 
-
-@dataclass(frozen=True)
-class Post:
-    """Send the request once. Comes back: the generation id."""
-
-    request: ImageRequest
-
-
-@dataclass(frozen=True)
-class WriteOutcome:
-    """Put on record what came of the POST. It has to reach one place, whatever it takes."""
-
-    record: Record
+    do: Literal["write_intent", "post", "write_outcome"]
+    what: Any
 
 
-Step = WriteIntent | Post | WriteOutcome
+Flow = Generator[Step, Any, Record]
 
 
 def submit(
@@ -55,7 +49,7 @@ def submit(
     now: Callable[[], datetime],
     name: Callable[[str], str | None],
     is_known: Callable[[str], bool],
-) -> Generator[Step, Any, Record]:
+) -> Flow:
     """
     Submit a request; return the record with the generation's id.
 
@@ -65,28 +59,38 @@ def submit(
     :raises SubmissionUnknownError: when it may have been accepted and nobody knows.
     :raises GptImageError: when it was not accepted.
     """
-    yield WriteIntent(intent)
+    yield Step("write_intent", intent)
     try:
-        generation_id: str = yield Post(prepared)
+        generation_id: str = yield Step("post", prepared)
     except SubmissionUnknownError as error:
         if error.generation_id is None:
-            yield WriteOutcome(intent.unknown(error))
+            yield Step("write_outcome", intent.unknown(error))
             raise
         generation_id = error.generation_id
     except GptImageError as error:
-        yield WriteOutcome(intent.not_accepted(error, now()))
+        yield Step("write_outcome", intent.not_accepted(error, now()))
         raise
     if is_known(generation_id):
-        unknown = SubmissionUnknownError(
-            f"The API answered with generation {generation_id}, which is another submit's.\n"
-            "Whether this one was accepted can't be known.\n"
-            f"{SubmissionUnknownError.remedy}"
-        )
-        yield WriteOutcome(intent.unknown(unknown))
+        unknown = same_id_error(generation_id)
+        yield Step("write_outcome", intent.unknown(unknown))
         raise unknown
     record = intent.submitted(generation_id, now(), name=name(generation_id))
-    yield WriteOutcome(record)
+    yield Step("write_outcome", record)
     return record
+
+
+def same_id_error(generation_id: str | None, payer: Payer | None = None) -> SubmissionUnknownError:
+    """
+    Return the error about an id that is another submit's.
+
+    :param payer: of that one, if it isn't this task instance's own.
+    """
+    whose = f": that of {payer}" if payer is not None else ""
+    return SubmissionUnknownError(
+        f"The API gave the id {generation_id}, which is another submit's{whose}.\n"
+        "Whether this one was accepted can't be known.\n"
+        f"{SubmissionUnknownError.remedy}"
+    )
 
 
 def answer_seconds(connect_timeout: float, read_timeout: float) -> float:
@@ -94,35 +98,24 @@ def answer_seconds(connect_timeout: float, read_timeout: float) -> float:
     return 3 * connect_timeout + 2 * read_timeout + 5.0
 
 
-def prepare(request: ImageRequest, *, seconds: float) -> ImageRequest:
-    """
-    Return the request as it is sent: objects on the user's own stores get signed addresses.
-
-    :param seconds: how long those are valid, at least.
-    :raises InvalidRequestError: when a store can't sign, or Airflow doesn't know it.
-    :raises DestinationError: when signing fails for another reason, which may pass.
-    """
-    return signed(request, seconds=seconds)
-
-
 def run(
-    flow: Generator[Step, Any, Record],
+    flow: Flow,
     *,
     write_intent: Callable[[Record], object],
     post: Callable[[ImageRequest], str],
     write_outcome: Callable[[Record], object],
 ) -> Record:
     """Carry out a submit with functions that block; return the record."""
-    carry_out: dict[type[Any], Callable[[Any], object]] = {
-        WriteIntent: lambda step: write_intent(step.record),
-        Post: lambda step: post(step.request),
-        WriteOutcome: lambda step: write_outcome(step.record),
+    carry_out: dict[str, Callable[[Any], object]] = {
+        "write_intent": write_intent,
+        "post": post,
+        "write_outcome": write_outcome,
     }
+    step = next(flow)
     try:
-        step = next(flow)
         while True:
             try:
-                came = carry_out[type(step)](step)
+                came = carry_out[step.do](step.what)
             except GptImageError as error:
                 step = flow.throw(error)
             else:
@@ -133,23 +126,23 @@ def run(
 
 
 async def arun(
-    flow: Generator[Step, Any, Record],
+    flow: Flow,
     *,
     write_intent: Callable[[Record], Awaitable[object]],
     post: Callable[[ImageRequest], Awaitable[str]],
     write_outcome: Callable[[Record], Awaitable[object]],
 ) -> Record:
     """Carry out a submit on an event loop; return the record."""
-    carry_out: dict[type[Any], Callable[[Any], Awaitable[object]]] = {
-        WriteIntent: lambda step: write_intent(step.record),
-        Post: lambda step: post(step.request),
-        WriteOutcome: lambda step: write_outcome(step.record),
+    carry_out: dict[str, Callable[[Any], Awaitable[object]]] = {
+        "write_intent": write_intent,
+        "post": post,
+        "write_outcome": write_outcome,
     }
+    step = next(flow)
     try:
-        step = next(flow)
         while True:
             try:
-                came = await carry_out[type(step)](step)
+                came = await carry_out[step.do](step.what)
             except GptImageError as error:
                 step = flow.throw(error)
             else:

@@ -202,7 +202,10 @@ class GptImageBatchOperator(BaseOperator):
                     self.note_attempt(context)
                     return preview
                 outcome = attempt.resume() if resumed else attempt.begin(rows, bad)
-            return self._finish_or_defer(context, outcome)
+            if not isinstance(outcome, dict):
+                raise self._deferred(outcome)
+            self._publish_asset_events(context, outcome)
+            return outcome
 
     def note_attempt(self, context: Context) -> None:
         """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
@@ -211,13 +214,6 @@ class GptImageBatchOperator(BaseOperator):
 
         payer, history = payer_of(context, retries=self.retries)
         note_attempt(self.destination, context["task_state_store"], payer, history, self.reuse, self.log)
-
-    def _finish_or_defer(self, context: Context, outcome: Deferral | dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(outcome, dict):
-            raise self._deferred(outcome)
-        if not self.only_preview:
-            self._publish_asset_events(context, outcome)
-        return outcome
 
     def _publish_asset_events(self, context: Context, result: Mapping[str, Any]) -> None:
         from airflow.sdk import Asset
@@ -242,22 +238,12 @@ class GptImageBatchOperator(BaseOperator):
         from airflow_gpt_image.batch.options import BatchOptions
         from airflow_gpt_image.operators import checks
 
-        return BatchOptions(
+        return checks.options_of(
+            self,
+            BatchOptions,
             conn_id=self.gpt_image_conn_id,
             source="" if isinstance(self.requests, (list, tuple)) else str(self.requests),
-            variants=self.variants,
-            reuse=self.reuse,
-            on_invalid=self.on_invalid,
-            max_in_flight=self.max_in_flight,
-            poll_interval=self.poll_interval,
-            timeout=self.timeout,
-            item_retries=self.item_retries,
-            on_item_failure=self.on_item_failure,
-            max_failures=self.max_failures,
-            on_unknown_submit=self.on_unknown_submit,
             max_credits=checks.credits(self.max_credits),
-            check_balance=self.check_balance,
-            deferrable=self.deferrable,
         )
 
     def _deferred(self, deferral: Deferral) -> TaskDeferred:

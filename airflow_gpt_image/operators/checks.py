@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_gpt_image.airflow_internals import SetDuringExecution
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def refused(name: str, value: object, rule: str) -> InvalidRequestError:
@@ -65,3 +72,14 @@ def credits(value: float | str | Decimal | None) -> Decimal | None:  # noqa: A00
     if isinstance(value, bool) or not amount.is_finite() or amount < 0:
         raise refused("max_credits", value, "must be an amount of credits, 0 or more")
     return amount
+
+
+def options_of(operator: object, options: type[T], **others: object) -> T:
+    """
+    Return what the author decided: the operator's attributes of the same names as the options' fields.
+
+    :param options: the dataclass that it is for.
+    :param others: fields that the operator has under another name, or in another form.
+    """
+    names = [field.name for field in fields(options) if field.name not in others]
+    return options(**{name: getattr(operator, name) for name in names}, **others)

@@ -223,15 +223,15 @@ class GptImageGenerateOperator(BaseOperator):
         """
         from airflow_gpt_image.operators import ending
         from airflow_gpt_image.single.attempt import ImageAttempt
+        from airflow_gpt_image.single.context import ImageContext
 
         images = self._images()
         ledger = self._ledger(context, images)
         with ending.watched(self, context) as ended:
             ended.on_failure(ledger.note_attempt)
             with self._client() as client:
-                attempt = ImageAttempt(
-                    client, ledger, images, self._names(ledger.payer), self._options(), self.log
-                )
+                names = self._names(ledger.payer)
+                attempt = ImageAttempt(ImageContext(client, ledger, images, names, self._options(), self.log))
                 ended.spent(lambda: attempt.spent)
                 with attempt:
                     yield attempt
@@ -286,15 +286,12 @@ class GptImageGenerateOperator(BaseOperator):
         from airflow_gpt_image.operators import checks
         from airflow_gpt_image.single.options import ImageOptions
 
-        return ImageOptions(
+        return checks.options_of(
+            self,
+            ImageOptions,
             conn_id=self.gpt_image_conn_id,
-            timeout=self.timeout,
-            wait_for_completion=self.wait_for_completion,
             reuse_destination=self.reuse == "destination",
-            on_clear=self.on_clear,
-            on_unknown_submit=self.on_unknown_submit,
             max_credits=checks.credits(self.max_credits),
-            check_balance=self.check_balance,
         )
 
     def _defer(self, attempt: ImageAttempt) -> NoReturn:
@@ -311,7 +308,8 @@ class GptImageGenerateOperator(BaseOperator):
         )
 
     def _check_while_parsing(self) -> None:
-        """Refuse what is wrong whatever the templates render to.
+        """
+        Refuse what is wrong whatever the templates render to.
 
         Costs an import, so only with something to check.
         """
@@ -339,7 +337,9 @@ class GptImageGenerateOperator(BaseOperator):
 
 
 def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields as a request takes them: Jinja renders to text, also where a boolean or nothing is meant.
+    """
+    Return the fields as a request takes them: Jinja renders to text, also where a boolean or nothing is
+    meant.
 
     So a prompt that renders to ``None``, as of a task that returned nothing, is none, and isn't drawn and
     paid for.

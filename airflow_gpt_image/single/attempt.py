@@ -10,62 +10,45 @@ for.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_gpt_image import results
 from airflow_gpt_image.api import flows
-from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.pricing import Prices, plain
+from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.errors import (
     GenerationFailedError,
     GenerationNotFoundError,
-    GptImageError,
     LedgerError,
 )
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
-from airflow_gpt_image.ledger.ledger import Ledger
 from airflow_gpt_image.ledger.record import Record, fingerprint
-from airflow_gpt_image.log import Log
-from airflow_gpt_image.single.options import ImageOptions
+from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.single.paying import ImageSubmitter
-from airflow_gpt_image.single.storing import ImageStorer
-from airflow_gpt_image.storage.images import ImageFolder
-from airflow_gpt_image.storage.names import Names
+from airflow_gpt_image.single.storing import store_images
 
 
 class ImageAttempt:
     """
     One attempt of a task that makes one image, or the part of it after a deferral.
 
-    :param client: of the task's connection.
-    :param ledger: of the task instance.
-    :param images: where the images are stored; None: they stay where the API put them.
-    :param names: what the images are called, as far as it is known before there is a generation.
+    :param context: what it works with.
     """
 
-    def __init__(
-        self,
-        client: GptImageClient,
-        ledger: Ledger,
-        images: ImageFolder | None,
-        names: Names,
-        options: ImageOptions,
-        log: Log,
-    ) -> None:
-        self._client = client
-        self._ledger = ledger
-        self._names = names
-        self._options = options
-        self._log = log
-        self._submitter = ImageSubmitter(client, ledger, names, options, log)
-        self._storer = ImageStorer(client, ledger, images, names, options, log)
+    def __init__(self, context: ImageContext) -> None:
+        self._context = context
+        self._client = context.client
+        self._ledger = context.ledger
+        self._log = context.log
+        self._submitter = ImageSubmitter(context)
         self._lost: set[str] = set()
         self._record: Record | None = None
 
@@ -87,7 +70,7 @@ class ImageAttempt:
         self._log.info(
             "Spent since the last clear: %s credits ($%s): %s charged, %s refunded. This try %s.",
             plain(net),
-            self._prices.usd(net),
+            self._context.prices.usd(net),
             plain(charged),
             plain(refunded),
             "submitted" if self._submitter.submitted else "paid nothing",
@@ -96,7 +79,7 @@ class ImageAttempt:
     @property
     def spent(self) -> dict[str, str]:
         """Return what the task instance spent since its last clear, as XCom has it."""
-        return results.spent_fields(*self._ledger.spent, self._prices)
+        return results.spent_fields(*self._ledger.spent, self._context.prices)
 
     def begin(self, request: ImageRequest) -> dict[str, Any] | None:
         """
@@ -109,34 +92,29 @@ class ImageAttempt:
         :raises InsufficientCreditsError: when the balance doesn't suffice; nothing was submitted.
         :raises GptImageError: as the API has it, when it was not accepted.
         """
-        identity = fingerprint(request, conn_id=self._options.conn_id, host=self._client.settings.host)
-        while True:
-            verdict = self._decided(identity, request)
-            record = verdict.record
-            if verdict.decision == "done" and record is not None:
-                self._say_whose(record)
-                self._log.info("Generation %s is stored already; nothing is paid.", record.generation_id)
-                self._ledger.wait_for(record, deadline=self._deadline(), reused=True)
-                return self._result(record, reused=True)
-            if verdict.decision == "attach" and record is not None:
-                if self._is_lost(record):
+        conn_id, host = self._context.options.conn_id, self._client.settings.host
+        identity = fingerprint(request, conn_id=conn_id, host=host)
+        while self._record is None:
+            decision, record = self._decided(identity, request)
+            if record is not None and decision in _FOUND:
+                if decision == "attach" and self._is_lost(record):
                     continue
                 self._say_whose(record)
-                self._log.info("Generation %s is paid for already; it is waited for.", record.generation_id)
-                self._ledger.restore()
-                self._ledger.wait_for(record, deadline=self._deadline(), reused=True)
+                self._log.info(_FOUND[decision], record.generation_id)
+                if decision == "attach":
+                    self._ledger.restore()
+                self._ledger.wait_for(record, deadline=self._context.deadline(), reused=True)
                 self._record = record
-                return None
-            if verdict.decision == "unknown" and record is not None:
+            elif record is not None and decision == "unknown":
                 raise self._submitter.unknown_error(
                     f"An earlier try was about to submit this at {record.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
                     "and no answer is on record: it died, or the answer was lost.",
                     request,
                 )
-            submitted = submitting.uninterrupted(partial(self._submitter.submit, identity, request, record))
-            if submitted is not None:
-                self._record = submitted
-                return None
+            else:
+                submit = partial(self._submitter.submit, identity, request, record)
+                self._record = submitting.uninterrupted(submit)
+        return self.stored_result
 
     def _say_whose(self, record: Record) -> None:
         payer = self._ledger.payer
@@ -171,7 +149,7 @@ class ImageAttempt:
         """Return the task's result if the images are stored already; None when they aren't."""
         if self._current.state != "stored":
             return None
-        return self._result(self._current, reused=not self._submitter.submitted)
+        return self._result(self._current)
 
     @property
     def request(self) -> ImageRequest | None:
@@ -182,7 +160,7 @@ class ImageAttempt:
     def deadline(self) -> float:
         """Return when the wait ends, in seconds since 1970."""
         waiting = self._ledger.waiting
-        return waiting.deadline if waiting is not None else self._deadline()
+        return waiting.deadline if waiting is not None else self._context.deadline()
 
     @property
     def generation_id(self) -> str:
@@ -194,19 +172,15 @@ class ImageAttempt:
 
     def poll(self) -> Generation:
         """Read the generation once."""
-        try:
+        with _on_record(self._current):
             return self._client.get(self.generation_id)
-        except GenerationNotFoundError as error:
-            raise _forgotten(error, self._current) from None
 
     def wait(self, poll_interval: float) -> Generation:
         """Wait on this worker for the generation to finish; it is read a last time at the deadline."""
-        try:
+        with _on_record(self._current):
             return self._client.wait_until(
                 self.generation_id, poll_interval=poll_interval, deadline=self.deadline
             )
-        except GenerationNotFoundError as error:
-            raise _forgotten(error, self._current) from None
 
     def finish(self, generation: Generation) -> dict[str, Any]:
         """
@@ -220,36 +194,31 @@ class ImageAttempt:
         try:
             flows.succeeded(generation)
         except GenerationFailedError as error:
-            self._record = record.failed(error, self._now())
+            self._record = record.failed(error, self._context.now())
             self._ledger.write_outcome(self._record)
             raise
-        stored = self._storer.store(record, generation)
-        return self._result(stored, reused=not self._submitter.submitted)
+        return self._result(store_images(self._context, record, generation))
 
     def submitted_result(self) -> dict[str, Any]:
         """Return the result as far as it is known while nobody waits."""
-        return self._result(self._current, reused=not self._submitter.submitted)
+        return self._result(self._current)
 
     # --- what is on record
 
     def _decided(self, identity: str, request: ImageRequest) -> Verdict:
         """Decide by the records; an intent that another worker may still be at work on is waited for."""
-        ledger = self._ledger
-        resubmit = self._options.on_unknown_submit == "resubmit"
+        context, ledger = self._context, self._ledger
+        resubmit = context.options.on_unknown_submit == "resubmit"
         told = False
         while True:
             ledger.read()
-            policy = Policy(
-                regenerate=self._options.regenerates(self._ledger),
-                resubmit_unknown=resubmit,
-                retry_failed=True,
-            )
+            policy = Policy(regenerate=context.regenerates, resubmit_unknown=resubmit, retry_failed=True)
             verdict = decide(self._known(identity, request), ledger.payer, policy)
             if verdict.decision in ("attach", "done"):
                 return verdict
             ledger.check_readable()
             record = verdict.record
-            if record is None or not record.may_be_under_way(self._now()):
+            if record is None or not record.may_be_under_way(self._context.now()):
                 return verdict
             if not told:
                 told = True
@@ -262,11 +231,12 @@ class ImageAttempt:
             ledger.clock.sleep(ledger.timing.retry_every)
 
     def _known(self, identity: str, request: ImageRequest) -> list[Record]:
+        context = self._context
         own = [record for record in self._ledger.find(identity) if self._counts(record)]
-        if not self._options.reuse_destination or self._options.regenerates(self._ledger):
+        if not context.options.reuse_destination or context.regenerates:
             return own
-        fresh_after = self._now() - timedelta(seconds=self._options.timeout)
-        name = self._names.shared_stem(identity, request.prompt)
+        fresh_after = context.now() - timedelta(seconds=context.options.timeout)
+        name = context.names.shared_stem(identity, request.prompt)
         found = self._ledger.find_shared(name, identity, fresh_after=fresh_after)
         shared = [record for record in found if self._counts(record)]
         # What this task instance paid for goes before what another run did, unless nothing is paid for there.
@@ -283,34 +253,28 @@ class ImageAttempt:
         Where nobody will wait for it in this task, a failed generation would be taken for a paid one.
         """
         another = not record.payer.same_task(self._ledger.payer)
-        if self._options.wait_for_completion and not another:
+        if self._context.options.wait_for_completion and not another:
             return False
         try:
             generation = self._client.get(record.generation_id or "")
+            if generation.status != "failed":
+                return False
+            flows.succeeded(generation)
         except GenerationNotFoundError as error:
             if not another:
                 raise _forgotten(error, record) from None
-            failure: GptImageError = error
-        else:
-            if generation.status != "failed":
-                return False
-            try:
-                flows.succeeded(generation)
-            except GptImageError as error:
-                failure = error
+        except GenerationFailedError as error:
+            if not another:
+                self._ledger.write_outcome(record.failed(error, self._context.now()))
         self._lost.add(record.generation_id or "")
-        if not another:
-            self._ledger.write_outcome(record.failed(failure, self._now()))
         return True
 
     # --- telling
 
-    def _result(self, record: Record, *, reused: bool) -> dict[str, Any]:
-        images = self._storer.images
-        folder = images.folder if images is not None else None
-        charged, refunded = self._ledger.spent
-        spent = results.spent_fields(charged, refunded, self._prices)
-        return results.of_record(record, folder) | {"reused": reused, "spent": spent}
+    def _result(self, record: Record) -> dict[str, Any]:
+        images = self._context.images
+        told = results.of_record(record, images.folder if images is not None else None)
+        return told | {"reused": not self._submitter.submitted, "spent": self.spent}
 
     @property
     def _current(self) -> Record:
@@ -318,15 +282,20 @@ class ImageAttempt:
             raise LedgerError("No record says what this task waits for.")
         return self._record
 
-    @property
-    def _prices(self) -> Prices:
-        return self._client.settings.prices
 
-    def _deadline(self) -> float:
-        return self._now().timestamp() + self._options.timeout
+_FOUND: Final = {
+    "done": "Generation %s is stored already; nothing is paid.",
+    "attach": "Generation %s is paid for already; it is waited for.",
+}
 
-    def _now(self) -> datetime:
-        return self._ledger.clock.now()
+
+@contextmanager
+def _on_record(record: Record) -> Iterator[None]:
+    """Say of a generation that the API doesn't know (any more) since when it is on record as paid for."""
+    try:
+        yield
+    except GenerationNotFoundError as error:
+        raise _forgotten(error, record) from None
 
 
 def _forgotten(error: GenerationNotFoundError, record: Record) -> GenerationNotFoundError:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from airflow_gpt_image.ledger.ledger import Ledger
-
 OnClear = Literal["reuse", "regenerate"]
 OnUnknownSubmit = Literal["fail", "resubmit"]
 
@@ -24,7 +22,3 @@ class ImageOptions:
     on_unknown_submit: OnUnknownSubmit = "fail"
     max_credits: Decimal | None = None
     check_balance: bool = False
-
-    def regenerates(self, ledger: Ledger) -> bool:
-        """Return whether a new image is to be paid for, whatever was paid for before the last clear."""
-        return self.on_clear == "regenerate" and ledger.cleared

@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
-from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.pricing import Prices, plain
+from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.errors import GptImageError, LedgerError, SubmissionUnknownError
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.budget import Budget
-from airflow_gpt_image.ledger.ledger import Ledger, slot_of
+from airflow_gpt_image.ledger.ledger import slot_of
 from airflow_gpt_image.ledger.record import Record, intend
-from airflow_gpt_image.log import Log
-from airflow_gpt_image.single.options import ImageOptions
-from airflow_gpt_image.storage.names import Names
+from airflow_gpt_image.single.context import ImageContext
+from airflow_gpt_image.storage.signing import signed
 
 
 class ImageSubmitter:
-    """
-    Submits the request of a task that makes one image.
+    """Submits the request of a task that makes one image."""
 
-    :param names: what its images are called, as far as it is known before there is a generation.
-    """
-
-    def __init__(
-        self, client: GptImageClient, ledger: Ledger, names: Names, options: ImageOptions, log: Log
-    ) -> None:
-        self._client = client
-        self._ledger = ledger
-        self._names = names
-        self._options = options
-        self._log = log
+    def __init__(self, context: ImageContext) -> None:
+        self._context = context
         self.submitted = False
 
     def submit(self, identity: str, request: ImageRequest, earlier: Record | None) -> Record | None:
         """Submit the request; None when another run has just begun to: then its answer is waited for."""
-        ledger, settings = self._ledger, self._client.settings
-        regenerate = self._options.on_clear == "regenerate"
+        context, ledger, options = self._context, self._context.ledger, self._context.options
+        regenerate = options.on_clear == "regenerate"
         ledger.check_nothing_is_missing(identity, earlier, regenerate=regenerate)
         ledger.restore()  # another destination than before shall know all that a clear may ask it for
-        budget = self._budget()
-        price = self._prices.credits(request.resolution)
+        budget = Budget(options.max_credits, *ledger.spent, prices=context.prices)
+        price = context.prices.credits(request.resolution)
         budget.check(price)
-        if self._options.check_balance:
-            budget.check_balance(self._client.credits(), price)
-        prepared = submitting.prepare(request, seconds=self._options.timeout)
+        if options.check_balance:
+            budget.check_balance(context.client.credits(), price)
+        prepared = signed(request, seconds=options.timeout)
         if earlier is not None:
-            self._log.info("%s", _SUBMITTING_AGAIN[earlier.state].format(earlier.generation_id))
-        now = self._now()
+            context.log.info("%s", _SUBMITTING_AGAIN[earlier.state].format(earlier.generation_id))
+        now, settings = context.now(), context.client.settings
         seconds = submitting.answer_seconds(settings.connect_timeout, settings.read_timeout)
         seconds += ledger.timing.fence_valid  # so late the POST may go
         intent = intend(
@@ -58,18 +46,18 @@ class ImageSubmitter:
             slot_of(ledger.payer),
             before=ledger.own_record(identity),
             payer=ledger.payer,
-            prices=self._prices,
+            prices=context.prices,
             now=now,
             answer_by=now + timedelta(seconds=seconds),
         )
         # Not where an image is to be replaced: its record stays until the new one is stored.
-        looked_for = self._options.reuse_destination and not self._options.regenerates(ledger)
-        shared = self._names.shared_stem(identity, request.prompt) if looked_for else None
+        looked_for = options.reuse_destination and not context.regenerates
+        shared = context.names.shared_stem(identity, request.prompt) if looked_for else None
         yielded = False
 
         def write_intent(record: Record) -> None:
             nonlocal yielded
-            if not ledger.write_intent(record, deadline=self._deadline(), shared=shared):
+            if not ledger.write_intent(record, deadline=context.deadline(), shared=shared):
                 yielded = True
                 raise LedgerError("Another run has just begun to submit the same request.")
             self.submitted = True
@@ -77,15 +65,15 @@ class ImageSubmitter:
         flow = submitting.submit(
             intent,
             prepared,
-            now=self._now,
-            name=lambda generation_id: self._names.of(identity, generation_id, request.prompt).stem(0),
+            now=context.now,
+            name=lambda generation_id: context.names.of(identity, generation_id, request.prompt).stem(0),
             is_known=ledger.is_known,
         )
         try:
             record = submitting.run(
                 flow,
                 write_intent=write_intent,
-                post=lambda sent: self._client.submit(sent, before_send=lambda: ledger.renew_fence(intent)),
+                post=lambda sent: context.client.submit(sent, before_send=lambda: ledger.renew_fence(intent)),
                 write_outcome=ledger.write_outcome,
             )
         except SubmissionUnknownError as error:
@@ -97,7 +85,7 @@ class ImageSubmitter:
         except GptImageError:
             self.submitted = False
             raise
-        self._log.info(
+        context.log.info(
             "Submitted generation %s: %s, %s, %s credits ($%s).",
             record.generation_id,
             request.aspect_ratio,
@@ -107,18 +95,15 @@ class ImageSubmitter:
         )
         return record
 
-    def _budget(self) -> Budget:
-        return Budget(self._options.max_credits, *self._ledger.spent, prices=self._prices)
-
     def unknown_error(
         self, what_happened: str, request: ImageRequest, cause: SubmissionUnknownError | None = None
     ) -> SubmissionUnknownError:
         """Return the error about a submit that is unknown: what it may have cost, and what helps."""
-        price = self._prices.credits(request.resolution)
-        resubmit = self._options.on_unknown_submit == "resubmit"
+        prices = self._context.prices
+        price = prices.credits(request.resolution)
         error = SubmissionUnknownError(
             f"{what_happened}\n"
-            f"If it was accepted, it cost {plain(price)} credits (${self._prices.usd(price)}). Its id "
+            f"If it was accepted, it cost {plain(price)} credits (${prices.usd(price)}). Its id "
             "may be in the log of an earlier try, or in the account's history.\n"
             "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To "
             "submit again regardless, set on_unknown_submit='resubmit', or clear the task with "
@@ -127,18 +112,8 @@ class ImageSubmitter:
             request_id=cause.request_id if cause else None,
         )
         # The author's decision makes it a thing that can be tried again.
-        error.retryable = resubmit  # type: ignore[misc]
+        error.retryable = self._context.options.on_unknown_submit == "resubmit"  # type: ignore[misc]
         return error
-
-    @property
-    def _prices(self) -> Prices:
-        return self._client.settings.prices
-
-    def _deadline(self) -> float:
-        return self._now().timestamp() + self._options.timeout
-
-    def _now(self) -> datetime:
-        return self._ledger.clock.now()
 
 
 _SUBMITTING_AGAIN: Final = {

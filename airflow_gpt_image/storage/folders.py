@@ -36,38 +36,39 @@ _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
 
 
 class Folder(Protocol):
-    """What a destination can do. Names are relative to it, with ``/`` between folders.
+    """
+    What a destination can do. Names are relative to it, with ``/`` between folders.
 
     Every method raises :class:`DestinationError` when the disk or the store does not do as it is told, and
     may be called from many threads at once.
     """
 
     def address(self, name: str) -> str:
-        """Where a file of this name is, as the next task can open it."""
-
-    def name_of(self, address: str) -> str | None:
-        """The name of what is at an address; None when it isn't in this folder."""
+        """Return where a file of this name is, as the next task can open it."""
 
     def draft(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """A file to write and read that nobody sees yet, and that is gone unless it is published."""
+        """Open a file to write and read that nobody sees yet, and that is gone unless it is published."""
 
     def publish(self, draft: BinaryIO, name: str) -> str:
-        """Put a draft in its place, in one step; what was there is replaced. Its address."""
+        """Put a draft in its place, in one step; what was there is replaced. Return its address."""
 
     def write(self, name: str, data: bytes) -> str:
-        """Draft and publish a few bytes. Their address."""
+        """Draft and publish a few bytes; return their address."""
+        with self.draft(name) as draft:
+            draft.write(data)
+            return self.publish(draft, name)
 
     def read(self, name: str) -> bytes | None:
-        """A small file whole; None when there is none."""
+        """Return a small file whole; None when there is none."""
 
     def copy(self, name: str, into: BinaryIO) -> None:
-        """Write a large file's bytes there; there has to be one."""
+        """Write a large file's bytes to another file; there has to be one of this name."""
 
     def size(self, name: str) -> int | None:
-        """A file's size in bytes; None when there is none."""
+        """Return a file's size in bytes; None when there is none."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """The sizes in bytes of all files right in a sub-folder, by their names; drafts are left out."""
+        """Return the sizes in bytes of all files right in a sub-folder, by their names, without drafts."""
 
     def remove(self, name: str) -> None:
         """Take a file away; nothing to do when there is none."""
@@ -119,7 +120,7 @@ def _is_store(scheme: str, rest: str, whole: str) -> bool:
 
 def open_folder(destination: object) -> Folder:
     """
-    The folder at a destination. It is made when something is written to it.
+    Return the folder at a destination. It is made when something is written to it.
 
     :raises InvalidRequestError: when it isn't a destination, or Airflow knows no such store.
     """
@@ -127,7 +128,7 @@ def open_folder(destination: object) -> Folder:
     return StoreFolder(address) if "://" in address else DiskFolder(address)
 
 
-class DiskFolder:
+class DiskFolder(Folder):
     """A folder on this machine's disk."""
 
     def __init__(self, path: str) -> None:
@@ -135,12 +136,6 @@ class DiskFolder:
 
     def address(self, name: str) -> str:
         return str(self._root / name)
-
-    def name_of(self, address: str) -> str | None:
-        try:
-            return Path(address).relative_to(self._root).as_posix()
-        except ValueError:
-            return None
 
     @contextmanager
     def draft(self, name: str) -> Iterator[BinaryIO]:
@@ -165,9 +160,6 @@ class DiskFolder:
             os.fsync(draft.fileno())
             Path(draft.name).replace(final)
         return str(final)
-
-    def write(self, name: str, data: bytes) -> str:
-        return _write(self, name, data)
 
     def read(self, name: str) -> bytes | None:
         path = self._root / name
@@ -211,7 +203,7 @@ class DiskFolder:
             raise _failed(str(path), error) from error
 
 
-class StoreFolder:
+class StoreFolder(Folder):
     """A folder on an object store, through Airflow's ``ObjectStoragePath`` and fsspec."""
 
     def __init__(self, address: str) -> None:
@@ -227,10 +219,6 @@ class StoreFolder:
 
     def address(self, name: str) -> str:
         return f"{self._given}/{name}"
-
-    def name_of(self, address: str) -> str | None:
-        prefix = self.address("")
-        return address.removeprefix(prefix) if address.startswith(prefix) else None
 
     @contextmanager
     def draft(self, name: str) -> Iterator[BinaryIO]:
@@ -265,9 +253,6 @@ class StoreFolder:
             file.closed = True  # or the garbage collector closes it, which uploads
             raise
         file.commit()
-
-    def write(self, name: str, data: bytes) -> str:
-        return _write(self, name, data)
 
     def read(self, name: str) -> bytes | None:
         with self._trouble(name), contextlib.suppress(FileNotFoundError):
@@ -320,7 +305,7 @@ class StoreFolder:
 
 def object_path(address: str) -> ObjectStoragePath:
     """
-    Airflow's path for a store's address.
+    Return Airflow's path for a store's address.
 
     :raises InvalidRequestError: when Airflow has no such store installed.
     :raises DestinationError: when its connection can't be read, which may pass.
@@ -362,12 +347,6 @@ def open_file(path: str) -> BinaryIO:
     except Exception as error:
         raise _failed(path, error) from error
     return file
-
-
-def _write(folder: Folder, name: str, data: bytes) -> str:
-    with folder.draft(name) as draft:
-        draft.write(data)
-        return folder.publish(draft, name)
 
 
 def _is_part(name: str) -> bool:

@@ -148,7 +148,7 @@ def _safe(text: str) -> str:
 
 
 def _slug(prompt: str | None) -> str:
-    """A few words of a prompt, to be read by people; it identifies nothing."""
+    """Return a few words of a prompt, to be read by people; they identify nothing."""
     ascii_text = unicodedata.normalize("NFKD", prompt or "").encode("ascii", "ignore").decode()
     words = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower())[:_LONGEST_SLUG]
     return words.strip("-") or "image"

@@ -20,7 +20,7 @@ _SHORTEST: Final = 3600
 
 def signed(request: ImageRequest, *, seconds: float) -> ImageRequest:
     """
-    The same request with addresses that anybody can read for a while, in place of objects on stores.
+    Return the request with addresses that anybody can read for a while, in place of objects on stores.
 
     :param seconds: how long they shall be valid; at least an hour is given, and at most a week.
     :raises InvalidRequestError: when a store can't sign, or Airflow doesn't know it.

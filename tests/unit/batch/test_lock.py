@@ -11,13 +11,14 @@ from itertools import product
 
 import pytest
 
-from airflow_gpt_image.batch.lock import DestinationLock, Owner, ended_in_airflow
+from airflow_gpt_image.batch.lock import DestinationLock, ended_in_airflow
 from airflow_gpt_image.errors import DestinationError, DestinationTakenError
+from airflow_gpt_image.ledger.payer import TaskInstance
 from airflow_gpt_image.storage.folders import open_folder
 from tests.log_lines import Lines
 
-ME = Owner(dag_id="posters", run_id="manual__2026-04-05", task_id="make", map_index=-1)
-YOU = Owner(dag_id="posters", run_id="manual__2026-04-06", task_id="make", map_index=3)
+ME = TaskInstance(dag_id="posters", run_id="manual__2026-04-05", task_id="make", map_index=-1)
+YOU = TaskInstance(dag_id="posters", run_id="manual__2026-04-06", task_id="make", map_index=3)
 
 
 def ends_in(seconds):
@@ -104,10 +105,10 @@ def test_every_other_task_instance_is_another_owner(lock_on_disk, change):
 
 
 def test_parts_of_an_owner_do_not_run_into_each_other():
-    one = Owner(dag_id="a", run_id="b/c", task_id="d", map_index=1)
-    two = Owner(dag_id="a/b", run_id="c", task_id="d", map_index=1)
+    one = TaskInstance(dag_id="a", run_id="b/c", task_id="d", map_index=1)
+    two = TaskInstance(dag_id="a/b", run_id="c", task_id="d", map_index=1)
 
-    assert one.digest != two.digest
+    assert one.instance_digest != two.instance_digest
 
 
 def test_the_next_try_of_a_killed_worker_takes_its_own_lock_again(lock, place):
@@ -462,7 +463,7 @@ ORDERS = list(product((0, 1), repeat=8))
 
 @pytest.mark.parametrize("ended", [False, True], ids=["free", "an ended lock there"])
 def test_in_whatever_order_two_take_their_steps_never_both_hold_it(tmp_path, log, ended):
-    third = Owner(dag_id="d", run_id="r", task_id="t", map_index=0)
+    third = TaskInstance(dag_id="d", run_id="r", task_id="t", map_index=0)
     outcomes = set()
     for number, order in enumerate(ORDERS):
         # The orders in which the other begins are the same with the names exchanged.

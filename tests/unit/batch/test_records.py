@@ -136,7 +136,7 @@ def test_a_sidecar_about_another_request_is_an_error(on_disk, records_at):
     mine = records_at(on_disk)
     mine.write_stored(stored(OTHER), ITEM.name)
 
-    with pytest.raises(DestinationError, match="no record of the request that its name tells"):
+    with pytest.raises(DestinationError, match="it is about another request"):
         records_at(on_disk).load(PLAN.items)
 
 
@@ -305,6 +305,17 @@ def test_of_several_equal_ones_each_index_adopts_another(mapped):
         taken.append(furthest(fresh.of(item_of(index))).slot.map_index)
 
     assert taken == [0, 1]
+
+
+def test_what_another_index_was_refunded_for_is_not_adopted_as_unknown(mapped):
+    theirs = mapped(0)
+    for record in (intent(item_of(0), payer_of(0)), failed(item_of(0), payer_of(0))):
+        theirs.write(record)  # a file each: one has an id
+    fresh = mapped(1, cleared=True)
+
+    fresh.load([item_of(1)])
+
+    assert (fresh.of(item_of(1)), fresh.adopted) == ([], 0)
 
 
 def test_what_is_paid_for_is_adopted_before_what_nobody_knows_and_what_failed_is_not(mapped):

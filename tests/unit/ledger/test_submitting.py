@@ -271,7 +271,3 @@ def test_what_the_submit_returned_or_raised_is_returned_or_raised():
 
 def test_an_answer_is_there_or_lost_after_connecting_sending_and_reading():
     assert submitting.answer_seconds(10, 60) == 155.0
-
-
-def test_a_request_without_objects_on_stores_is_sent_as_it_is():
-    assert submitting.prepare(REQUEST, seconds=10) is REQUEST

@@ -126,7 +126,6 @@ def test_what_is_written_is_there_and_its_address_leads_to_it(place):
     assert place.names() == ["a/b.txt"]
     assert ObjectStoragePath(address).read_bytes() == b"hello"
     assert (folder.read("a/b.txt"), folder.size("a/b.txt")) == (b"hello", 5)
-    assert folder.name_of(address) == "a/b.txt"
 
 
 def test_what_is_not_there_is_none(place):
@@ -241,13 +240,6 @@ def test_many_threads_write_read_list_and_remove_at_once(place):
         list(threads.map(busy, range(16)))
 
     assert len(folder.sizes("items")) == 16 * 16
-
-
-def test_an_address_elsewhere_is_no_name_here(place):
-    folder = open_folder(place.destination)
-
-    assert folder.name_of("/somewhere/else.png") is None
-    assert folder.name_of(place.destination + "-2/a.png") is None
 
 
 @pytest.mark.parametrize("length", [10, 5 * 1024 * 1024, 12 * 1024 * 1024])
