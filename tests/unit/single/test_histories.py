@@ -6,7 +6,6 @@ from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.errors import (
     DestinationError,
     GenerationFailedError,
-    RecordMissingError,
     SubmissionUnknownError,
 )
 from tests.money_worker import Trouble
@@ -58,17 +57,6 @@ def test_a_woken_task_goes_on_with_the_store_alone_while_its_records_folder_is_a
     woken = history.wake(-1, ending="failed", trouble=Trouble())
 
     assert isinstance(woken.error, GenerationFailedError)
-
-
-def test_a_try_that_fails_before_it_has_looked_takes_nothing_off_the_record():
-    history = world(place="nowhere")
-    a_try(history)
-    a_try(history, "fails early")
-
-    last = a_try(history)
-
-    assert last.result["generation_id"] == "g0"
-    assert paid(history) == ["g0"]
 
 
 def test_an_emptied_folder_that_got_one_record_back_has_all_of_them_for_a_clear():
@@ -146,16 +134,3 @@ def test_an_intent_that_the_folder_took_in_spite_of_its_error_is_no_riddle_to_th
     assert isinstance(first.error, DestinationError)
     assert second.error is None
     assert paid(history) == ["g0"]
-
-
-def test_a_clear_that_leaves_no_record_pays_only_by_the_authors_word():
-    history = world(place="nowhere")
-    a_try(history)
-    refused = a_try(history, "clear")
-    assert isinstance(refused.error, RecordMissingError)
-    assert paid(history) == ["g0"]
-
-    history.author.on_clear = "regenerate"
-    a_try(history, "clear")
-
-    assert paid(history) == ["g0", "g1"]
