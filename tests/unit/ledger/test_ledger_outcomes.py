@@ -10,14 +10,8 @@ from airflow_gpt_image.errors import (
     RateLimitError,
     ReplacedError,
 )
-from airflow_gpt_image.ledger.decisions import Policy, decide
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY
-from tests.records import DEADLINE, NOW, OTHER, identity
-
-
-def verdict(ledger, request=None):
-    found = ledger.find(identity(request) if request else identity())
-    return decide(found, ledger.payer, Policy()).decision
+from tests.records import DEADLINE, NOW, OTHER, identity, verdict
 
 
 @pytest.mark.parametrize("away", [["store"], ["folder"], ["store", "folder"]], ids="+".join)
