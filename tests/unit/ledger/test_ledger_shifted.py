@@ -22,24 +22,6 @@ def at_index(open_ledger, payer):
     return at_index
 
 
-def test_after_a_clear_a_request_is_found_under_the_map_index_it_had(pay, at_index, payer, store):
-    pay("g1", payer(map_index=0))
-    store.empty()
-
-    ledger = at_index(1)
-
-    assert [record.generation_id for record in ledger.find(identity())] == ["g1"]
-
-
-def test_a_new_map_index_of_a_cleared_run_finds_it_too(pay, at_index, payer, store):
-    pay("g1", payer(map_index=0))
-    store.empty()
-
-    ledger = at_index(1, attempt=1, history=History(first_run=True, cleared=False, mapped=True))
-
-    assert [record.generation_id for record in ledger.find(identity())] == ["g1"]
-
-
 def test_before_any_clear_an_equal_request_beside_this_one_is_another_image(pay, open_ledger, payer, store):
     pay("g1", payer(map_index=0))
     store.empty()  # each map index has a store of its own

@@ -188,18 +188,6 @@ def test_a_destination_that_takes_nothing_is_found_out_before_anything_is_paid(t
     assert charges(api) == [result["generation_id"]]
 
 
-def test_a_destination_that_is_away_for_two_minutes_while_the_post_is_answered_loses_nothing(
-    task, api, clock, blocked
-):
-    task.store.befalls = lambda number: blocked() if number == 1 else None
-    clock.after(TWO_MINUTES, blocked.end)
-
-    result = task.run()
-
-    assert charges(api) == [result["generation_id"]]
-    assert Path(result["images"][0]["path"]).exists()
-
-
 @pytest.mark.parametrize("write", [1, 2], ids=["POST answered", "image arrives"])
 def test_a_destination_that_is_away_for_good_leaves_the_id_in_the_store(task, api, blocked, write):
     task.store.befalls = lambda number: blocked() if number == write else None
@@ -212,22 +200,6 @@ def test_a_destination_that_is_away_for_good_leaves_the_id_in_the_store(task, ap
 
     assert raised.value.retryable
     assert (result["reused"], charges(api)) == (True, [result["generation_id"]])
-
-
-def test_both_places_away_while_the_post_is_answered_are_insisted_on(task, api, clock, blocked):
-    def befalls(number):
-        if number == 1:
-            blocked()
-        if number == 2:
-            task.store.unreachable = True
-
-    task.store.befalls = befalls
-    clock.after(60, lambda: setattr(task.store, "unreachable", False))
-    clock.after(TWO_MINUTES, blocked.end)
-
-    result = task.run()
-
-    assert charges(api) == [result["generation_id"]]
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["under way", "stored"])
@@ -246,16 +218,6 @@ def test_a_destination_that_is_away_at_the_next_try_is_no_reason_to_pay(
     result = task.run()
 
     assert (result["reused"], charges(api)) == (True, [result["generation_id"]])
-
-
-def test_one_place_that_is_away_does_not_hide_what_the_other_one_knows(task, api):
-    first = task.run(wait_for_completion=False)
-    task.store.unreadable = iter([True, False, False, False]).__next__
-
-    result = task.run()
-
-    assert result["generation_id"] == first["generation_id"]
-    assert len(charges(api)) == 1
 
 
 def test_what_a_lost_write_left_behind_is_readable_json(task, tmp_path):
