@@ -12,7 +12,6 @@ from airflow_gpt_image.batch.records import BatchRecords
 from airflow_gpt_image.ledger.destination import ANY, RecordsFolder
 from airflow_gpt_image.storage.folders import open_folder
 from tests.batches import ME
-from tests.log_lines import Lines
 
 ME_AS_OWNER = Owner(dag_id="posters", run_id="manual__2026-04-05", task_id="make", map_index=-1)
 YOU = Owner(dag_id="posters", run_id="manual__2026-04-06", task_id="make", map_index=3)
@@ -47,11 +46,6 @@ def records_at(threads):
         return BatchRecords(RecordsFolder(folder, scope), threads, payer, cleared=cleared, adopts=adopts)
 
     return records_at
-
-
-@pytest.fixture
-def log():
-    return Lines()
 
 
 @pytest.fixture

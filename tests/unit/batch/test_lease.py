@@ -15,7 +15,6 @@ from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import InvalidRequestError, LedgerError, ReplacedError
 from tests.batches import LATER, plan_of, submitted
 from tests.fake_clock import FakeClock
-from tests.task_instance import StateStore
 
 T = Timing()
 LEFT = Checkpoint(
@@ -35,11 +34,6 @@ LEFT = Checkpoint(
 @pytest.fixture
 def clock():
     return FakeClock()
-
-
-@pytest.fixture
-def store():
-    return StateStore()
 
 
 @pytest.fixture

@@ -58,11 +58,15 @@ HOSTILE = {
 }
 
 
+def spoil(task, what):
+    [file] = Path(task.operator().destination, "records").rglob("*~*~*.json")
+    file.write_bytes(HOSTILE[what](json.loads(file.read_text())))
+
+
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_record_that_is_none_is_never_taken_for_nothing(task, api, what):
     task.run(wait_for_completion=False)
-    [file] = Path(task.operator().destination, "records").rglob("*~*~*.json")
-    file.write_bytes(HOSTILE[what](json.loads(file.read_text())))
+    spoil(task, what)
     task.clear(airflow="3.4")
 
     with pytest.raises(DestinationError, match="Mend it, or remove it"):
@@ -74,8 +78,7 @@ def test_a_record_that_is_none_is_never_taken_for_nothing(task, api, what):
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_record_that_is_none_does_not_hide_what_the_store_knows(task, api, what):
     first = task.run(wait_for_completion=False)
-    [file] = Path(task.operator().destination, "records").rglob("*~*~*.json")
-    file.write_bytes(HOSTILE[what](json.loads(file.read_text())))
+    spoil(task, what)
 
     assert task.run()["generation_id"] == first["generation_id"]
     assert len(charges(api)) == 1

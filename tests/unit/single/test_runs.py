@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from airflow_gpt_image.errors import (
     RecordMissingError,
 )
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from tests.batches import until
 from tests.unit.single.conftest import charges
 
 
@@ -118,13 +118,6 @@ def test_not_waiting_returns_the_id_of_what_was_submitted_and_twice_pays_once(ta
     assert again["generation_id"] == result["generation_id"]
     assert (result["reused"], again["reused"]) == (False, True)
     assert api.books()["submits"] == 1
-
-
-def until(condition):
-    give_up = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 def test_what_was_not_waited_for_and_failed_is_paid_for_anew_after_a_clear(task, api):
