@@ -34,19 +34,14 @@ class ApiError(RuntimeError):
     """
     Airflow refused a request.
 
-    :param request: Method and path.
-    :param status_code: The HTTP status.
-    :param body: What Airflow said about it.
+    :param answer: What it said.
     """
 
-    def __init__(self, request: str, status_code: int, body: str) -> None:
-        super().__init__(request, status_code, body)
-        self.request = request
-        self.status_code = status_code
-        self.body = body
-
-    def __str__(self) -> str:
-        return f"{self.request} answered {self.status_code}: {self.body[:1000]}"
+    def __init__(self, answer: httpx.Response) -> None:
+        request, self.status_code = answer.request, answer.status_code
+        super().__init__(
+            f"{request.method} {request.url.path} answered {self.status_code}: {answer.text[:1000]}"
+        )
 
 
 class AirflowRestApi:
@@ -71,7 +66,7 @@ class AirflowRestApi:
         if self._token is None:
             answer = self.client.get("/auth/token")
             if answer.is_error:
-                raise ApiError("GET /auth/token", answer.status_code, answer.text)
+                raise ApiError(answer)
             self._token = str(answer.json()["access_token"])
         return self._token
 
@@ -93,13 +88,13 @@ class AirflowRestApi:
             # sqlite has one writer: Airflow undoes what it was at, and says so.
             time.sleep(_POLL_INTERVAL)
         if answer.is_error:
-            raise ApiError(f"{method} {path}", answer.status_code, answer.text)
+            raise ApiError(answer)
         return answer
 
     def health(self) -> dict[str, Any]:
         answer = self.client.get("/api/v2/monitor/health", timeout=5)
         if answer.is_error:
-            raise ApiError("GET /api/v2/monitor/health", answer.status_code, answer.text)
+            raise ApiError(answer)
         return _dict(answer)
 
     @property

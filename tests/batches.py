@@ -149,16 +149,6 @@ QUICK = Timing(
 """A batch that begins at a rate it would otherwise feel its way to, and doesn't wait long for the dead."""
 
 
-class LaterClock(SystemClock):
-    """A clock that is ahead: what an earlier worker was at is long over."""
-
-    def __init__(self, seconds: float) -> None:
-        self._ahead = timedelta(seconds=seconds)
-
-    def now(self) -> datetime:
-        return super().now() + self._ahead
-
-
 class BatchTask(TaskInstance):
     """
     A batch's task instance, run try by try; before each part of one the DAG is parsed and rendered anew.
@@ -280,6 +270,17 @@ def records_of(task: BatchTask) -> dict[str, dict[str, Any]]:
 
 def states_of(task: BatchTask) -> dict[str, str]:
     return {prompt: record["state"] for prompt, record in records_of(task).items()}
+
+
+def lost_answer(task: BatchTask, api: Any, prompt: str = "a vase") -> tuple[Path, str, str]:
+    """Return the file of an intent whose answer was lost, its text, and what it becomes if that arrives."""
+    [generation_id] = [c["task_id"] for c in api.books()["charges"] if c["request"]["prompt"] == prompt]
+    [path] = [path for path in (task.folder / "records").rglob("*~*.json") if prompt in path.read_text()]
+    record = json.loads(path.read_text())
+    assert record["state"] == "intent"
+    id_of = {"generation_id": generation_id, "submitted_at": record["intended_at"]}
+    arrived = record | id_of | {"state": "submitted", "failure": None}
+    return path, json.dumps(record | {"failure": None}), json.dumps(arrived)
 
 
 def assert_all_ids_are_on_record(task: BatchTask, api: Any) -> None:

@@ -10,6 +10,9 @@ class Lines:
         self.infos: list[str] = []
         self.warnings: list[str] = []
 
+    def __str__(self) -> str:
+        return "\n".join(self.infos + self.warnings)
+
     def info(self, event: str, *args: object) -> None:
         self.infos.append(event % args)
 

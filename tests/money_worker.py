@@ -24,27 +24,13 @@ from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.single.options import ImageOptions
 from airflow_gpt_image.storage.images import ImageFolder
 from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST, Names
+from tests.log_lines import Lines
 from tests.memory_folder import MemoryFolder
 from tests.money_api import SETTINGS, Client
+from tests.task_instance import DiedError
 
 if TYPE_CHECKING:
     from tests.money_world import Instance, World
-
-
-class DiedError(BaseException):
-    """The worker is dead: nothing of it runs on, so no ``except Exception`` may see this."""
-
-
-class Silence:
-    """A logger that keeps what it is told in one text."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def info(self, event: str, /, *args: object) -> None:
-        self.text += event % args
-
-    warning = info
 
 
 @dataclass
@@ -97,7 +83,7 @@ class Worker:
         folder = MemoryFolder(world.files, root=world.root, on_step=self._folder_step)
         self.folder = None if world.author.place == "nowhere" else folder
         self.client = Client(self)
-        self.log = Silence()
+        self.log = Lines()
         self.settings = SETTINGS
         world.workers.append(self)
         instance.last = self
@@ -128,7 +114,7 @@ class Worker:
             return
         alone = world.author.place == "nowhere"
         assert (alone and self.replaced) or world.was_away_everywhere, "an id is on record nowhere"
-        assert charge.id in self.log.text + str(self.error), "an id is not even in a log"
+        assert charge.id in str(self.log) + str(self.error), "an id is not even in a log"
 
     def _run(self, request: ImageRequest, *, waits_here: bool, fails_early: bool) -> None:
         """What the operator does in ``execute``, and in the method that resumes it."""

@@ -9,7 +9,6 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -21,41 +20,6 @@ EVENT = {"reason": "finished", "generation_ids": {}}
 
 class DiedError(BaseException):
     """The worker is dead: nothing of it runs on, so no ``except Exception`` may see this."""
-
-
-class Clock:
-    """
-    A clock for the ledger that is put forward, by who sleeps or by a test, and makes nobody wait.
-
-    What shall happen meanwhile is said before: ``clock.after(30, store_is_back)``.
-    """
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-        self.sleeps = 0
-        self._due: list[tuple[float, Callable[[], object]]] = []
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self.ahead)
-
-    def elapsed(self) -> float:
-        return time.monotonic() + self.ahead
-
-    def sleep(self, seconds: float) -> None:
-        self.sleeps += 1
-        self.forward(seconds)
-
-    def forward(self, seconds: float) -> None:
-        """Let so much time pass; what is due happens."""
-        self.ahead += seconds
-        due = [happens for when, happens in self._due if when <= self.ahead]
-        self._due = [(when, happens) for when, happens in self._due if when > self.ahead]
-        for happens in due:
-            happens()
-
-    def after(self, seconds: float, happens: Callable[[], object]) -> None:
-        """Have something happen once, when so many seconds have passed from now on."""
-        self._due.append((self.ahead + seconds, happens))
 
 
 class StateStore:

@@ -46,19 +46,6 @@ def test_a_clear_that_regenerates_pays_once_for_each_clear_and_not_for_each_try(
 
 
 @pytest.mark.soak
-def test_a_task_cleared_while_it_is_deferred_picks_its_generation_up_again(house: House) -> None:
-    prompt = house.prompt("cleared while deferred")
-    house.emulator.fault(f"generation:takes=12;match={prompt}")
-    run_id = house.start("deferred_fail", prompt)
-    house.airflow.wait_for_task("deferred_fail", run_id, "image", {"deferred"})
-
-    house.airflow.clear("deferred_fail", run_id, ["image"])
-
-    assert house.finish("deferred_fail", run_id) == "success"
-    assert len(house.charges(prompt)) == 1
-
-
-@pytest.mark.soak
 def test_a_task_marked_failed_while_it_waits_keeps_its_id_on_record_and_is_picked_up_by_a_clear(
     house: House,
 ) -> None:

@@ -162,30 +162,13 @@ SAME_ID = [
 # A mapped list that shifts
 
 
-def put_in_front(prompts: str, life: Life) -> None:
-    """Three prompts, cleared with one more in front; each letter is a prompt."""
-    new, old = prompts[0], prompts[1:]
-    life.listed([f"{life.prompt} {letter}" for letter in old])
+def relisted(before: str, after: str, life: Life, *, forget: bool = False) -> None:
+    """The list is another one when it is cleared; each letter is a prompt."""
+    life.listed([f"{life.prompt} {letter}" for letter in before])
     life.start()
     life.finish()
-    life.listed([f"{life.prompt} {letter}" for letter in [new, *old]])
-    life.clear("listed", life.task_id)
-
-
-def put_in_front_and_forgotten(life: Life) -> None:
-    life.listed([f"{life.prompt} {letter}" for letter in "abc"])
-    life.start()
-    life.finish()
-    life.listed([f"{life.prompt} {letter}" for letter in "xabc"])
-    life.clear("listed", life.task_id, forget=True)
-
-
-def reversed_list(life: Life) -> None:
-    life.listed(life.prompts(3))
-    life.start()
-    life.finish()
-    life.listed(life.prompts(3)[::-1])
-    life.clear("listed", life.task_id)
+    life.listed([f"{life.prompt} {letter}" for letter in after])
+    life.clear("listed", life.task_id, forget=forget)
 
 
 def swapped_batches(life: Life, *, forget: bool = False) -> None:
@@ -205,21 +188,24 @@ SHIFTED = [
     *both(
         "one prompt put in front of three",
         "life_{}_mapped",
-        partial(put_in_front, "xabc"),
+        partial(relisted, "abc", "xabc"),
         Due(4, 4, "success"),
     ),
     # An equal prompt may take its twin's image after a clear.
     *both(
         "a prompt put in front of its equals",
         "life_{}_mapped",
-        partial(put_in_front, "aaab"),
+        partial(relisted, "aab", "aaab"),
         Due(3, 3, "success"),
         shared=True,
     ),
     *both(
-        "one put in front, state deleted", "life_{}_mapped", put_in_front_and_forgotten, Due(4, 4, "success")
+        "one put in front, state deleted",
+        "life_{}_mapped",
+        partial(relisted, "abc", "xabc", forget=True),
+        Due(4, 4, "success"),
     ),
-    *both("three prompts reversed", "life_{}_mapped", reversed_list, Due(3, 3, "success")),
+    *both("three prompts reversed", "life_{}_mapped", partial(relisted, "abc", "cba"), Due(3, 3, "success")),
     *both("two batches swapped", "life_batch_{}_mapped", swapped_batches, Due(6, 6, "success")),
     *both(
         "two batches swapped, state deleted",
@@ -288,13 +274,18 @@ CLEARED_IN_THE_POST = [
 # Destinations that are empty, full, or not for writing
 
 
-def emptied_while_deferred(life: Life) -> None:
-    """Three are stored and three slow; whoever resumes finds nothing, until the folder is back."""
+def half_deferred(life: Life) -> None:
+    """Three are stored, and three slow."""
     life.rows(life.prompts(6))
     for row in (3, 4, 5):
         life.fault("generation:takes=15", row=row)
     life.start()
     life.wait_for("deferred")
+
+
+def emptied_while_deferred(life: Life) -> None:
+    """Whoever resumes finds nothing, until the folder is back."""
+    half_deferred(life)
     with outages.emptied(life.destination):
         ended = life.wait_for("up_for_retry", "failed", "success")
     life.notes.append(f"empty: {ended}")
@@ -312,11 +303,7 @@ def emptied_between_tries(life: Life) -> None:
 
 def emptied_for_all_tries(life: Life) -> None:
     """The folder is back only when the task has failed, and somebody has cleared it."""
-    life.rows(life.prompts(6))
-    for row in (3, 4, 5):
-        life.fault("generation:takes=15", row=row)
-    life.start()
-    life.wait_for("deferred")
+    half_deferred(life)
     with outages.emptied(life.destination):
         life.notes.append(f"empty: {life.finish()}")
     life.clear()
@@ -428,36 +415,36 @@ FULL = [
 # What is paid for and not stored yet
 
 
-def unsettled(fault: str, life: Life, rows: int = 0) -> None:
+def meets(fault: str, life: Life, rows: int = 0) -> None:
     life.fault(fault)
     life.rows(life.prompts(rows))
     life.start()
 
 
 LATE = [
-    *both("file host away for 40 s", "life_{}_patient", partial(unsettled, "file:close;lasts=40"), ONCE),
+    *both("file host away for 40 s", "life_{}_patient", partial(meets, "file:close;lasts=40"), ONCE),
     *both(
         "file host away for 40 s",
         "life_batch_{}_patient",
-        partial(unsettled, "file:close;lasts=40", rows=3),
+        partial(meets, "file:close;lasts=40", rows=3),
         Due(3, 3, "success"),
     ),
     *both(
         "file host in trouble for 40 s",
         "life_batch_{}_patient",
-        partial(unsettled, "file:503;lasts=40", rows=3),
+        partial(meets, "file:503;lasts=40", rows=3),
         Due(3, 3, "success"),
     ),
     *both(
         "out of time",
         "life_batch_{}_hasty",
-        partial(unsettled, "generation:takes=14", rows=3),
+        partial(meets, "generation:takes=14", rows=3),
         Due(3, 3, "success"),
     ),
     *both(
         "file host away, no retries left",
         "life_batch_{}_once",
-        partial(unsettled, "file:close", rows=3),
+        partial(meets, "file:close", rows=3),
         Due(3, 0, "failed"),
     ),
 ]
@@ -634,27 +621,21 @@ def test_a_disk_that_cannot_be_written_loses_no_id_and_costs_nothing_new(house: 
 # Airflow itself is away
 
 
-def waits_for_its_answer(life: Life, rows: int = 0) -> None:
-    life.fault("submit:late=12")
-    life.rows(life.prompts(rows))
-    life.start()
-
-
 AWAY = [
-    Line("away while posting", "life_deferred", waits_for_its_answer, ONCE),
-    Line("away while posting", "life_waiting", waits_for_its_answer, ONCE),
-    Line("away while posting", "life_deferred_resubmit", waits_for_its_answer, ONCE),
+    Line("away while posting", "life_deferred", partial(meets, "submit:late=12"), ONCE),
+    Line("away while posting", "life_waiting", partial(meets, "submit:late=12"), ONCE),
+    Line("away while posting", "life_deferred_resubmit", partial(meets, "submit:late=12"), ONCE),
     Line(
         "away while posting",
         "life_batch_deferred",
-        partial(waits_for_its_answer, rows=3),
+        partial(meets, "submit:late=12", rows=3),
         Due(3, 3, "success"),
     ),
 ]
 # With the task state as its only place of record a task can tell nobody for as long as that is away; Airflow
 # ends it after some 37 s.
 BRIEFLY_AWAY = [
-    Line("away while posting", f"life_{way}_homeless", waits_for_its_answer, Due(1, 0, "success"))
+    Line("away while posting", f"life_{way}_homeless", partial(meets, "submit:late=12"), Due(1, 0, "success"))
     for way in SINGLE
 ]
 LONG_AWAY = [

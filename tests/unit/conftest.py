@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.log_lines import Lines
 from tests.object_store import CONN_ID, Bucket, Disk, object_store
+from tests.task_instance import StateStore
 
 
 @pytest.fixture
@@ -35,6 +37,17 @@ def api(gpt_image_emulator, connect):
     """The emulated API, and the default connection to it. Without certificates, clients are made at once."""
     connect(gpt_image_emulator.url, gpt_image_emulator.key, extra={"verify": False})
     return gpt_image_emulator
+
+
+@pytest.fixture
+def log():
+    return Lines()
+
+
+@pytest.fixture
+def store():
+    """Airflow's task state store of one task instance."""
+    return StateStore()
 
 
 @pytest.fixture

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from airflow_gpt_image.batch.lock import DestinationLock
 from airflow_gpt_image.batch.records import BatchRecords
 from airflow_gpt_image.ledger.destination import ANY, RecordsFolder
+from airflow_gpt_image.ledger.payer import TaskInstance
 from airflow_gpt_image.storage.folders import open_folder
 from tests.batches import ME
-from tests.log_lines import Lines
+
+ME_AS_OWNER = TaskInstance(dag_id="posters", run_id="manual__2026-04-05", task_id="make", map_index=-1)
+YOU = TaskInstance(dag_id="posters", run_id="manual__2026-04-06", task_id="make", map_index=3)
+
+
+def ends_in(seconds):
+    """What a lock that ends so many seconds from now is acquired with: it outlasts that by ten minutes."""
+    return {"until": time.time() + seconds - 600}
 
 
 @pytest.fixture(scope="session")
@@ -40,5 +50,16 @@ def records_at(threads):
 
 
 @pytest.fixture
-def log():
-    return Lines()
+def lock(request, log):
+    """A lock as each try makes its own; where images land, or at a folder that is given."""
+
+    def lock(owner=ME_AS_OWNER, *, folder=None, ti_id="t1", has_ended=lambda owner: False):
+        folder = folder or request.getfixturevalue("folder")
+        return DestinationLock(folder, owner, ti_id, log, has_ended=has_ended)
+
+    return lock
+
+
+@pytest.fixture
+def lock_on_disk(on_disk, lock):
+    return lambda owner=ME_AS_OWNER, **options: lock(owner, folder=on_disk, **options)

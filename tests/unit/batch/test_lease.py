@@ -14,7 +14,7 @@ from airflow_gpt_image.batch.stop import StopReason
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import InvalidRequestError, LedgerError, ReplacedError
 from tests.batches import LATER, plan_of, submitted
-from tests.task_instance import StateStore
+from tests.fake_clock import FakeClock
 
 T = Timing()
 LEFT = Checkpoint(
@@ -31,28 +31,9 @@ LEFT = Checkpoint(
 )
 
 
-class StandingClock:
-    """Time goes on when somebody sleeps, or a test says so."""
-
-    def __init__(self):
-        self.seconds, self.slept = 1_000.0, []
-
-    def elapsed(self):
-        return self.seconds
-
-    def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.seconds += seconds
-
-
 @pytest.fixture
 def clock():
-    return StandingClock()
-
-
-@pytest.fixture
-def store():
-    return StateStore()
+    return FakeClock()
 
 
 @pytest.fixture
@@ -98,7 +79,7 @@ def test_a_worker_that_is_replaced_at_work_cannot_renew_nor_submit(lease, clock)
     mine.acquire()
     mine.check()
     lease()
-    clock.seconds += T.renew_after + 1
+    clock.forward(T.renew_after + 1)
 
     with pytest.raises(ReplacedError):
         mine.renew()
@@ -184,7 +165,7 @@ def test_a_successor_waits_for_a_predecessor_that_did_not(lease, store, clock, s
         store.empty()
     writes = []
     mine = lease()
-    store.befalls = lambda number: writes.append(clock.seconds)
+    store.befalls = lambda number: writes.append(clock.elapsed())
 
     mine.acquire(predecessor=seen == "at the destination")
 
@@ -235,11 +216,11 @@ def test_a_lease_is_written_again_only_when_that_is_needed_and_is_good_for_submi
 ):
     mine = lease()
     mine.acquire()
-    clock.seconds += T.renew_after
+    clock.forward(T.renew_after)
     mine.renew()
     mine.check()
     before = store.writes
-    clock.seconds += 0.1
+    clock.forward(0.1)
 
     mine.renew()
 
@@ -250,9 +231,9 @@ def test_a_lease_is_written_again_only_when_that_is_needed_and_is_good_for_submi
 def test_a_worker_that_was_held_up_submits_nothing_more_and_is_tried_again(lease, clock):
     mine = lease()
     mine.acquire()
-    clock.seconds += T.expires_after
+    clock.forward(T.expires_after)
     mine.check()
-    clock.seconds += 0.1
+    clock.forward(0.1)
 
     with pytest.raises(LedgerError, match="another one may have taken over") as caught:
         mine.check()
@@ -262,7 +243,7 @@ def test_a_worker_that_was_held_up_submits_nothing_more_and_is_tried_again(lease
 
 def test_a_slow_write_is_as_old_as_its_beginning(lease, store, clock):
     mine = lease()
-    store.befalls = lambda number: clock.sleep(T.expires_after + 1)
+    store.befalls = lambda number: clock.forward(T.expires_after + 1)
 
     mine.acquire()
 

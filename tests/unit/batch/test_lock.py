@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import product
 
 import pytest
 
-from airflow_gpt_image.batch.lock import DestinationLock, ended_in_airflow
+from airflow_gpt_image.batch.lock import ended_in_airflow
 from airflow_gpt_image.errors import DestinationError, DestinationTakenError
 from airflow_gpt_image.ledger.payer import TaskInstance
 from airflow_gpt_image.storage.folders import open_folder
-from tests.log_lines import Lines
-
-ME = TaskInstance(dag_id="posters", run_id="manual__2026-04-05", task_id="make", map_index=-1)
-YOU = TaskInstance(dag_id="posters", run_id="manual__2026-04-06", task_id="make", map_index=3)
-
-
-def ends_in(seconds):
-    """What a lock that ends so many seconds from now is acquired with: it outlasts that by ten minutes."""
-    return {"until": time.time() + seconds - 600}
+from tests.batches import MeddledFolder
+from tests.unit.batch.conftest import ME_AS_OWNER as ME
+from tests.unit.batch.conftest import YOU, ends_in
 
 
-def written_by(owner):
+def theirs(**changes):
     """A lock as another worker writes it."""
-    fields = {"version": 1, "owner": owner.model_dump(), "ti_id": "t9", "at_work": True, "mark": "m"}
-    return fields | {"until": time.time() + 600}
-
-
-def lock_of(folder, owner, log, *, ti_id="t1", has_ended=lambda owner: False):
-    return DestinationLock(folder, owner, ti_id, log, has_ended=has_ended)
-
-
-@pytest.fixture
-def lock(folder, log):
-    """A lock as each try makes its own."""
-    return lambda owner=ME, **options: lock_of(folder, owner, log, **options)
-
-
-@pytest.fixture
-def lock_on_disk(on_disk, log):
-    return lambda owner=ME, **options: lock_of(on_disk, owner, log, **options)
+    fields = {"version": 1, "owner": YOU.model_dump(), "ti_id": "t9", "at_work": True, "mark": "m"}
+    return json.dumps(fields | {"until": time.time() + 600} | changes).encode()
 
 
 def test_a_free_destination_is_taken_and_the_lock_says_whose_it_is(lock, place):
@@ -60,14 +36,14 @@ def test_a_free_destination_is_taken_and_the_lock_says_whose_it_is(lock, place):
 
 def test_a_second_task_is_refused_with_who_until_when_and_what_can_be_done(lock, place):
     until = datetime(2199, 4, 5, 10, 11, 48, tzinfo=UTC)
-    lock().acquire(until=until.timestamp() - 600)
+    lock(YOU).acquire(until=until.timestamp() - 600)
 
     with pytest.raises(DestinationTakenError) as caught:
-        lock(YOU).acquire()
+        lock().acquire()
 
     message = caught.value.message
     assert caught.value.retryable
-    assert "'posters', run 'manual__2026-04-05', task 'make'" in message
+    assert "'posters', run 'manual__2026-04-06', task 'make'[3]" in message
     assert "2199-04-05T10:11:48+00:00" in message
     assert "a destination of its own" in message
     assert f"remove {place.destination}/{place.names()[0]}" in message
@@ -83,13 +59,6 @@ def test_one_that_was_refused_leaves_no_lock_and_harms_none(lock, place):
 
     assert place.names() == before
     mine.acquire()
-
-
-def test_a_mapped_task_is_told_by_its_index(lock_on_disk):
-    lock_on_disk(YOU).acquire()
-
-    with pytest.raises(DestinationTakenError, match=r"task 'make'\[3\]"):
-        lock_on_disk().acquire()
 
 
 @pytest.mark.parametrize(
@@ -257,40 +226,26 @@ def test_a_lock_that_ended_a_moment_ago_stands_for_clocks_differ(lock_on_disk):
         b"\xff",
         b"[" * 9_000,
         b"x" * 1_000_000,
+        theirs(until=float("nan")),
+        theirs(until=float("inf")),
+        theirs(until=1e300),
+        theirs(until=-1e300),
+        theirs(until=None),
+        theirs(until=0, owner="me"),
+        theirs(until=0, owner={**ME.model_dump(), "map_index": 0.5}),
+        theirs(until=0, mark=5),
+        theirs(until=0, **{"and": "more"}),
     ],
-    ids=["empty", "cut", "null", "object", "no UTF-8", "deep", "large"],
+    ids=lambda junk: repr(junk[-40:]),
 )
-def test_a_lock_that_cannot_be_read_counts_as_one(lock, place, junk):
+def test_a_lock_that_cannot_be_read_or_says_what_none_can_counts_as_one(lock, place, junk):
     place.write("locks/somebody.json", junk)
 
-    with pytest.raises(DestinationTakenError, match="Remove it if none is") as caught:
+    with pytest.raises(DestinationTakenError, match=r"is no lock of this release[^$]*Remove it") as caught:
         lock().acquire()
 
     assert f"{place.destination}/locks/somebody.json" in caught.value.message
     assert place.names() == ["locks/somebody.json"]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"until": float("nan")},
-        {"until": float("inf")},
-        {"until": 1e300},
-        {"until": -1e300},
-        {"until": None},
-        {"owner": "me"},
-        {"owner": {**ME.model_dump(), "map_index": 0.5}},
-        {"mark": 5},
-        {"and": "more"},
-    ],
-    ids=str,
-)
-def test_a_lock_that_says_what_none_can_counts_as_one(lock_on_disk, disk, changes):
-    written = {**written_by(YOU), "until": 0} | changes
-    disk.write("locks/somebody.json", json.dumps(written).encode())
-
-    with pytest.raises(DestinationTakenError, match="is no lock of this release"):
-        lock_on_disk().acquire()
 
 
 def test_a_lock_without_an_end_in_sight_can_be_read_by_the_others(lock_on_disk):
@@ -303,48 +258,27 @@ def test_a_lock_without_an_end_in_sight_can_be_read_by_the_others(lock_on_disk):
 # A destination that doesn't do as it is told
 
 
-def test_a_destination_that_does_not_answer_is_not_taken_for_free(tmp_path, log):
+def test_a_destination_that_does_not_answer_is_not_taken_for_free(tmp_path, lock):
     (tmp_path / "images").write_text("a file where the folder should be")
 
     with pytest.raises(DestinationError, match="could not be read or written"):
-        lock_of(open_folder(tmp_path / "images"), ME, log).acquire()
+        lock(folder=open_folder(tmp_path / "images")).acquire()
 
 
-class Stale:
-    """A store whose listings show what was there a while ago."""
+def test_a_store_that_does_not_show_what_was_just_written_is_refused(on_disk, lock):
+    stale = MeddledFolder(on_disk, lambda act, *given: {} if act == "sizes" else None)
 
-    def __init__(self, folder):
-        self._folder = folder
-
-    def __getattr__(self, name):
-        return getattr(self._folder, name)
-
-    def sizes(self, folder):
-        return {}
-
-
-def test_a_store_that_does_not_show_what_was_just_written_is_refused(on_disk, log):
     with pytest.raises(DestinationTakenError, match="shows old listings"):
-        lock_of(Stale(on_disk), ME, log).acquire()
+        lock(folder=stale).acquire()
 
 
-class Overtaken:
-    """Another try of the same task writes the same lock right after this one."""
+def test_a_try_whose_lock_another_try_overwrites_gives_way_and_leaves_it_there(on_disk, disk, lock):
+    def overtakes(act, *given):
+        if act == "sizes":  # right after this one has written its lock
+            lock(folder=on_disk).acquire()
 
-    def __init__(self, folder):
-        self._folder = folder
-
-    def __getattr__(self, name):
-        return getattr(self._folder, name)
-
-    def write(self, name, data):
-        self._folder.write(name, data)
-        lock_of(self._folder, ME, Lines()).acquire()
-
-
-def test_a_try_whose_lock_another_try_overwrites_gives_way_and_leaves_it_there(on_disk, disk, log):
     with pytest.raises(DestinationTakenError, match="another try"):
-        lock_of(Overtaken(on_disk), ME, log).acquire()
+        lock(folder=MeddledFolder(on_disk, overtakes)).acquire()
 
     assert len(disk.names()) == 1
 
@@ -356,8 +290,7 @@ def test_one_that_only_tries_does_not_drive_away_the_one_at_work(lock, place):
     mine = lock()
     mine.acquire()
     # Somebody has written his lock, hasn't looked around yet, or was killed before he could.
-    other = written_by(YOU)
-    place.write("locks/somebody.json", json.dumps(other).encode())
+    place.write("locks/somebody.json", theirs())
 
     mine.acquire()
 
@@ -391,127 +324,7 @@ def test_only_who_holds_a_lock_that_has_not_ended_may_submit(lock_on_disk):
 def test_one_who_slept_past_the_end_of_his_lock_gives_way_to_who_came(lock_on_disk, disk):
     mine = lock_on_disk()
     mine.acquire(**ends_in(-1))
-    other = written_by(YOU)
-    disk.write("locks/somebody.json", json.dumps(other).encode())
+    disk.write("locks/somebody.json", theirs())
 
     with pytest.raises(DestinationTakenError):
         mine.acquire()
-
-
-# At the same time
-
-
-class Turns:
-    """Lets threads take their steps in a given order: all orders of two can be tried."""
-
-    def __init__(self, order=()):
-        self.order = list(order)
-        self._at_work = {0, 1}
-        self._changed = threading.Condition()
-
-    def step(self, who, act):
-        with self._changed:
-            self._changed.wait_for(lambda: self._next() == who)
-            try:
-                return act()
-            finally:
-                del self.order[:1]
-                self._changed.notify_all()
-
-    def leave(self, who):
-        with self._changed:
-            self._at_work.discard(who)
-            self._changed.notify_all()
-
-    def _next(self):
-        while self.order and self.order[0] not in self._at_work:
-            del self.order[0]
-        return self.order[0] if self.order else min(self._at_work)
-
-
-class InTurns:
-    """A folder whose every act waits for its turn."""
-
-    def __init__(self, folder, turns, who):
-        self._folder, self._turns, self._who = folder, turns, who
-
-    def __getattr__(self, name):
-        act = getattr(self._folder, name)
-        if name == "address":
-            return act
-        return lambda *args: self._turns.step(self._who, lambda: act(*args))
-
-
-def both(locks, turns):
-    """Two hold at the same time; who of them holds then."""
-
-    def hold(who):
-        try:
-            locks[who].acquire()
-        except DestinationTakenError:
-            return False
-        finally:
-            turns.leave(who)
-        return True
-
-    with ThreadPoolExecutor(2) as pair:
-        return list(pair.map(hold, (0, 1)))
-
-
-ORDERS = list(product((0, 1), repeat=8))
-
-
-@pytest.mark.parametrize("ended", [False, True], ids=["free", "an ended lock there"])
-def test_in_whatever_order_two_take_their_steps_never_both_hold_it(tmp_path, log, ended):
-    third = TaskInstance(dag_id="d", run_id="r", task_id="t", map_index=0)
-    outcomes = set()
-    for number, order in enumerate(ORDERS):
-        # The orders in which the other begins are the same with the names exchanged.
-        folder, turns = open_folder(tmp_path / str(number)), Turns((0, *order))
-        if ended:
-            lock_of(folder, third, log).acquire(**ends_in(-100))
-
-        locks = [lock_of(InTurns(folder, turns, who), owner, log) for who, owner in enumerate((ME, YOU))]
-        outcomes.add(tuple(both(locks, turns)))
-
-    assert (True, True) not in outcomes
-    assert {(True, False), (False, True)} <= outcomes
-
-
-def test_in_whatever_order_the_one_at_work_keeps_it_and_who_comes_is_refused(tmp_path, log):
-    for number, order in enumerate(ORDERS):
-        folder, turns = open_folder(tmp_path / str(number)), Turns()
-        mine = lock_of(InTurns(folder, turns, 0), ME, log)
-        mine.acquire()
-        turns.order = list(order)
-
-        holds = both([mine, lock_of(InTurns(folder, turns, 1), YOU, log)], turns)
-
-        assert holds == [True, False]
-
-
-def test_of_two_that_start_at_the_same_time_again_and_again_never_both_hold_it(lock, place):
-    rounds = 100 if place.destination.startswith("/") else 25
-    start = threading.Barrier(2)
-
-    def run(owner):
-        held = []
-        for _ in range(rounds):
-            mine = lock(owner)
-            start.wait()
-            try:
-                mine.acquire()
-            except DestinationTakenError:
-                held.append(False)
-            else:
-                held.append(True)
-            start.wait()
-            if held[-1]:
-                mine.release()
-        return held
-
-    with ThreadPoolExecutor(2) as pair:
-        one, two = pair.map(run, (ME, YOU))
-
-    assert not any(first and second for first, second in zip(one, two, strict=True))
-    assert place.names() == []

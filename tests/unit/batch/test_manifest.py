@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from airflow.sdk import ObjectStoragePath
 
 from airflow_gpt_image import datasets
 from airflow_gpt_image.batch import manifest
@@ -98,15 +97,8 @@ def test_each_image_has_a_line_in_the_data_sets_order(written, disk):
     lines = list(read_manifest(disk.destination))
 
     assert [line["row"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
-    assert [line["status"] for line in lines] == [
-        "stored",
-        "stored",
-        "failed",
-        "submitted",
-        "unknown",
-        "submitted",
-        "not_submitted",
-    ]
+    statuses = ["stored", "stored", "failed", "submitted", "unknown", "submitted", "not_submitted"]
+    assert [line["status"] for line in lines] == statuses
 
 
 def test_a_stored_image_is_told_in_full(written, disk, batch):
@@ -153,20 +145,9 @@ def test_a_line_says_why_there_is_no_image_and_what_it_cost_nevertheless(written
     assert refused["error_message"] == "The prompt was refused."
     assert (waiting["error"], waiting["error_code"]) == ("UpstreamError", "upstream_error")
     # Refunded; paid for; nobody knows, so it counts; paid for; never asked for.
-    assert [line["credits"] for line in (refused, waiting, lost, going, never)] == [
-        "0",
-        "4.7",
-        "4.7",
-        "4.7",
-        "0",
-    ]
-    assert [line["generation_id"] for line in (refused, waiting, lost, going, never)] == [
-        "g2",
-        "g3",
-        None,
-        "g5",
-        None,
-    ]
+    lines = (refused, waiting, lost, going, never)
+    assert [line["credits"] for line in lines] == ["0", "4.7", "4.7", "4.7", "0"]
+    assert [line["generation_id"] for line in lines] == ["g2", "g3", None, "g5", None]
 
 
 def test_what_another_task_paid_for_is_reused(written, disk, batch):
@@ -188,15 +169,6 @@ def test_an_image_that_arrived_after_all_has_no_error(batch, on_disk, disk):
 
     assert write(on_disk, batch, records)["failures"] is None
     assert {(line["status"], line["error"]) for line in read_manifest(disk.destination)} == {("stored", None)}
-
-
-def test_variants_are_told_apart(on_disk, disk):
-    plan = plan_of(["a", "b"], variants=2)
-
-    write(on_disk, plan)
-
-    lines = list(read_manifest(disk.destination))
-    assert [(line["row"], line["variant"]) for line in lines] == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
 NOT_SENT = [
@@ -396,127 +368,3 @@ def test_what_is_wrong_with_rows_is_written_down(place, folder):
     assert {line["row"] for line in told} == {2, 3, 4}
     assert [line["message"] for line in told] == [str(cell) for cell in bad]
     assert {"row", "column", "value", "rule", "line"} <= told[0].keys()
-
-
-# Reading it
-
-
-def test_a_manifest_is_read_by_its_own_path_or_by_its_folders(place, folder):
-    plan = plan_of(["a", "b"])
-    write(folder, plan)
-
-    read = [
-        list(read_manifest(path))
-        for path in (
-            folder.address(manifest.JSONL),
-            place.destination,
-            f"{place.destination}/",
-            ObjectStoragePath(place.destination),
-            ObjectStoragePath(place.destination) / manifest.JSONL,
-        )
-    ]
-
-    assert [line["row"] for line in read[0]] == [1, 2]
-    assert read[1:] == [read[0]] * 4
-
-
-def test_a_path_of_pythons_will_do(written, disk):
-    assert list(read_manifest(Path(disk.destination))) == list(read_manifest(disk.destination))
-
-
-def test_lines_are_read_one_by_one(disk):
-    disk.write(manifest.JSONL, b'{"row":1,"status":"stored","paths":[]}\nno line\n')
-    lines = read_manifest(disk.destination)
-
-    assert next(lines)["row"] == 1
-    with pytest.raises(InvalidRequestError, match="Line 2 of"):
-        next(lines)
-
-
-def test_a_manifest_that_is_not_there_is_an_error_that_says_where_and_what_to_give(place):
-    with pytest.raises(InvalidRequestError, match="There is no manifest at") as caught:
-        list(read_manifest(place.destination))
-
-    assert f"{place.destination}/{manifest.JSONL}" in caught.value.message
-    assert "the task's result has it under 'manifest'" in caught.value.message
-    assert not caught.value.retryable
-
-
-@pytest.mark.parametrize("path", ["nowhere/at/all", "nowhere.jsonl", "", None])
-def test_a_path_that_leads_nowhere_is_an_error_of_ours(tmp_path, monkeypatch, path):
-    monkeypatch.chdir(tmp_path)
-
-    with pytest.raises(InvalidRequestError, match="There is no manifest at"):
-        list(read_manifest(path))
-
-
-def test_a_folder_by_a_manifests_name_is_none(tmp_path):
-    (tmp_path / manifest.JSONL).mkdir()
-
-    with pytest.raises(InvalidRequestError, match="There is no manifest at"):
-        list(read_manifest(tmp_path))
-
-
-def test_a_bucket_that_is_not_there_has_no_manifest(bucket):
-    with pytest.raises(InvalidRequestError, match="There is no manifest at"):
-        list(read_manifest(bucket.destination.replace("images-", "nobodys-")))
-
-
-def test_a_store_that_refuses_is_an_error_that_may_pass(bucket):
-    # No bucket may be called that.
-    with pytest.raises(DestinationError, match="could not be read") as caught:
-        list(read_manifest("s3://image_store@images$/a"))
-
-    assert caught.value.retryable
-
-
-@pytest.mark.parametrize(
-    "junk",
-    [
-        b"\n",
-        b"{}\n",
-        b"[]\n",
-        b"null\n",
-        b'"row status paths"\n',
-        b'{"row":1,"status":"sto',
-        b'{"prompt":"a row to run again"}\n',
-        b"\xff\xfe\n",
-        b"row,variant,status,prompt\r\n1,1,stored,a\r\n",
-        b"[" * 100_000,
-        b'{"row":' + b"9" * 5_000 + b',"status":"stored","paths":[]}',
-    ],
-    ids=["blank", "object", "list", "null", "text", "cut", "failures", "no UTF-8", "CSV", "deep", "number"],
-)
-def test_what_is_no_manifest_is_an_error_with_the_line_and_the_remedy(place, junk):
-    place.write(manifest.JSONL, junk)
-
-    with pytest.raises(InvalidRequestError, match=r"Line 1 of .* is none of a manifest's\. Give the path of"):
-        list(read_manifest(place.destination))
-
-
-def test_an_empty_file_is_no_manifest_for_a_batch_has_at_least_one_image(place):
-    place.write(manifest.JSONL, b"")
-
-    with pytest.raises(InvalidRequestError, match="is empty, and a manifest never is"):
-        list(read_manifest(place.destination))
-
-
-def test_a_line_without_an_end_does_not_fill_the_memory(disk):
-    path = Path(disk.destination, manifest.JSONL)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(b'{"row":1,"status":"stored","paths":[],"more":"')
-        file.truncate(10**12)  # a terabyte of nothing
-
-    with pytest.raises(InvalidRequestError, match="Line 1 of"):
-        list(read_manifest(disk.destination))
-
-
-def test_a_row_with_megabytes_of_data_can_be_read_again(on_disk, disk):
-    plan = plan_of([{"prompt": "a", "data": "x" * 8 * 1024 * 1024}])
-
-    write(on_disk, plan)
-
-    [line] = read_manifest(disk.destination)
-
-    assert len(line["data"]["data"]) == 8 * 1024 * 1024

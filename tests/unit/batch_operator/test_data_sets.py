@@ -101,10 +101,6 @@ def test_an_object_storage_path_is_a_path_too(batch, api, tmp_path):
     assert_both_rows_were_made(api, result)
 
 
-def test_a_list_of_mappings_is_a_data_set(batch, api):
-    assert_both_rows_were_made(api, batch.run(requests=ROWS))
-
-
 def test_another_tasks_result_is_a_data_set_and_its_prompts_are_not_rendered(batch, api):
     batch.xcoms["something"] = ROWS
 
@@ -152,15 +148,6 @@ def test_defaults_are_for_the_rows_that_do_not_say_otherwise(batch, api):
     batch.run(requests=["a", {"prompt": "b", "resolution": "1k"}], defaults={"resolution": "2k"})
 
     assert [request["resolution"] for request in asked(api)] == ["2k", "1k"]
-
-
-def test_variants_are_images_of_their_own(batch, api):
-    result = batch.run(requests=["a", "b"], variants=2)
-
-    rows = list(read_manifest(result["manifest"]))
-    assert prompts(api) == ["a", "a", "b", "b"]
-    assert [(row["row"], row["variant"]) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert len({path for row in rows for path in row["paths"]}) == 4
 
 
 @pytest.mark.parametrize(

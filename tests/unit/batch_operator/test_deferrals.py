@@ -17,15 +17,8 @@ from airflow_gpt_image.errors import (
     PlanError,
 )
 from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
-from tests.batches import TEN, BatchTask, assert_books_agree, paid, statuses
-from tests.task_instance import Clock
-
-
-def files(task):
-    """What is at the destination, but for the lock: that of a task instance is all its workers'."""
-    found = {path.relative_to(task.folder).as_posix(): path for path in task.folder.rglob("*.*")}
-    return {name: path.read_bytes() for name, path in found.items() if not name.startswith("locks/")}
-
+from tests.batches import TEN, BatchTask, assert_books_agree, lost_answer, paid, statuses
+from tests.fake_clock import RunningClock
 
 # The plan
 
@@ -172,20 +165,11 @@ def test_a_record_that_makes_no_sense_is_not_taken_for_none(batch, api):
 def test_an_id_that_an_earlier_worker_puts_on_record_after_all_is_taken(batch, api):
     api.fault("submit:lost*1;match=vase")
     batch.run()
-    [lost] = [c["task_id"] for c in api.books()["charges"] if "vase" in c["request"]["prompt"]]
-    files = (batch.folder / "records").rglob("*~*.json")
-    [record] = [path for path in files if "a vase" in path.read_text()]
-    told = json.loads(record.read_text())
-    told |= {
-        "state": "submitted",
-        "generation_id": lost,
-        "submitted_at": told["intended_at"],
-        "failure": None,
-    }
+    path, _, arrived = lost_answer(batch, api)
 
     def late(act, name, *data):
         if act == "write" and b"a lamp" in b"".join(data):
-            record.write_text(json.dumps(told))
+            path.write_text(arrived)
 
     batch.meddle = late
     result = batch.run(requests=["a teapot", "a vase", "a chair", "a lamp"])
@@ -230,7 +214,7 @@ def test_a_task_that_was_marked_failed_at_work_is_given_time_to_stop(deferring, 
     lock.write_bytes(locks[0 if at_work else -1])
     second = BatchTask(deferring.folder, deferrable=False, task_id="others", timing=None)
     second.states = {deferring.run_id: {"posters": "failed"}}
-    second.clock = Clock()
+    second.clock = RunningClock()
     api.settings(duration=0.05)
     waited = []
     second.store.befalls = lambda number: waited.append(second.clock.ahead)
@@ -240,20 +224,12 @@ def test_a_task_that_was_marked_failed_at_work_is_given_time_to_stop(deferring, 
     assert max(waited) == (15.0 if at_work else 0.0)
 
 
-def test_a_task_that_failed_gives_the_destination_free(batch, api):
+@pytest.mark.parametrize(("max_credits", "error"), [(None, InvalidApiKeyError), (0, CreditLimitError)])
+def test_a_task_that_failed_or_was_refused_gives_the_destination_free(batch, api, max_credits, error):
     api.fault("submit:401")
-    with pytest.raises(InvalidApiKeyError):
-        batch.run()
+    with pytest.raises(error):
+        batch.run(max_credits=max_credits)
     api.clear_faults()
-
-    other = BatchTask(batch.folder, deferrable=False, task_id="others")
-
-    assert other.run()["stored"] == 3
-
-
-def test_a_task_that_was_refused_by_its_guards_gives_the_destination_free_too(batch):
-    with pytest.raises(CreditLimitError):
-        batch.run(max_credits=0)
 
     other = BatchTask(batch.folder, deferrable=False, task_id="others")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
 import json
 import re
@@ -11,7 +10,6 @@ import pytest
 import structlog
 from airflow.sdk import Asset
 
-from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.manifest import read_manifest
 from airflow_gpt_image.errors import InvalidRowsError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
@@ -124,15 +122,6 @@ def test_the_manifest_has_what_its_reader_promises(batch, api, tmp_path):
     assert row["generation_id"] == api.books()["charges"][0]["task_id"]
     assert (row["status"], row["data"], row["credits"], row["reused"]) == ("stored", {"sku": 5}, "4.7", False)
     assert row["images"][0]["path"] == row["paths"][0]
-
-
-def test_a_manifest_for_spreadsheets_has_the_data_sets_columns_and_no_formula(batch, tmp_path):
-    batch.run(requests=[{"prompt": "=1+1", "sku": "@sum", "price": -5}])
-
-    with (tmp_path / "posters" / "manifest.csv").open(newline="") as file:
-        [row] = csv.DictReader(file)
-    assert (row["prompt"], row["data.sku"], row["data.price"]) == ("'=1+1", "'@sum", "-5")
-    assert tuple(row)[: len(manifest.COLUMNS)] == manifest.COLUMNS
 
 
 def test_asset_events_say_what_is_new(batch, api):

@@ -79,9 +79,10 @@ def test_an_image_that_is_gone_from_the_destination_is_fetched_and_not_paid_for_
     assert (requests["submit"], requests["download"]) == (3, 4)
 
 
-def test_a_clear_reuses_what_the_run_paid_for(batch, api):
+@pytest.mark.parametrize("airflow", ["3.3", "3.4"])
+def test_a_clear_reuses_what_the_run_paid_for_whether_airflow_empties_the_state_or_not(batch, api, airflow):
     batch.run()
-    batch.clear()
+    batch.clear(airflow=airflow)
 
     result = batch.run(requests=["a teapot", "a vase", "a chair", "a lamp"])
 

@@ -24,7 +24,7 @@ from airflow_gpt_image.errors import (
     TaskInterruptedError,
     UnsettledImagesError,
 )
-from tests.batches import TEN, assert_all_ids_are_on_record, paid, states_of, until
+from tests.batches import TEN, assert_all_ids_are_on_record, lost_answer, paid, states_of, until
 
 # Answers that are lost
 
@@ -325,17 +325,12 @@ def test_an_answer_that_is_put_on_record_while_a_task_is_deferred_is_found(defer
     rows = ["a vase", "a lamp"]
     with pytest.raises(TaskDeferred) as deferred:
         deferring.begin(requests=rows)
-    [vase] = [c["task_id"] for c in api.books()["charges"] if c["request"]["prompt"] == "a vase"]
-    [path] = [
-        path for path in (deferring.folder / "records").rglob("*~*.json") if "a vase" in path.read_text()
-    ]
-    record = json.loads(path.read_text())
-    arrived = {"state": "submitted", "generation_id": vase, "submitted_at": record["intended_at"]}
+    path, _, arrived = lost_answer(deferring, api)
 
-    path.write_text(json.dumps(record | arrived | {"failure": None}))
+    path.write_text(arrived)
     result = deferring.wake(deferred.value, requests=rows)
 
-    assert (record["state"], result["stored"], result["unknown"]) == ("intent", 2, 0)
+    assert (result["stored"], result["unknown"]) == (2, 0)
     assert set(paid(api).values()) == {1}
 
 

@@ -19,7 +19,7 @@ from airflow_gpt_image.errors import (
     UnsettledImagesError,
 )
 from tests.batches import TEN, paid, states_of
-from tests.task_instance import Clock
+from tests.fake_clock import RunningClock
 
 # When it waits, and for what
 
@@ -97,7 +97,7 @@ def test_refusals_for_a_long_time_do(batch, api):
 
 def test_a_state_store_that_takes_longer_than_a_lease_is_fresh_does_not_hold_up_the_submits(batch, api):
     batch.retimed(renew_after=1_000.0, expires_after=100_000.0, lock_expires_after=100_000.0)
-    batch.clock = Clock()
+    batch.clock = RunningClock()
     batch.store.befalls = lambda number: batch.clock.forward(2_000)
 
     result = batch.run(requests=TEN)

@@ -70,12 +70,6 @@ class Decorated(BatchTask):
 
 
 @pytest.fixture
-def api(gpt_image_emulator, monkeypatch):
-    monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", gpt_image_emulator.airflow_connection())
-    return gpt_image_emulator
-
-
-@pytest.fixture
 def decorated(api, tmp_path):
     """Decorates a function; the task instance of its call, which waits on its worker."""
 

@@ -14,10 +14,8 @@ from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import intend
 from airflow_gpt_image.storage.folders import open_folder
 from tests.fake_clock import FakeClock
-from tests.log_lines import Lines
 from tests.memory_folder import MemoryFolder
 from tests.records import DEADLINE, NOW, REQUEST, identity
-from tests.task_instance import StateStore
 
 
 @pytest.fixture
@@ -54,16 +52,6 @@ def intent(payer):
 @pytest.fixture
 def clock():
     return FakeClock()
-
-
-@pytest.fixture
-def log():
-    return Lines()
-
-
-@pytest.fixture
-def store():
-    return StateStore()
 
 
 @pytest.fixture

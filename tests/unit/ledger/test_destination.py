@@ -144,6 +144,7 @@ def test_files_of_other_names_are_nobodys_records(place, folder, payer, name):
         {"generation_id": None},
         {"credits": "Infinity"},
         {"name": "../../outside"},
+        {"generation_id": "../x"},
         {"warnings": ["x" * 2_000_000]},
     ],
     ids=lambda change: str(change)[:40],

@@ -9,17 +9,10 @@ from airflow_gpt_image.errors import (
     LedgerError,
     ReplacedError,
 )
-from airflow_gpt_image.ledger.decisions import Policy, decide
 from airflow_gpt_image.ledger.record import GenerationFacts
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY
 from airflow_gpt_image.storage.images import ImageFile
-from tests.records import DEADLINE, NOW, OTHER, identity
-
-
-def verdict(ledger, request=None):
-    found = ledger.find(identity(request) if request else identity())
-    return decide(found, ledger.payer, Policy()).decision
-
+from tests.records import DEADLINE, NOW, OTHER, identity, verdict
 
 # Rule 1: reading takes both places, and the record furthest along counts
 

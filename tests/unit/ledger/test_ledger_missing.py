@@ -5,25 +5,14 @@ from __future__ import annotations
 import pytest
 
 from airflow_gpt_image.errors import DestinationError, LedgerError, RecordMissingError
-from airflow_gpt_image.ledger.decisions import Policy, decide
 from airflow_gpt_image.ledger.history import History
-from airflow_gpt_image.ledger.record import furthest
 from tests.memory_folder import MemoryFolder
-from tests.records import DEADLINE, NOW, OTHER, REQUEST, identity
+from tests.records import DEADLINE, NOW, OTHER, REQUEST, check_complete, verdict
 
 RETRY = History(first_run=False, cleared=False)
 FIRST_RUN = History(first_run=True, cleared=False)
 CLEARED = History(first_run=False, cleared=True)
 MAPPED = History(first_run=False, cleared=True, mapped=True)
-
-
-def check(ledger, request=OTHER, regenerate=False):
-    earlier = furthest(ledger.find(identity(request)))
-    ledger.check_nothing_is_missing(identity(request), earlier, regenerate=regenerate)
-
-
-def verdict(ledger, request):
-    return decide(ledger.find(identity(request)), ledger.payer, Policy()).decision
 
 
 # Rule 4
@@ -36,7 +25,7 @@ def test_a_folder_that_held_records_and_is_empty_now_is_an_error(pay, open_ledge
     with pytest.raises(
         DestinationError, match="held the record of what this task paid for, and is empty now"
     ):
-        check(open_ledger(payer(2)))
+        check_complete(open_ledger(payer(2)))
 
 
 def test_not_even_the_authors_word_pays_where_the_folder_is_not_the_one_it_was(
@@ -46,13 +35,13 @@ def test_not_even_the_authors_word_pays_where_the_folder_is_not_the_one_it_was(
     folder.files.clear()
 
     with pytest.raises(DestinationError):
-        check(open_ledger(payer(2, 4), CLEARED), regenerate=True)
+        check_complete(open_ledger(payer(2, 4), CLEARED), regenerate=True)
 
 
 def test_another_folder_than_before_may_be_empty(pay, open_ledger, payer):
     pay()
 
-    check(open_ledger(payer(2), at=MemoryFolder(root="memory://elsewhere")))
+    check_complete(open_ledger(payer(2), at=MemoryFolder(root="memory://elsewhere")))
 
 
 def test_a_folder_that_never_held_anything_of_this_task_instance_may_be_empty(open_ledger, intent, payer):
@@ -60,14 +49,14 @@ def test_a_folder_that_never_held_anything_of_this_task_instance_may_be_empty(op
     another = intent(by=payer(map_index=0)).submitted("g1", NOW)
     ledger.wait_for(another, deadline=DEADLINE, reused=True)
 
-    check(open_ledger(payer(2, map_index=1)))
+    check_complete(open_ledger(payer(2, map_index=1)))
 
 
 def test_an_intent_under_the_name_of_a_shared_image_is_not_missed_elsewhere(open_ledger, intent, payer):
     ledger = open_ledger()
     ledger.write_intent(intent(), deadline=DEADLINE, shared="shared-0")
 
-    check(open_ledger(payer(2)))
+    check_complete(open_ledger(payer(2)))
 
 
 def test_what_the_store_has_is_put_back_into_an_emptied_folder_all_of_it(
@@ -106,7 +95,7 @@ def test_a_clear_of_which_no_record_tells_is_not_a_first_try(pay, open_ledger, p
     folder.files.clear()
 
     with pytest.raises(RecordMissingError) as caught:
-        check(open_ledger(payer(2, 4), CLEARED, alone=alone))
+        check_complete(open_ledger(payer(2, 4), CLEARED, alone=alone))
 
     message = str(caught.value)
     assert "Airflow 3.4 deletes a task's state on a clear" in message
@@ -116,12 +105,12 @@ def test_a_clear_of_which_no_record_tells_is_not_a_first_try(pay, open_ledger, p
 
 
 def test_the_authors_word_pays_after_such_a_clear(open_ledger, payer):
-    check(open_ledger(payer(2, 4), CLEARED), regenerate=True)
+    check_complete(open_ledger(payer(2, 4), CLEARED), regenerate=True)
 
 
 @pytest.mark.parametrize("history", [FIRST_RUN, RETRY], ids=["first run", "retry"])
 def test_without_a_clear_nothing_is_missing(open_ledger, history):
-    check(open_ledger(history=history))
+    check_complete(open_ledger(history=history))
 
 
 @pytest.mark.parametrize("kept", ["store", "folder"])
@@ -132,7 +121,7 @@ def test_a_record_of_another_request_tells_what_was_paid_for_before_the_clear(
     if kept == "folder":
         store.empty()
 
-    check(open_ledger(payer(2, 4), CLEARED))
+    check_complete(open_ledger(payer(2, 4), CLEARED))
 
 
 def test_a_clear_shows_in_the_store_also_when_the_retries_were_changed_meanwhile(pay, open_ledger, payer):
@@ -147,21 +136,21 @@ def test_a_clear_shows_in_the_store_also_when_the_retries_were_changed_meanwhile
 def test_an_attempt_that_paid_for_nothing_leaves_a_note_for_a_later_clear(open_ledger, payer, alone):
     open_ledger(history=FIRST_RUN, alone=alone).note_attempt()
 
-    check(open_ledger(payer(2, 4), CLEARED, alone=alone))
+    check_complete(open_ledger(payer(2, 4), CLEARED, alone=alone))
 
 
 def test_a_note_in_the_folder_outlives_a_clear_that_empties_the_store(open_ledger, payer, store):
     open_ledger(history=FIRST_RUN, read=False).note_attempt()
     store.empty()
 
-    check(open_ledger(payer(2, 4), CLEARED))
+    check_complete(open_ledger(payer(2, 4), CLEARED))
 
 
 def test_a_note_is_not_left_where_earlier_attempts_may_have_paid(open_ledger, payer):
     open_ledger(payer(2, 4), CLEARED).note_attempt()
 
     with pytest.raises(RecordMissingError):
-        check(open_ledger(payer(3, 4), CLEARED))
+        check_complete(open_ledger(payer(3, 4), CLEARED))
 
 
 @pytest.mark.parametrize("away", ["store", "folder"])
@@ -191,7 +180,7 @@ def test_a_task_that_was_waiting_and_whose_record_is_gone_pays_nothing_silently(
     resumed = History(first_run=True, cleared=False, resumed=True)
 
     with pytest.raises(RecordMissingError, match="was waiting for an image that it had paid for"):
-        check(open_ledger(history=resumed))
+        check_complete(open_ledger(history=resumed))
 
 
 def test_a_task_that_was_waiting_for_what_failed_may_pay_anew(open_ledger, intent):
@@ -199,4 +188,4 @@ def test_a_task_that_was_waiting_for_what_failed_may_pay_anew(open_ledger, inten
     ledger.write_intent(intent(), deadline=DEADLINE)
     ledger.write_outcome(intent().not_accepted(DestinationError("m"), NOW))
 
-    check(open_ledger(history=History(first_run=True, cleared=False, resumed=True)), REQUEST)
+    check_complete(open_ledger(history=History(first_run=True, cleared=False, resumed=True)), REQUEST)

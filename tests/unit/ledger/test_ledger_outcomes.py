@@ -10,14 +10,8 @@ from airflow_gpt_image.errors import (
     RateLimitError,
     ReplacedError,
 )
-from airflow_gpt_image.ledger.decisions import Policy, decide
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY
-from tests.records import DEADLINE, NOW, OTHER, identity
-
-
-def verdict(ledger, request=None):
-    found = ledger.find(identity(request) if request else identity())
-    return decide(found, ledger.payer, Policy()).decision
+from tests.records import DEADLINE, NOW, OTHER, identity, verdict
 
 
 @pytest.mark.parametrize("away", [["store"], ["folder"], ["store", "folder"]], ids="+".join)
@@ -151,14 +145,6 @@ def test_a_store_that_could_not_be_read_is_not_written_before_it_can(pay, open_l
 
     with pytest.raises(GptImageError):
         ledger.wait_for(record, deadline=DEADLINE, reused=True)
-
-
-def test_an_attempt_that_fails_before_it_has_looked_takes_nothing_off_the_record(pay, open_ledger, payer):
-    pay(alone=True)
-
-    open_ledger(payer(2), alone=True, read=False).note_attempt()
-
-    assert verdict(open_ledger(payer(3), alone=True)) == "attach"
 
 
 def test_a_wait_that_is_on_record_already_is_not_written_again(pay, open_ledger, store):

@@ -7,19 +7,9 @@ import pytest
 from airflow_gpt_image.errors import DestinationError, RecordMissingError
 from airflow_gpt_image.ledger.decisions import Policy, decide
 from airflow_gpt_image.ledger.history import History
-from airflow_gpt_image.ledger.record import furthest
-from tests.records import DEADLINE, NOW, OTHER, REQUEST, identity
+from tests.records import DEADLINE, NOW, REQUEST, check_complete, identity, verdict
 
 MAPPED = History(first_run=False, cleared=True, mapped=True)
-
-
-def check(ledger, request=OTHER, regenerate=False):
-    earlier = furthest(ledger.find(identity(request)))
-    ledger.check_nothing_is_missing(identity(request), earlier, regenerate=regenerate)
-
-
-def verdict(ledger, request):
-    return decide(ledger.find(identity(request)), ledger.payer, Policy()).decision
 
 
 @pytest.fixture
@@ -30,24 +20,6 @@ def at_index(open_ledger, payer):
         return open_ledger(payer(attempt, 4, map_index=map_index, run_clears=1), history, **given)
 
     return at_index
-
-
-def test_after_a_clear_a_request_is_found_under_the_map_index_it_had(pay, at_index, payer, store):
-    pay("g1", payer(map_index=0))
-    store.empty()
-
-    ledger = at_index(1)
-
-    assert [record.generation_id for record in ledger.find(identity())] == ["g1"]
-
-
-def test_a_new_map_index_of_a_cleared_run_finds_it_too(pay, at_index, payer, store):
-    pay("g1", payer(map_index=0))
-    store.empty()
-
-    ledger = at_index(1, attempt=1, history=History(first_run=True, cleared=False, mapped=True))
-
-    assert [record.generation_id for record in ledger.find(identity())] == ["g1"]
 
 
 def test_before_any_clear_an_equal_request_beside_this_one_is_another_image(pay, open_ledger, payer, store):
@@ -160,7 +132,7 @@ def test_an_index_that_took_anothers_image_has_paid_for_nothing_also_after_the_n
     ledger.wait_for(record, deadline=DEADLINE, reused=True)
     store.empty()
 
-    check(at_index(1))
+    check_complete(at_index(1))
 
 
 def test_taking_anothers_image_does_not_hide_that_its_own_record_is_gone(pay, at_index, payer, store):
@@ -172,7 +144,7 @@ def test_taking_anothers_image_does_not_hide_that_its_own_record_is_gone(pay, at
     store.empty()
 
     with pytest.raises(RecordMissingError):
-        check(at_index(1, attempt=3))
+        check_complete(at_index(1, attempt=3))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +157,7 @@ def test_where_other_indexes_records_cannot_be_seen_a_shifted_list_pays_nothing_
     history = History(first_run=False, cleared=True, mapped=True, own_folder=own_folder)
 
     with pytest.raises(RecordMissingError, match="what stands at this map index now is another request"):
-        check(at_index(0, history=history, alone=alone))
+        check_complete(at_index(0, history=history, alone=alone))
 
 
 def test_what_failed_at_this_index_before_the_clear_is_no_shift(open_ledger, at_index, payer, intent):
@@ -194,4 +166,4 @@ def test_what_failed_at_this_index_before_the_clear_is_no_shift(open_ledger, at_
     ledger.write_intent(intent(by=owner), deadline=DEADLINE)
     ledger.write_outcome(intent(by=owner).not_accepted(DestinationError("m"), NOW))
 
-    check(at_index(0, alone=True), REQUEST)
+    check_complete(at_index(0, alone=True), REQUEST)

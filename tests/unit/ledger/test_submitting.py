@@ -25,10 +25,7 @@ from airflow_gpt_image.errors import (
 )
 from airflow_gpt_image.ledger import submitting
 from tests.records import NOW, REQUEST
-
-
-class KilledError(BaseException):
-    """The worker dies: no ``except Exception`` sees it."""
+from tests.task_instance import DiedError
 
 
 class Driven:
@@ -191,7 +188,7 @@ def test_an_outcome_that_no_place_took_is_an_error_of_its_own(drive, answer):
     assert names(driven) == ["intent", "POST", "outcome"]
 
 
-@pytest.mark.parametrize("death", [KilledError(), KeyboardInterrupt(), TypeError("a bug")], ids=repr)
+@pytest.mark.parametrize("death", [DiedError(), KeyboardInterrupt(), TypeError("a bug")], ids=repr)
 def test_a_worker_that_dies_while_it_sends_puts_nothing_else_on_record(drive, death):
     driven = Driven(death)
 

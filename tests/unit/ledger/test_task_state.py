@@ -9,12 +9,6 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_gpt_image.errors import LedgerError, ReplacedError
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY, Document, ImageTaskState, Waiting
-from tests.task_instance import StateStore
-
-
-@pytest.fixture
-def store():
-    return StateStore()
 
 
 @pytest.fixture

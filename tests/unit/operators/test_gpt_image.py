@@ -30,13 +30,6 @@ def refusal(**options):
     return str(caught.value)
 
 
-def test_only_the_prompt_has_to_be_given_and_everything_else_is_as_documented():
-    operator = make()
-
-    defaults = {name: getattr(operator, name) for name in CONTRACT}
-    assert defaults == CONTRACT
-
-
 CONTRACT = {
     "image_urls": None,
     "aspect_ratio": "auto",
@@ -59,12 +52,14 @@ CONTRACT = {
 }
 
 
-def test_the_signature_is_the_contract_and_all_of_it_is_by_name():
+def test_the_signature_is_the_contract_and_all_but_the_prompt_has_a_default():
     parameters = inspect.signature(GptImageGenerateOperator.__init__).parameters
+    operator = make()
 
     given = {name: parameter.default for name, parameter in parameters.items()}
     assert {name: given[name] for name in CONTRACT} == CONTRACT
     assert set(given) - set(CONTRACT) == {"self", "prompt", "kwargs"}
+    assert {name: getattr(operator, name) for name in CONTRACT} == CONTRACT
 
 
 def test_every_parameter_is_explained():
@@ -338,14 +333,18 @@ def test_a_prompt_may_speak_of_none(request_of):
 # The retry policy
 
 
-def test_the_retry_policy_is_ours():
-    assert isinstance(make().retry_policy, GptImageRetryPolicy)
+def _unmapped(**partial):
+    with DAG("d", schedule=None):
+        mapped = GptImageGenerateOperator.partial(task_id="poster", **partial).expand(prompt=["a", "b"])
+    return mapped.unmap({"prompt": "a"})
 
 
-def test_a_policy_of_the_authors_own_is_kept():
-    policy = ExceptionRetryPolicy(rules=[])
+@pytest.mark.parametrize("made", [make, _unmapped])
+def test_the_retry_policy_is_ours_unless_the_author_gave_one(made):
+    own = ExceptionRetryPolicy(rules=[])
 
-    assert make(retry_policy=policy).retry_policy is policy
+    assert isinstance(made(retries=2).retry_policy, GptImageRetryPolicy)
+    assert made(retry_policy=own).retry_policy is own
 
 
 def test_a_policy_of_the_dags_own_is_kept():
@@ -355,22 +354,6 @@ def test_a_policy_of_the_dags_own_is_kept():
         operator = make()
 
     assert operator.retry_policy is policy
-
-
-def _unmapped(**partial):
-    with DAG("d", schedule=None):
-        mapped = GptImageGenerateOperator.partial(task_id="poster", **partial).expand(prompt=["a", "b"])
-    return mapped.unmap({"prompt": "a"})
-
-
-def test_a_mapped_task_has_our_policy_when_it_runs():
-    assert isinstance(_unmapped(retries=2).retry_policy, GptImageRetryPolicy)
-
-
-def test_a_mapped_task_keeps_a_policy_of_the_authors_own():
-    policy = ExceptionRetryPolicy(rules=[])
-
-    assert _unmapped(retry_policy=policy).retry_policy is policy
 
 
 def test_a_mapped_task_is_checked_when_it_is_unmapped():

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
-from tests.task_instance import Clock, TaskInstance
+from tests.fake_clock import RunningClock
+from tests.task_instance import TaskInstance
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def api(api):
 @pytest.fixture
 def clock():
     """The clock of every ledger: nobody waits in these tests for an intent to age, or an outage to pass."""
-    return Clock()
+    return RunningClock()
 
 
 @pytest.fixture

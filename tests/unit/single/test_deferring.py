@@ -7,9 +7,6 @@ import json
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_gpt_image.errors import (
-    GptImageError,
-)
 from tests.unit.single.conftest import charges
 
 # Deferring
@@ -90,12 +87,3 @@ def test_killing_the_task_cancels_nothing(task, api):
     task.operator().on_kill()
 
     assert task.run()["reused"]
-
-
-def test_every_error_is_one_of_ours(task, api):
-    api.fault("submit:400")
-
-    with pytest.raises(GptImageError) as caught:
-        task.run()
-
-    assert type(caught.value).__module__.startswith("airflow_gpt_image.")

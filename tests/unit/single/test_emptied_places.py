@@ -64,8 +64,9 @@ def test_a_destination_that_is_emptied_at_any_step_costs_nothing_and_gets_its_re
     assert len(list((tmp_path / "images" / "records").rglob("*.json"))) == 1
 
 
-def test_an_emptied_destination_is_an_error_before_another_image_is_paid(task, api, tmp_path):
-    task.run()
+@pytest.mark.parametrize("step", ["die after 2", ""])
+def test_an_emptied_destination_is_an_error_before_another_image_is_paid(task, api, tmp_path, step):
+    die_at(task, step)
     (tmp_path / "images").rename(tmp_path / "elsewhere")
 
     with pytest.raises(DestinationError, match="is empty now"):

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.errors import (
-    DestinationError,
-    GenerationFailedError,
-    RecordMissingError,
-    SubmissionUnknownError,
-)
+from airflow_gpt_image.errors import GenerationFailedError
 from tests.money_worker import Trouble
 from tests.money_world import Author, World
 
@@ -25,18 +20,6 @@ def a_try(world, happening="retry", answer="accepted", request=TEAPOT, **given):
 
 def paid(world):
     return [charge.id for charge in world.charges if charge.kept]
-
-
-def test_an_unknown_submit_after_a_clear_with_fewer_retries_is_not_hidden_by_an_older_failure():
-    history = world(retries=4)
-    a_try(history, ending="failed")
-    history.retries = 0
-    a_try(history, "clear", answer="lost")
-
-    last = a_try(history)
-
-    assert isinstance(last.error, SubmissionUnknownError)
-    assert paid(history) == ["g1"]
 
 
 def test_a_rate_limit_that_was_waited_for_in_the_same_try_hides_no_id():
@@ -60,29 +43,6 @@ def test_a_woken_task_goes_on_with_the_store_alone_while_its_records_folder_is_a
     assert isinstance(woken.error, GenerationFailedError)
 
 
-def test_a_try_that_fails_before_it_has_looked_takes_nothing_off_the_record():
-    history = world(place="nowhere")
-    a_try(history)
-    a_try(history, "fails early")
-
-    last = a_try(history)
-
-    assert last.result["generation_id"] == "g0"
-    assert paid(history) == ["g0"]
-
-
-def test_an_emptied_folder_that_got_one_record_back_has_all_of_them_for_a_clear():
-    history = world()
-    a_try(history)
-    a_try(history, request=BICYCLE)
-    history.empty("folder")
-    a_try(history)
-
-    a_try(history, "clear", request=BICYCLE)
-
-    assert paid(history) == ["g0", "g1"]
-
-
 def test_another_destination_than_before_knows_for_a_clear_what_was_paid_for_at_the_first_one():
     history = world()
     a_try(history)
@@ -92,70 +52,4 @@ def test_another_destination_than_before_knows_for_a_clear_what_was_paid_for_at_
     back = a_try(history, "clear")
 
     assert back.result["generation_id"] == "g0"
-    assert paid(history) == ["g0", "g1"]
-
-
-def mapped(world, map_index, happening="retry", answer="accepted", **given):
-    return world.a_try(happening=happening, answer=answer, waits_here=True, map_index=map_index, **given)
-
-
-def test_a_prompt_whose_answer_was_lost_is_unknown_at_whatever_index_it_stands_after_a_clear():
-    history = world()
-    mapped(history, 0, answer="lost")
-    history.shift("longer")
-
-    moved = mapped(history, 1)
-
-    assert isinstance(moved.error, SubmissionUnknownError)
-    assert paid(history) == ["g0"]
-
-
-def test_a_prompt_that_failed_at_one_index_and_was_paid_for_at_another_is_found_there():
-    history = world(airflow="3.3")
-    mapped(history, 1, ending="failed")
-    history.shift("shorter")
-    mapped(history, 0)
-    history.shift("longer")
-
-    back = mapped(history, 1)
-
-    assert back.result["generation_id"] == "g1"
-    assert paid(history) == ["g1"]
-
-
-def test_an_index_that_took_anothers_image_may_pay_for_a_new_prompt_after_the_next_clear():
-    history = world()
-    mapped(history, 0)
-    history.shift("longer")
-    mapped(history, 1)
-    history.prompts = ["something else", "and else"]
-    history.clear(0, 1)
-
-    new = mapped(history, 1)
-
-    assert new.error is None
-    assert paid(history) == ["g0", "g1"]
-
-
-def test_an_intent_that_the_folder_took_in_spite_of_its_error_is_no_riddle_to_the_next_try():
-    history = world()
-    first = a_try(history, trouble=Trouble(at="after folder write 1", kind="fail"))
-
-    second = a_try(history)
-
-    assert isinstance(first.error, DestinationError)
-    assert second.error is None
-    assert paid(history) == ["g0"]
-
-
-def test_a_clear_that_leaves_no_record_pays_only_by_the_authors_word():
-    history = world(place="nowhere")
-    a_try(history)
-    refused = a_try(history, "clear")
-    assert isinstance(refused.error, RecordMissingError)
-    assert paid(history) == ["g0"]
-
-    history.author.on_clear = "regenerate"
-    a_try(history, "clear")
-
     assert paid(history) == ["g0", "g1"]

@@ -14,6 +14,7 @@ from airflow_gpt_image.errors import DestinationError, GptImageError, LedgerErro
 from tests.unit.single.conftest import charges
 
 TWO_MINUTES = 120
+AFTER_THE_POST = pytest.mark.parametrize("write", [2, 3], ids=["POST answered", "image stored"])
 
 
 @pytest.fixture(params=["with a destination", "without one"])
@@ -80,20 +81,21 @@ def test_an_intent_that_was_written_though_nobody_heard_of_it_is_taken_back(eith
     assert charges(api) == [result["generation_id"]]
 
 
-def test_a_store_that_is_away_for_two_minutes_while_the_post_is_answered_loses_nothing(either, api, clock):
-    goes_away(either, clock, at_write=2, seconds=TWO_MINUTES)
+@AFTER_THE_POST
+def test_a_store_that_is_away_for_two_minutes_loses_nothing(either, api, clock, write):
+    goes_away(either, clock, at_write=write, seconds=TWO_MINUTES)
 
     result = either.run()
 
+    assert result["status"] == "completed"
     assert charges(api) == [result["generation_id"]]
     assert clock.ahead >= TWO_MINUTES
     assert either.run()["reused"]
 
 
-def test_a_store_that_is_away_for_good_while_the_post_is_answered_loses_nothing_with_a_destination(
-    task, api, clock
-):
-    goes_away(task, clock, at_write=2)
+@AFTER_THE_POST
+def test_a_store_that_is_away_for_good_loses_nothing_with_a_destination(task, api, clock, write):
+    goes_away(task, clock, at_write=write)
     with pytest.raises(LedgerError) as raised:
         task.run()
     assert raised.value.retryable
@@ -104,6 +106,8 @@ def test_a_store_that_is_away_for_good_while_the_post_is_answered_loses_nothing_
 
     assert charges(api) == [result["generation_id"]]
     assert Path(result["images"][0]["path"]).exists()
+    assert result["reused"]
+    assert api.books()["requests"]["download"] == 1
 
 
 def test_a_store_that_is_away_for_good_without_a_destination_leaves_the_id_in_the_log_and_is_never_paid_again(
@@ -120,30 +124,6 @@ def test_a_store_that_is_away_for_good_without_a_destination_leaves_the_id_in_th
     [paid] = charges(api)
     assert paid in logged(lines)
     assert paid in str(raised.value)
-
-
-def test_a_store_that_is_away_while_the_image_is_stored_neither_loses_it_nor_fails_the_task(
-    either, api, clock
-):
-    goes_away(either, clock, at_write=3, seconds=TWO_MINUTES)
-
-    result = either.run()
-
-    assert result["status"] == "completed"
-    assert charges(api) == [result["generation_id"]]
-
-
-def test_a_store_that_is_away_for_good_while_the_image_is_stored_keeps_the_sidecar(task, api, clock):
-    goes_away(task, clock, at_write=3)
-    with pytest.raises(LedgerError):
-        task.run()
-    task.store.unreachable = False
-    downloads = api.books()["requests"]["download"]
-
-    result = task.run()
-
-    assert (result["reused"], charges(api)) == (True, [result["generation_id"]])
-    assert api.books()["requests"]["download"] == downloads
 
 
 def test_a_store_that_is_away_while_the_task_goes_on_after_a_deferral_is_tried_again(make, api):
@@ -208,51 +188,9 @@ def test_a_destination_that_takes_nothing_is_found_out_before_anything_is_paid(t
     assert charges(api) == [result["generation_id"]]
 
 
-def test_a_destination_that_is_away_for_two_minutes_while_the_post_is_answered_loses_nothing(
-    task, api, clock, blocked
-):
-    task.store.befalls = lambda number: blocked() if number == 1 else None
-    clock.after(TWO_MINUTES, blocked.end)
-
-    result = task.run()
-
-    assert charges(api) == [result["generation_id"]]
-    assert Path(result["images"][0]["path"]).exists()
-
-
-def test_a_destination_that_is_away_for_good_while_the_post_is_answered_leaves_the_id_in_the_store(
-    task, api, blocked
-):
-    task.store.befalls = lambda number: blocked() if number == 1 else None
-    with pytest.raises(DestinationError) as raised:
-        task.run()
-    task.store.befalls = lambda number: None
-    blocked.end()
-
-    result = task.run()
-
-    assert raised.value.retryable
-    assert charges(api) == [result["generation_id"]]
-
-
-def test_both_places_away_while_the_post_is_answered_are_insisted_on(task, api, clock, blocked):
-    def befalls(number):
-        if number == 1:
-            blocked()
-        if number == 2:
-            task.store.unreachable = True
-
-    task.store.befalls = befalls
-    clock.after(60, lambda: setattr(task.store, "unreachable", False))
-    clock.after(TWO_MINUTES, blocked.end)
-
-    result = task.run()
-
-    assert charges(api) == [result["generation_id"]]
-
-
-def test_a_destination_that_is_away_while_the_image_arrives_costs_nothing_more(task, api, blocked):
-    task.store.befalls = lambda number: blocked() if number == 2 else None
+@pytest.mark.parametrize("write", [1, 2], ids=["POST answered", "image arrives"])
+def test_a_destination_that_is_away_for_good_leaves_the_id_in_the_store(task, api, blocked, write):
+    task.store.befalls = lambda number: blocked() if number == write else None
     with pytest.raises(DestinationError) as raised:
         task.run()
     task.store.befalls = lambda number: None
@@ -264,38 +202,22 @@ def test_a_destination_that_is_away_while_the_image_arrives_costs_nothing_more(t
     assert (result["reused"], charges(api)) == (True, [result["generation_id"]])
 
 
-def test_a_destination_that_is_away_at_a_retry_is_no_reason_to_pay(task, api, blocked):
-    task.run(wait_for_completion=False)
+@pytest.mark.parametrize("waits", [False, True], ids=["under way", "stored"])
+@pytest.mark.parametrize(("cleared", "error"), [(False, DestinationError), (True, GptImageError)])
+def test_a_destination_that_is_away_at_the_next_try_is_no_reason_to_pay(
+    task, api, blocked, waits, cleared, error
+):
+    task.run(wait_for_completion=waits)
+    if cleared:
+        task.clear(airflow="3.4")
     blocked()
-    with pytest.raises(DestinationError):
+    with pytest.raises(error):
         task.run()
     blocked.end()
 
     result = task.run()
 
-    assert charges(api) == [result["generation_id"]]
-
-
-def test_a_destination_that_is_away_after_a_clear_is_no_reason_to_pay(task, api, blocked):
-    task.run()
-    task.clear(airflow="3.4")
-    blocked()
-    with pytest.raises(GptImageError):
-        task.run()
-    blocked.end()
-
-    assert task.run()["reused"]
-    assert len(charges(api)) == 1
-
-
-def test_one_place_that_is_away_does_not_hide_what_the_other_one_knows(task, api):
-    first = task.run(wait_for_completion=False)
-    task.store.unreadable = iter([True, False, False, False]).__next__
-
-    result = task.run()
-
-    assert result["generation_id"] == first["generation_id"]
-    assert len(charges(api)) == 1
+    assert (result["reused"], charges(api)) == (True, [result["generation_id"]])
 
 
 def test_what_a_lost_write_left_behind_is_readable_json(task, tmp_path):

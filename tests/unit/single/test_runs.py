@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,9 +16,12 @@ from airflow_gpt_image.errors import (
     GenerationFailedError,
     GenerationNotFoundError,
     GenerationTimeoutError,
+    GptImageError,
     ImageExpiredError,
+    RecordMissingError,
 )
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from tests.batches import until
 from tests.unit.single.conftest import charges
 
 
@@ -39,7 +41,7 @@ def test_an_image_is_made_stored_and_told(task, api, tmp_path):
     assert Path(image["path"]).stat().st_size == image["bytes"]
     assert (result["status"], result["model"], result["reused"]) == ("completed", "gpt-image-2", False)
     assert (result["credits"], result["usd"], result["resolution"]) == ("4.7", "0.0235", "1k")
-    assert result["generation_id"] == api.books()["charges"][0]["task_id"]
+    assert charges(api) == [result["generation_id"]]
 
 
 def _documented():
@@ -54,18 +56,13 @@ def _names(value):
     return set().union(*map(_names, value)) if isinstance(value, list) else set()
 
 
-def test_what_is_returned_is_exactly_what_the_docstring_says(task):
-    result = task.run()
-
-    metadata = result.pop("metadata")  # kept as the API gave it
-    assert metadata["costTime"]
-    assert _names(result) | {"metadata"} == _documented()
-
-
-def test_what_is_returned_is_plain_json(task):
+def test_what_is_returned_is_exactly_what_the_docstring_says_and_plain_json(task):
     result = task.run()
 
     assert json.loads(json.dumps(result)) == result
+    metadata = result.pop("metadata")  # kept as the API gave it
+    assert metadata["costTime"]
+    assert _names(result) | {"metadata"} == _documented()
 
 
 def test_without_a_destination_the_image_stays_where_the_api_put_it(bare_task, api):
@@ -108,32 +105,19 @@ def test_all_that_was_asked_for_is_sent(task, api):
     assert charge["callback_url"] == f"{api.url}/hook"
 
 
-def test_not_waiting_returns_the_id_of_what_was_submitted(task, api):
+def test_not_waiting_returns_the_id_of_what_was_submitted_and_twice_pays_once(task, api):
     api.fault("generation:never")
 
     result = task.run(wait_for_completion=False)
+    again = task.run(wait_for_completion=False)
 
     assert result["generation_id"] == charges(api)[0]
     assert (result["status"], result["images"], result["completed_at"]) == ("submitted", [], None)
     assert (result["credits"], result["spent"]["charged"]) == ("4.7", "4.7")
     assert task.deferrals == []
-
-
-def test_not_waiting_twice_pays_once(task, api):
-    first = task.run(wait_for_completion=False)
-
-    second = task.run(wait_for_completion=False)
-
-    assert second["generation_id"] == first["generation_id"]
-    assert (first["reused"], second["reused"]) == (False, True)
+    assert again["generation_id"] == result["generation_id"]
+    assert (result["reused"], again["reused"]) == (False, True)
     assert api.books()["submits"] == 1
-
-
-def until(condition):
-    give_up = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 def test_what_was_not_waited_for_and_failed_is_paid_for_anew_after_a_clear(task, api):
@@ -148,15 +132,6 @@ def test_what_was_not_waited_for_and_failed_is_paid_for_anew_after_a_clear(task,
 
 
 # Retries
-
-
-def test_a_retry_finds_the_result_that_is_stored(task, api):
-    first = task.run()
-
-    second = task.run()
-
-    assert second == first | {"reused": True}
-    assert (api.books()["submits"], api.books()["requests"]["download"]) == (1, 1)
 
 
 def test_a_retry_waits_on_for_a_generation_that_was_not_finished_in_time(task, api):
@@ -196,20 +171,24 @@ def test_a_generation_that_failed_for_good_says_so(task, api):
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "retryable"),
-    [("file:500", DownloadError, True), ("file:404", ImageExpiredError, False)],
+    ("fault", "error", "retryable", "says"),
+    [
+        ("file:500", DownloadError, True, "did not arrive"),
+        ("file:404", ImageExpiredError, False, "on_clear='regenerate'"),
+    ],
 )
 def test_an_image_that_did_not_arrive_is_fetched_again_and_not_paid_for_again(
-    task, api, fault, error, retryable
+    task, api, fault, error, retryable, says
 ):
-    api.fault(f"{fault}*4")
-    with pytest.raises(error) as caught:
+    api.fault(fault)
+    with pytest.raises(error, match=says) as caught:
         task.run()
     api.clear_faults()
 
     result = task.run()
 
-    assert caught.value.retryable is retryable
+    assert (caught.value.retryable, caught.value.generation_id) == (retryable, result["generation_id"])
+    assert result["generation_id"] in str(caught.value)
     assert result["reused"]
     assert Path(result["images"][0]["path"]).exists()
     assert api.books()["submits"] == 1
@@ -256,14 +235,15 @@ def test_an_id_the_api_no_longer_knows_says_the_same_where_the_worker_waits(api,
 # Clears
 
 
-def test_a_clear_reuses_what_was_paid_for(task, api):
+@pytest.mark.parametrize("airflow", ["3.3", "3.4"])
+def test_a_clear_reuses_what_was_paid_for_also_where_it_empties_the_task_state(task, api, airflow):
     first = task.run()
-    task.clear()
+    task.clear(airflow=airflow)
 
     second = task.run()
 
-    assert (second["generation_id"], second["reused"]) == (first["generation_id"], True)
-    assert second["spent"]["charged"] == "0"
+    assert (second["generation_id"], second["images"]) == (first["generation_id"], first["images"])
+    assert (second["reused"], second["spent"]["charged"]) == (True, "0")
     assert api.books()["submits"] == 1
 
 
@@ -289,3 +269,68 @@ def test_a_task_cleared_while_its_generation_runs_reattaches(task, api):
 
     assert (result["status"], result["reused"]) == ("completed", True)
     assert api.books()["submits"] == 1
+
+
+def test_a_clear_without_any_record_pays_only_when_the_author_says_so(bare_task, api):
+    bare_task.run()
+    for _ in range(2):
+        bare_task.clear(airflow="3.4")
+        with pytest.raises(RecordMissingError, match="on_clear='regenerate'"):
+            bare_task.run()
+    assert api.books()["submits"] == 1
+
+    bare_task.run(on_clear="regenerate")
+
+    assert api.books()["submits"] == 2
+
+
+def test_records_of_a_task_without_a_destination_are_where_the_configuration_says(
+    bare_task, api, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("AIRFLOW__GPT_IMAGE__RECORDS", str(tmp_path / "records"))
+    first = bare_task.run()
+    bare_task.clear(airflow="3.4")
+
+    assert bare_task.run()["generation_id"] == first["generation_id"]
+    assert api.books()["submits"] == 1
+
+
+@pytest.mark.parametrize("wrong", ["key", "prompt"])
+def test_what_was_wrong_and_is_mended_is_no_reason_to_refuse_after_a_clear(task, api, connect, wrong):
+    connect(api.url, "sk-wrong" if wrong == "key" else api.key)
+    with pytest.raises(GptImageError):
+        task.run(**({"nsfw_checker": "{{ nothing renders this }}"} if wrong == "prompt" else {}))
+    connect(api.url, api.key)
+
+    for prompt in ("a red teapot", "a blue teapot"):
+        task.clear(airflow="3.4")
+        assert task.run(prompt=prompt)["reused"] is False
+    assert api.books()["submits"] == 2
+
+
+# What it takes
+
+
+def test_an_image_takes_two_reads_and_three_writes_of_the_task_state_and_three_small_files(make, api):
+    api.settings(duration=0)
+    task = make()
+
+    result = task.run()
+
+    assert len(task.deferrals) == 1
+    assert (task.store.reads, task.store.writes) == (2, 3)
+    files = Path(result["images"][0]["path"]).parent.rglob("*")
+    assert sorted(path.suffix for path in files if path.is_file()) == [".json", ".json", ".json", ".png"]
+
+
+def test_a_loop_makes_an_image_in_each_iteration(task, api):
+    names = set()
+    for index in range(3):
+        task.loop_index = index
+        task.store.empty()
+        task.try_number = 0
+        result = task.run(filename="{dag_id}/{run_id}/{task_id}/{map_index}")
+        names.add(result["images"][0]["path"])
+
+    assert len(names) == 3
+    assert api.books()["submits"] == 3

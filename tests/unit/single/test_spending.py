@@ -7,37 +7,15 @@ from contextlib import suppress
 import pytest
 import structlog
 
-from airflow_gpt_image.errors import (
-    CreditLimitError,
-    GenerationTimeoutError,
-    GptImageError,
-    InsufficientCreditsError,
-    InvalidRequestError,
-)
-
-# Guards
+from airflow_gpt_image.errors import GenerationTimeoutError, GptImageError, InvalidRequestError
 from tests.unit.single.conftest import recorded
 
-
-def test_max_credits_refuses_before_the_post(task, api):
-    with pytest.raises(CreditLimitError):
-        task.run(max_credits=9.3, resolution="2k")
-
-    assert api.books()["requests"]["submit"] == 0
+# Guards
 
 
 def test_max_credits_means_the_amount_as_it_is_written(task, api):
     # As a binary fraction 4.7 is a little less than 4.7.
     assert task.run(max_credits=4.7)["status"] == "completed"
-
-
-def test_a_low_balance_refuses_before_the_post(task, api):
-    api.settings(credits="4.6")
-
-    with pytest.raises(InsufficientCreditsError, match="The balance is 4 credits"):
-        task.run(check_balance=True)
-
-    assert api.books()["requests"]["submit"] == 0
 
 
 def test_the_balance_is_not_asked_for_unless_it_shall_be(task, api):
@@ -71,37 +49,43 @@ def _told(lines):
 
 
 @pytest.mark.parametrize(
-    ("fault", "options", "spent"),
+    ("fault", "options", "charged", "refunded", "this_try"),
     [
-        ("", {}, "4.7 charged, 0 refunded. This try submitted."),
-        ("generation:failed", {}, "4.7 charged, 4.7 refunded. This try submitted."),
-        ("generation:never", {"timeout": 0.1}, "4.7 charged, 0 refunded. This try submitted."),
-        ("file:404", {}, "4.7 charged, 0 refunded. This try submitted."),
-        ("submit:lost", {}, "4.7 charged, 0 refunded. This try submitted."),
-        ("submit:401", {}, "0 charged, 0 refunded. This try paid nothing."),
-        ("", {"max_credits": 1}, "0 charged, 0 refunded. This try paid nothing."),
-        ("", {"wait_for_completion": False}, "4.7 charged, 0 refunded. This try submitted."),
+        ("", {}, "4.7", "0", "submitted"),
+        ("generation:failed", {}, "4.7", "4.7", "submitted"),
+        ("generation:never", {"timeout": 0.1}, "4.7", "0", "submitted"),
+        ("file:404", {}, "4.7", "0", "submitted"),
+        ("submit:lost", {}, "4.7", "0", "submitted"),
+        ("submit:401", {}, "0", "0", "paid nothing"),
+        ("", {"max_credits": 1}, "0", "0", "paid nothing"),
+        ("", {"wait_for_completion": False}, "4.7", "0", "submitted"),
     ],
 )
-def test_what_was_spent_is_the_logs_last_line_however_the_try_ends(task, api, fault, options, spent):
+def test_what_was_spent_is_the_logs_last_line_however_the_try_ends_and_in_xcom_if_it_failed(
+    task, api, fault, options, charged, refunded, this_try
+):
     if fault:
         api.fault(fault)
+    result = None
 
     with structlog.testing.capture_logs() as lines, suppress(GptImageError):
-        task.run(**options)
+        result = task.run(**options)
 
     last = _told(lines)[-1]
     assert last.startswith("Spent since the last clear: ")
-    assert last.endswith(spent)
+    assert last.endswith(f"{charged} charged, {refunded} refunded. This try {this_try}.")
+    spent = (result or task.pushed)["spent"]
+    assert (spent["charged"], spent["refunded"]) == (charged, refunded)
 
 
-def test_a_retry_that_finds_its_generation_unfinished_is_told_to_have_paid_nothing(task, api):
-    api.fault("generation:never")
+@pytest.mark.parametrize(("fault", "options"), [("never", {"timeout": 0.1}), ("images=1", {})])
+def test_a_retry_that_finds_its_generation_is_told_to_have_paid_nothing(task, api, fault, options):
+    api.fault(f"generation:{fault}")
     with suppress(GenerationTimeoutError):
-        task.run(timeout=0.1)
+        task.run(**options)
 
     with structlog.testing.capture_logs() as lines, suppress(GenerationTimeoutError):
-        task.run(timeout=0.1)
+        task.run(**options)
 
     assert _told(lines)[-1].endswith("4.7 charged, 0 refunded. This try paid nothing.")
 
@@ -111,15 +95,6 @@ def test_what_was_spent_is_told_once_and_not_before_the_task_waits(make):
         make().run()
 
     assert [line for line in _told(lines) if "Spent since" in line] == _told(lines)[-1:]
-
-
-def test_a_reused_result_is_told_to_have_cost_this_try_nothing(task):
-    task.run()
-
-    with structlog.testing.capture_logs() as lines:
-        task.run()
-
-    assert _told(lines)[-1].endswith("This try paid nothing.")
 
 
 def test_the_key_is_nowhere_but_in_the_connection(task, api):

@@ -51,17 +51,6 @@ def at_once(functions):
         return list(threads.map(called, functions))
 
 
-def test_the_second_run_takes_the_first_ones_image(runs, api):
-    first, second = runs(2)
-
-    one = first.run(**SHARED)
-    other = second.run(**SHARED)
-
-    assert other["images"] == one["images"]
-    assert (other["reused"], other["spent"]["charged"]) == (True, "0")
-    assert len(charges(api)) == 1
-
-
 @pytest.mark.parametrize("attempt", range(3))
 def test_two_runs_at_the_same_moment_have_an_image_each_or_one_together_and_both_are_whole(
     runs, api, attempt
@@ -130,24 +119,14 @@ def test_a_run_does_not_wait_for_ever_for_a_dead_one(runs, api, clock):
     assert clock.ahead < 300
 
 
-def test_a_dead_run_that_chose_to_submit_again_may_do_so(runs, api):
+@pytest.mark.parametrize("cleared", [None, "3.3", "3.4"])
+def test_a_dead_run_that_chose_to_submit_again_may_do_so(runs, api, cleared):
     [first] = runs(1)
     first.store.at = "die after 1"
     with pytest.raises(DiedError):
         first.run(**SHARED)
-
-    result = first.run(**SHARED, on_unknown_submit="resubmit")
-
-    assert charges(api) == [result["generation_id"]]
-
-
-@pytest.mark.parametrize("airflow", ["3.3", "3.4"])
-def test_a_dead_run_that_was_cleared_and_chose_to_submit_again_may_do_so(runs, api, airflow):
-    [first] = runs(1)
-    first.store.at = "die after 1"
-    with pytest.raises(DiedError):
-        first.run(**SHARED)
-    first.clear(airflow=airflow)
+    if cleared:
+        first.clear(airflow=cleared)
 
     result = first.run(**SHARED, on_unknown_submit="resubmit")
 
@@ -177,17 +156,20 @@ def test_a_generation_of_another_run_that_failed_is_no_ones_and_the_next_one_pay
     assert result["spent"]["charged"] == "4.7"
 
 
-def test_a_regenerated_image_that_fails_once_is_not_replaced_by_the_old_one_of_another_run(runs, api):
+@pytest.mark.parametrize("whose", ["its own", "another run's"])
+@pytest.mark.parametrize("airflow", ["3.3", "3.4"])
+def test_a_regenerated_image_that_fails_once_is_not_replaced_by_the_old_one(runs, api, whose, airflow):
     first, second = runs(2)
     options = {**SHARED, "on_clear": "regenerate"}
     old = first.run(**options)
-    second.run(**options)
-    second.clear(airflow="3.4")
+    again = first if whose == "its own" else second
+    again.run(**options)
+    again.clear(airflow=airflow)
     api.fault("generation:failed*1")
     with pytest.raises(GenerationFailedError):
-        second.run(**options)
+        again.run(**options)
 
-    new = second.run(**options)
+    new = again.run(**options)
 
     assert new["generation_id"] != old["generation_id"]
     assert (new["reused"], len(charges(api))) == (False, 3)

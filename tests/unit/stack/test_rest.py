@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from stack.rest import AirflowRestApi, region_of
+from stack.rest import AirflowRestApi, ApiError, region_of
 
 
 class Server:
@@ -71,3 +71,14 @@ def test_an_iteration_of_a_loop_is_addressed_by_its_region():
 )
 def test_outside_of_a_loop_there_is_no_region(instance):
     assert region_of(instance) is None
+
+
+def test_a_refusal_says_what_was_asked_and_what_airflow_said():
+    api = AirflowRestApi("http://airflow.test")
+    refuse = httpx.MockTransport(lambda request: httpx.Response(403, text="not you"))
+    api.client = httpx.Client(base_url=api.url, transport=refuse)
+
+    with pytest.raises(ApiError, match=r"^GET /auth/token answered 403: not you$") as caught:
+        api.request("GET", "/api/v2/dags")
+
+    assert caught.value.status_code == 403
