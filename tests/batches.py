@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -155,6 +156,7 @@ class BatchTask(TaskInstance):
 
     :param given: arguments of the operator; requests that are a function are what it returns inside the DAG.
     :param timing: of its attempts; None: as in production.
+    :ivar in_dag: what the DAG has for the operator, where it is mapped.
     :ivar meddle: is called before each act on the destination; what it raises, the act does.
     """
 
@@ -174,6 +176,7 @@ class BatchTask(TaskInstance):
         self.meddle: Meddle | None = None
         self.clock: Clock = SystemClock()
         self.last: Any = None
+        self.in_dag: Any = None
         self.rescheduled = False
         self.given: dict[str, Any] = {
             "requests": ["a teapot", "a vase", "a chair"],
@@ -204,7 +207,8 @@ class BatchTask(TaskInstance):
 
     @property
     def context(self) -> dict[str, Any]:
-        return super().context | {"task": self.last}
+        dag = SimpleNamespace(get_task=lambda task_id: self.in_dag or self.last)
+        return super().context | {"task": self.last, "dag": dag}
 
     def run(self, **options: Any) -> Any:
         """One try: what it returns, or what it raises; also where Airflow schedules the same try again."""

@@ -72,8 +72,7 @@ def place_of(payer: Payer, history: History) -> str:
     Each has to find its own manifest afterwards: ``map-3/``, ``iteration-2/`` or ``iteration-2-map-3/``.
     """
     looped = [] if payer.loop_index is None else [f"iteration-{payer.loop_index}"]
-    shared = history.mapped and not history.own_folder
-    mapped = [f"map-{payer.map_index}"] if shared else []
+    mapped = [f"map-{payer.map_index}"] if history.mapped and history.shares_folder else []
     return f"{'-'.join(looped + mapped)}/" if looped or mapped else ""
 
 

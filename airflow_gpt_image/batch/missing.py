@@ -75,7 +75,7 @@ def check_nothing_is_missing(
         check_plan_is_there(folder, found)
         if _was_at(found, folder) and found.recorded == scope and not listing.files:
             raise emptied_error(folder.address(""), _HELD)
-    if reuse == "never" or history.first_run or not history.cleared:
+    if reuse == "never" or not history.may_have_been_cleared(payer):
         return noted
     if found is None and not _has_trace(folder, listing):
         raise _missing(
@@ -85,7 +85,7 @@ def check_nothing_is_missing(
     planned = set(map(Identity.of, items))
     # At a destination of many runs, by what this one paid for.
     own = [file for file in listing.files if file.is_of(payer)]
-    position = history.mapped and history.own_folder
+    position = history.cleared and history.mapped and history.own_folder
     if position and own and not any(Identity.of(file) in planned for file in own):
         raise _missing(
             "none of its rows is what this map index had before.\nThe list was put in another order, it "
@@ -124,7 +124,7 @@ def note_attempt(
             return
         folder = open_folder(destination)
         records = RecordsFolder(folder, scope_of(payer, reuse))
-        if history.cleared and not _has_trace(folder, records.list()):
+        if history.may_have_been_cleared(payer) and not _has_trace(folder, records.list()):
             return  # earlier attempts may have paid: that is what nobody knows
         lease.release()
         records.write_note(payer)
@@ -134,7 +134,7 @@ def note_attempt(
 
 def _missing(why: str) -> RecordMissingError:
     return RecordMissingError(
-        f"This task was cleared, and {why}\n"
+        f"This task was cleared, or may have been, and {why}\n"
         "Its images could be paid for a second time, so nothing was submitted.\n"
         "To pay for all of them, set reuse='never' and clear it again. To be spared this, give the task a "
         "destination that is the same in every try and for every map index."

@@ -18,6 +18,7 @@ class History:
     :param cleared: that it was cleared, as far as can be told: a doubt reads as a retry.
     :param mapped: that it is one of several, and its index a position.
     :param own_folder: that the folder of its records depends on its map index.
+    :param shares_folder: that all map indexes have one folder.
     :param resumed: that this try was deferred, so there was a record when it went to wait.
     """
 
@@ -25,11 +26,25 @@ class History:
     cleared: bool
     mapped: bool = False
     own_folder: bool = False
+    shares_folder: bool = False
     resumed: bool = False
+
+    def may_have_been_cleared(self, payer: Payer) -> bool:
+        """
+        Return whether a clear can't be excluded, so that an absent record may be a deleted one.
+
+        Where the DAG's ``retries`` were changed around a clear, only the run's count of clears tells of it.
+        """
+        return not self.first_run and (self.cleared or payer.run_clears > 0)
 
 
 def payer_of(
-    context: Mapping[str, Any], *, retries: int | None, own_folder: bool = False, resumed: bool = False
+    context: Mapping[str, Any],
+    *,
+    retries: int | None,
+    own_folder: bool = False,
+    shares_folder: bool = False,
+    resumed: bool = False,
 ) -> tuple[Payer, History]:
     """
     Return the attempt that a context belongs to, and its task instance's past.
@@ -41,6 +56,7 @@ def payer_of(
     :param context: Airflow's.
     :param retries: the task's.
     :param own_folder: that the destination's template has the map index in it.
+    :param shares_folder: that all map indexes have one destination.
     :param resumed: that this try goes on after a deferral.
     """
     ti = context["ti"]
@@ -62,7 +78,14 @@ def payer_of(
     first_run = attempt <= 1 and not context.get("task_reschedule_count")
     cleared = not first_run and clear_epoch > (retries or 0)
     mapped = map_index >= 0
-    return payer, History(first_run, cleared, mapped=mapped, own_folder=own_folder, resumed=resumed)
+    return payer, History(
+        first_run,
+        cleared,
+        mapped=mapped,
+        own_folder=own_folder,
+        shares_folder=shares_folder,
+        resumed=resumed,
+    )
 
 
 def _number(owner: object, name: str, default: int) -> int:

@@ -235,13 +235,14 @@ class LedgerReader:
             raise emptied_error(folder.address, "the record of what this task paid for")
         if self.history.resumed and not self._is_mine(earlier):
             raise self._missing(_WHY_RESUMED)
-        if regenerate or self.history.first_run or not self.cleared:
+        if regenerate or not (self.cleared or self.history.may_have_been_cleared(self.payer)):
             return
         was_here = state is not None or bool(self._folder_has) or self.payer.map_index in self._listing.notes
         if not was_here and not self._is_mine(earlier):
             raise self._missing(_WHY_GONE)
         # The record of what stands at this index now may be under another one.
-        position = self.history.mapped and (folder is None or self.history.own_folder)
+        own_place = folder is None or self.history.own_folder
+        position = self.cleared and self.history.mapped and own_place
         if position and self._records and all(r.fingerprint != fingerprint for r in self._records):
             raise self._missing(_WHY_SHIFTED)
 
@@ -268,8 +269,8 @@ class LedgerReader:
 
 
 _WHY_GONE: Final = (
-    "This task was cleared, and no record tells what it had paid for before: Airflow 3.4 deletes a task's "
-    "state on a clear, and so does every success with [state_store] clear_on_success."
+    "This task was cleared, or may have been, and no record tells what it had paid for before: Airflow 3.4 "
+    "deletes a task's state on a clear, and so does every success with [state_store] clear_on_success."
 )
 _WHY_SHIFTED: Final = (
     "This task was cleared, and what stands at this map index now is another request than before: its record "

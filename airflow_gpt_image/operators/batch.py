@@ -46,8 +46,8 @@ class GptImageBatchOperator(BaseOperator):
         rows are data, and never are)
     :param destination: folder for images, records and manifest: on any store Airflow knows, or an absolute
         path that all workers share. Two tasks can't work at one at the same time. Give a mapped task one that
-        doesn't depend on the map index, or moves with the rows; its manifests are in ``map-<index>/`` there,
-        and those of a Task Loop in ``iteration-<index>/``. (templated)
+        doesn't depend on the map index, or moves with the rows. Where map indexes share it, their manifests
+        are in ``map-<index>/`` there; those of a Task Loop in ``iteration-<index>/``. (templated)
     :param variants: images for each row, 1 to 100.
     :param defaults: request fields for the rows that don't give them. (templated)
     :param max_in_flight: generations under way at a time, 1 to 1,000.
@@ -144,6 +144,7 @@ class GptImageBatchOperator(BaseOperator):
         self.timeout = timeout
         # The template, before it is rendered: whether every map index has a folder of its own.
         self._own_folder = "map_index" in str(destination)
+        self._destination_given = destination
         self._attempt: BatchAttempt | None = None
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
@@ -175,7 +176,12 @@ class GptImageBatchOperator(BaseOperator):
         from airflow_gpt_image.batch.lock import ended_in_airflow
         from airflow_gpt_image.ledger.history import payer_of
 
-        payer, history = payer_of(context, retries=self.retries, own_folder=self._own_folder)
+        payer, history = payer_of(
+            context,
+            retries=self.retries,
+            own_folder=self._own_folder,
+            shares_folder=self._shares_folder(context),
+        )
         return BatchAttempt(
             client=client,
             destination=self.destination,
@@ -186,6 +192,16 @@ class GptImageBatchOperator(BaseOperator):
             log=self.log,
             has_ended=ended_in_airflow(context["ti"]),
         )
+
+    def _shares_folder(self, context: Context) -> bool:
+        """Return whether the DAG gives all map indexes one destination, and doesn't expand over it."""
+        from airflow.sdk import ObjectStoragePath
+
+        in_dag = context["dag"].get_task(self.task_id)
+        expanded = "destination" not in getattr(in_dag, "partial_kwargs", ["destination"])
+        # Anything else is an XCom, or an argument of a mapped task group.
+        one_text = isinstance(self._destination_given, (str, ObjectStoragePath))
+        return one_text and not expanded and not self._own_folder
 
     def _run(self, context: Context, *, resumed: bool = False) -> dict[str, Any]:
         """Do what there is to do. However it fails, what was spent is told, or that nothing was."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_gpt_image.batch.manifest import read_manifest
@@ -22,6 +23,7 @@ from airflow_gpt_image.errors import (
     RecordMissingError,
     UnsettledImagesError,
 )
+from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from tests.batches import BatchTask, lost_answer, paid, records_of
 from tests.fake_clock import RunningClock
 
@@ -179,6 +181,18 @@ def prompts_in(manifest):
 ROWS = (["a", "b", "c"], ["d", "e", "f"])
 
 
+@pytest.fixture
+def expanded_over_folders(mapped):
+    """The two, as a DAG that gives each row set a folder has them."""
+    with DAG("shop", schedule=None):
+        in_dag = GptImageBatchOperator.partial(task_id="posters", requests=[]).expand(
+            destination=["/a", "/b"]
+        )
+    for task in mapped:
+        task.in_dag = in_dag
+    return mapped
+
+
 def run_both(mapped, order, folder):
     results = []
     for task, which in zip(mapped, order, strict=True):
@@ -188,7 +202,10 @@ def run_both(mapped, order, folder):
 
 
 @pytest.mark.parametrize("airflow", ["3.3", "3.4"])
-def test_two_mapped_batches_that_are_swapped_and_cleared_find_their_images(mapped, api, tmp_path, airflow):
+def test_two_mapped_batches_that_are_swapped_and_cleared_find_their_images(
+    expanded_over_folders, api, tmp_path, airflow
+):
+    mapped = expanded_over_folders
     run_both(mapped, (0, 1), tmp_path)
     for task in mapped:
         task.given.pop("destination")
@@ -201,6 +218,7 @@ def test_two_mapped_batches_that_are_swapped_and_cleared_find_their_images(mappe
     assert paid(api) == dict.fromkeys("abcdef", 1)
     assert [result["reused"] for result in results + again] == [3] * 4
     assert [result["charged"] for result in results] == ["0", "0"]
+    assert sorted(path.parent.name for path in tmp_path.rglob("manifest.jsonl")) == ["set-0", "set-1"]
 
 
 def test_a_mapped_batch_that_got_others_rows_in_a_retry_pays_for_them_for_it_was_not_cleared(
