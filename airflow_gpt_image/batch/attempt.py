@@ -41,7 +41,7 @@ from airflow_gpt_image.batch.records import BatchRecords
 from airflow_gpt_image.batch.session import Session
 from airflow_gpt_image.batch.stop import Stop, StopReason
 from airflow_gpt_image.batch.timing import Timing
-from airflow_gpt_image.datasets import BadCell, Row, invalid_rows
+from airflow_gpt_image.datasets import BadCell, Row, count_rows, invalid_rows
 from airflow_gpt_image.errors import (
     DestinationError,
     GptImageError,
@@ -242,7 +242,7 @@ class BatchAttempt:
             raise invalid_rows(bad)
         for cell in bad[:_MOST_BAD_LOGGED]:
             self.log.warning("Left out: %s", cell)
-        return len({cell.row for cell in bad})
+        return count_rows(bad)
 
     def _draft(self, rows: Sequence[Row]) -> Plan:
         images = len(rows) * self.options.variants
