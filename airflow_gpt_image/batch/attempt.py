@@ -26,6 +26,7 @@ from airflow_gpt_image.batch.checkpoint import Checkpoint, decode_indexes, encod
 from airflow_gpt_image.batch.context import BatchContext
 from airflow_gpt_image.batch.deciding import decide_phases, merge_stranded, reconsider_unknown
 from airflow_gpt_image.batch.ending import finish
+from airflow_gpt_image.batch.filenames import FileNames
 from airflow_gpt_image.batch.lease import Lease
 from airflow_gpt_image.batch.lock import DestinationLock, HasEnded, Owner
 from airflow_gpt_image.batch.missing import (
@@ -252,17 +253,27 @@ class BatchAttempt:
                 "images; "
                 f"a batch takes 1 to {MOST_ITEMS:,}."
             )
+        names = FileNames(self.options.filename, self._name_parts())
         file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
-        Plan.draft(
-            rows,
-            variants=self.options.variants,
-            scope=self._scope,
-            map_index=-1 if self.options.reuse == "destination" else self.payer.map_index,
-            conn_id=self.options.conn_id,
-            host=self.client.settings.host,
-            into=file,
-        )
+        try:
+            Plan.draft(
+                rows,
+                variants=self.options.variants,
+                scope=self._scope,
+                map_index=-1 if self.options.reuse == "destination" else self.payer.map_index,
+                conn_id=self.options.conn_id,
+                host=self.client.settings.host,
+                into=file,
+                names=names,
+            )
+        except InvalidRequestError:
+            file.close()
+            raise
         return Plan.read(file, prices=self._prices)
+
+    def _name_parts(self) -> dict[str, object]:
+        names = ("dag_id", "run_id", "task_id", "map_index")
+        return {name: getattr(self.payer, name) for name in names}
 
     def _guard(self, table: ItemTable, budget: Budget) -> None:
         """Refuse what costs too much as a whole; exactly, and before the first POST."""

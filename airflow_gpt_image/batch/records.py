@@ -13,6 +13,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import NamedTuple
 
+from airflow_gpt_image.batch.filenames import StoredFiles
 from airflow_gpt_image.batch.plan import ITEMS, Item
 from airflow_gpt_image.errors import DestinationError
 from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder
@@ -54,6 +55,7 @@ class BatchRecords:
         self._payers: dict[Payer, Payer] = {}
         self._ids: set[str] = set()
         self.adopted = 0
+        self.files = StoredFiles(folder.folder)
 
     # --- reading
 
@@ -71,7 +73,7 @@ class BatchRecords:
             files[Identity.of(file)].append(file)
             if file.generation_id is not None:
                 self._ids.add(file.generation_id)
-        sizes = self.folder.folder.sizes(ITEMS)
+        sizes = self.files.refresh(ITEMS)
         for record in chain.from_iterable(
             self._threads.map(lambda item: self._read(item, files, sizes), items)
         ):
@@ -135,7 +137,8 @@ class BatchRecords:
                 "Without it nobody knows what is paid for.\n"
                 "Mend it, or remove it, and the image is paid for anew."
             )
-        whole = record.state != "stored" or self.folder.has_images(record, sizes.get)
+        self.files.note_owner(record, name)
+        whole = record.state != "stored" or self.folder.has_images(record, self.files.size)
         return [record if whole else record.not_stored()]
 
     def _is_own(self, file: RecordFile) -> bool:
@@ -184,7 +187,7 @@ class BatchRecords:
 
     def write_stored(self, record: Record, name: str) -> Record:
         """
-        Put a stored record beside its image; return it as it is kept.
+        Put a stored record among the images; return it as it is kept.
 
         :raises DestinationError: when the destination doesn't take it.
         """

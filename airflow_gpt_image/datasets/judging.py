@@ -16,7 +16,7 @@ from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.datasets.cells import BytesError, Json, of_field, plain, refuse_misnamed
 from airflow_gpt_image.datasets.given import FIELDS, Given, refusal, safely_quote
-from airflow_gpt_image.datasets.templates import PromptTemplate
+from airflow_gpt_image.datasets.templates import PromptTemplate, as_text, look_up
 from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError, Problem
 
 _MOST_LISTED: Final = 20
@@ -104,15 +104,21 @@ class Judge:
     """
 
     def __init__(
-        self, columns: dict[str, str | None], template: PromptTemplate | None, defaults: object
+        self,
+        columns: dict[str, str | None],
+        template: PromptTemplate | None,
+        defaults: object,
+        needs: Sequence[str],
     ) -> None:
         self.columns = columns
         self.template: PromptTemplate | None = None
+        self.needs: Sequence[str] = ()
         self.defaults: dict[str, Json] = {}
         self.seen: set[str] = set()
         self.named: dict[str, str] = {}
         self.defaults = self._checked_defaults(defaults)
         self.template = template
+        self.needs = needs
         self.seen.clear()
 
     def _checked_defaults(self, defaults: object) -> dict[str, Json]:
@@ -164,6 +170,12 @@ class Judge:
             prompt, lacking = self._templated(given, fields)
             bad += lacking
             fields["prompt"] = prompt
+        for name in self.needs if given.cells else ():
+            found = look_up(row, given.named, name)
+            try:
+                as_text(found)
+            except ValueError as error:
+                bad.append((name, found, f"{error} The filename needs it."))
         request = self._request(fields, bad)
         if request is None:
             return list(self._bad_cells(number, given, bad, of_bytes if len(bad) == len(of_bytes) else set()))

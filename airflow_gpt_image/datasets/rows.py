@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Any, BinaryIO, Final
@@ -47,6 +47,7 @@ def read(
     defaults: Mapping[str, Any] | None = None,
     columns: Mapping[str, str | None] | None = None,
     prompt_template: str | None = None,
+    needs: Sequence[str] = (),
     limit: int | None = None,
     sample: int | None = None,
     images_per_row: int = 1,
@@ -63,6 +64,7 @@ def read(
     :param defaults: fields of a request for the rows that don't give them.
     :param columns: which column is which field; None: no column is, whatever looks like it.
     :param prompt_template: the prompt, with names of columns in braces.
+    :param needs: columns that images are named by, which no row may leave empty.
     :param limit: the first so many rows alone; what is behind them isn't read. None: all.
     :param sample: so many rows, chosen by what they ask for: the same ones in whatever order they are read.
         None: all.
@@ -74,13 +76,14 @@ def read(
     :raises OSError: of other kinds, when the file can't be reached: trying again can help.
     """
     template = PromptTemplate(prompt_template) if prompt_template is not None else None
-    judge = Judge(check_columns(columns), template, defaults)
+    judge = Judge(check_columns(columns), template, defaults, needs)
     names = ColumnNames(judge.columns, lambda text: log.info("%s", text))
     most_rows = MOST_ROWS // images_per_row
     source = Source(
         names=names,
         columns=judge.columns,
         template=template,
+        needs=needs,
         defaults=judge.defaults,
         open=open,
         find=find,

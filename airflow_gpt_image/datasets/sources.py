@@ -33,6 +33,7 @@ class Source:
     :param names: what the columns' names mean.
     :param columns: which column is which field, as the author said.
     :param template: the prompt's, whose columns have to be there.
+    :param needs: other columns that have to be there: images are named by them.
     :param defaults: the fields that rows needn't give.
     :param most_rows: how many a file may have.
     """
@@ -40,6 +41,7 @@ class Source:
     names: ColumnNames
     columns: Mapping[str, str | None]
     template: PromptTemplate | None
+    needs: Sequence[str]
     defaults: Mapping[str, object]
     open: Callable[[str], BinaryIO]
     find: Find
@@ -160,11 +162,10 @@ class Source:
             if column is not None and field not in fields:
                 raise refusal(f"{quote(path)} has no column {quote(column)}, which columns names; {found}.")
         wanted = self.template.names if self.template else ()
-        for name in wanted:
+        for name in (*wanted, *self.needs):
             if name not in fields and not any(same_column(each, name, called) for each in called):
-                raise refusal(
-                    f"{quote(path)} has no column {quote(name)}, which prompt_template names; {found}."
-                )
+                by = "prompt_template" if name in wanted else "filename"
+                raise refusal(f"{quote(path)} has no column {quote(name)}, which {by} names; {found}.")
         if not fields and not wanted:
             raise refusal(
                 f"{quote(path)} has neither a column prompt nor image_urls, nor another field's; {found}. "

@@ -65,3 +65,17 @@ def credits(value: float | str | Decimal | None) -> Decimal | None:  # noqa: A00
     if isinstance(value, bool) or not amount.is_finite() or amount < 0:
         raise refused("max_credits", value, "must be an amount of credits, 0 or more")
     return amount
+
+
+def rows(name: str, value: object) -> int | None:
+    """
+    Return a number of rows; None, also as rendered text: all of them.
+
+    :raises InvalidRequestError: when it is no whole number from 1 on.
+    """
+    text = "" if value is None else str(value).strip()
+    if text in ("", "None"):
+        return None
+    if isinstance(value, (bool, float)) or not (text.isdecimal() and text.isascii()) or int(text) < 1:
+        raise refused(name, value, "must be a whole number of rows, 1 or more")
+    return int(text)

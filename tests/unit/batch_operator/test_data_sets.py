@@ -171,7 +171,7 @@ def test_variants_are_images_of_their_own(batch, api):
         (None, "is not a data set"),
         (5, "is not a data set"),
         ("/nowhere/rows.csv", "'/nowhere/rows.csv' can't be read"),
-        ("/nowhere/rows.xlsx", "a .csv, .jsonl (.ndjson) or .parquet file"),
+        ("/nowhere/rows.xlsx", "is a spreadsheet; save the sheet as CSV"),
     ],
     ids=str,
 )
