@@ -118,9 +118,14 @@ class BatchAttempt:
         """Submit nothing more, for the task is ended from outside."""
         self.stop.set(TaskInterruptedError("The task was ended from outside.\nThe next try goes on."))
 
-    def preview(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> dict[str, Any]:
-        """Log what would be paid for, and return it; nothing is paid."""
+    def preview(self, rows: list[Row], bad: Sequence[BadCell]) -> dict[str, Any]:
+        """
+        Log what would be paid for, and return it; nothing is paid.
+
+        :param rows: are taken out of the list once the plan has them.
+        """
         invalid = self._judge(bad)
+        count = len(rows)
         plan, folder = self._draft(rows), self.open_folder(self.destination)
         lease = self._read_lease()
         with ThreadPoolExecutor(_THREADS) as threads:
@@ -129,9 +134,7 @@ class BatchAttempt:
             merge_stranded(lease, records, self.payer, self.options, self.log, write=False)
         table = ItemTable(plan.items)
         decide_phases(table, list(table), records, self.payer, self.options, self.clock.now())
-        self.log.info(
-            "This would be done (dry_run):\n%s", report.plan_table(table, self._prices, rows=len(rows))
-        )
+        self.log.info("This would be done (dry_run):\n%s", report.plan_table(table, self._prices, rows=count))
         return {**report.preview_of(table, self._prices), "invalid": invalid}
 
     def begin(self, rows: list[Row], bad: Sequence[BadCell]) -> Deferral | dict[str, Any]:
@@ -155,9 +158,8 @@ class BatchAttempt:
                 told = manifest.write_invalid(folder, bad, place=self._place)
                 self.log.warning("All that is wrong with rows: %s", told)
         invalid = self._judge(bad)
-        plan, lease = self._draft(rows), self._read_lease()
         count = len(rows)
-        rows.clear()
+        plan, lease = self._draft(rows), self._read_lease()
         noted = check_nothing_is_missing(
             folder, lease.found, plan.items, self.payer, self.history, self.options.reuse
         )
@@ -245,7 +247,7 @@ class BatchAttempt:
             self.log.warning("Left out: %s", cell)
         return count_rows(bad)
 
-    def _draft(self, rows: Sequence[Row]) -> Plan:
+    def _draft(self, rows: list[Row]) -> Plan:
         images = len(rows) * self.options.variants
         if not 1 <= images <= MOST_ITEMS:
             raise InvalidRequestError(
@@ -269,6 +271,7 @@ class BatchAttempt:
         except InvalidRequestError:
             file.close()
             raise
+        rows.clear()
         return Plan.read(file, prices=self._prices)
 
     def _name_parts(self) -> dict[str, object]:

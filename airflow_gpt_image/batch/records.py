@@ -74,8 +74,10 @@ class BatchRecords:
             if file.generation_id is not None:
                 self._ids.add(file.generation_id)
         sizes = self.files.refresh(ITEMS)
+        # Of most items nothing is there, and a thread has nothing to read.
+        found_of = [item for item in items if Identity.of(item) in files or f"{item.name}.json" in sizes]
         for record in chain.from_iterable(
-            self._threads.map(lambda item: self._read(item, files, sizes), items)
+            self._threads.map(lambda item: self._read(item, files, sizes), found_of)
         ):
             self.add(record)
         if with_spent:

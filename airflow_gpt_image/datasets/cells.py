@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -139,7 +140,7 @@ def refuse_misnamed(column: str, value: Any, there: Mapping[str, Any]) -> None:
     :param there: the fields that the row gives, or of which the author says that no column is one.
     :raises ValueError: saying which field it means.
     """
-    if not isinstance(value, str) or len(value) > 12 or letters(column).removesuffix("s") not in _SIZES:
+    if not isinstance(value, str) or len(value) > 12 or not _may_be_a_size(column):
         return
     text = value.strip().lower()
     size = parse_size(text)
@@ -154,6 +155,11 @@ def refuse_misnamed(column: str, value: Any, there: Mapping[str, Any]) -> None:
             f"{quote(value)} looks like an {field}; name the column so, or say columns={{'{field}': None}} "
             "if it isn't one."
         )
+
+
+@lru_cache(maxsize=10_000)
+def _may_be_a_size(column: str) -> bool:
+    return letters(column).removesuffix("s") in _SIZES
 
 
 def read_json(text: str, remedy: str) -> Any:
