@@ -4,7 +4,8 @@
 
     GptImageError
     ├── InvalidRequestError            request  400 invalid_request, or refused here before anything was sent
-    │   └── InvalidRowsError           request  rows of a data set can't be requests
+    │   ├── InvalidRowsError           request  rows of a data set can't be requests
+    │   └── EmptyDataSetError          request  a data set without a row
     ├── InvalidApiKeyError             account  401 invalid_api_key, or a key that can't be one
     ├── InsufficientCreditsError       account  402 insufficient_credits
     ├── IpNotAllowedError              account  403 ip_not_allowed
@@ -120,6 +121,10 @@ class InvalidRowsError(InvalidRequestError):
     def __init__(self, message: str, *, bad: Sequence[Any] = (), **fields: Any) -> None:
         super().__init__(message, **fields)
         self.bad = tuple(bad)
+
+
+class EmptyDataSetError(InvalidRequestError):
+    """Report a data set without a row. ``on_empty="skip"`` of a batch skips the task instead."""
 
 
 class InvalidApiKeyError(GptImageError):

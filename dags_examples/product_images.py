@@ -1,6 +1,8 @@
 """A picture for every product: one mapped task each, and a summary of what they cost.
 
-Tasks that wait are deferred: a thousand of them hold no worker slot.
+Tasks that wait are deferred: a thousand of them hold no worker slot. What ``@task.gpt_image`` returns is not
+rendered, so ``{{ … }}`` in somebody else's product stays what it is. Rows that are put into ``expand_kwargs``
+of the operator would be rendered by Airflow.
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 from airflow.sdk import dag, task
-
-from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 
 PRODUCTS = [
     {"prompt": "A red enamel teapot on a white background, studio light", "aspect_ratio": "1:1"},
@@ -25,22 +25,28 @@ PRODUCTS = [
 
 @dag(schedule=None, tags=["gpt-image"])
 def product_images() -> None:
-    images = GptImageGenerateOperator.partial(
-        task_id="image",
+    @task
+    def products() -> list[dict[str, str]]:
+        """Your shop's database."""
+        return PRODUCTS
+
+    @task.gpt_image(
         destination="{{ var.value.get('gpt_image_destination', '/tmp/gpt-image') }}/{{ run_id }}",
         poll_interval=2,
         timeout=600,
         retries=3,
         retry_delay=timedelta(seconds=5),
-        map_index_template="{{ task.prompt[:60] }}",
-    ).expand_kwargs(PRODUCTS)
+        map_index_template="{{ product['prompt'][:60] }}",
+    )
+    def image(product: dict[str, str]) -> dict[str, str]:
+        return product
 
     @task
     def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
         paths = [image["path"] for result in results for image in result["images"]]
         return {"images": len(paths), "paths": paths, "usd": str(sum(Decimal(r["usd"]) for r in results))}
 
-    summary(images.output)
+    summary(image.expand(product=products()))
 
 
 product_images()

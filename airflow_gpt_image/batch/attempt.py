@@ -27,6 +27,7 @@ from airflow_gpt_image.batch.checkpoint import Checkpoint, decode_indexes, encod
 from airflow_gpt_image.batch.context import BatchContext
 from airflow_gpt_image.batch.deciding import decide_phases, merge_stranded, reconsider_unknown
 from airflow_gpt_image.batch.ending import finish
+from airflow_gpt_image.batch.filenames import FileNames
 from airflow_gpt_image.batch.lease import Lease
 from airflow_gpt_image.batch.lock import DestinationLock, HasEnded
 from airflow_gpt_image.batch.missing import (
@@ -42,7 +43,7 @@ from airflow_gpt_image.batch.records import BatchRecords
 from airflow_gpt_image.batch.session import Session
 from airflow_gpt_image.batch.stop import Stop, StopReason
 from airflow_gpt_image.batch.timing import Timing
-from airflow_gpt_image.datasets import BadCell, Row, invalid_rows
+from airflow_gpt_image.datasets import BadCell, Row, count_rows, invalid_rows
 from airflow_gpt_image.errors import (
     DestinationError,
     GptImageError,
@@ -118,9 +119,14 @@ class BatchAttempt:
         """Submit nothing more, for the task is ended from outside."""
         self.stop.set(TaskInterruptedError("The task was ended from outside.\nThe next try goes on."))
 
-    def preview(self, rows: Sequence[Row], bad: Sequence[BadCell]) -> dict[str, Any]:
-        """Log what would be paid for, and return it; nothing is paid."""
+    def preview(self, rows: list[Row], bad: Sequence[BadCell]) -> dict[str, Any]:
+        """
+        Log what would be paid for, and return it; nothing is paid.
+
+        :param rows: are taken out of the list once the plan has them.
+        """
         invalid = self._judge(bad)
+        count = len(rows)
         plan, folder = self._draft(rows), self.open_folder(self.destination)
         with ThreadPoolExecutor(_THREADS) as threads:
             context = self._open(folder, plan, self._read_lease(), self._lock(folder), threads)
@@ -128,9 +134,7 @@ class BatchAttempt:
             merge_stranded(context, write=False)
         table = ItemTable(plan.items)
         decide_phases(context, table, table)
-        self.log.info(
-            "This would be done (dry_run):\n%s", report.plan_table(table, self._prices, rows=len(rows))
-        )
+        self.log.info("This would be done (dry_run):\n%s", report.plan_table(table, self._prices, rows=count))
         return {**report.preview_of(table, self._prices), "invalid": invalid}
 
     def begin(self, rows: list[Row], bad: Sequence[BadCell]) -> Deferral | dict[str, Any]:
@@ -154,9 +158,8 @@ class BatchAttempt:
                 told = manifest.write_invalid(folder, bad, place=self._place)
                 self.log.warning("All that is wrong with rows: %s", told)
         invalid = self._judge(bad)
-        plan, lease = self._draft(rows), self._read_lease()
         count = len(rows)
-        rows.clear()
+        plan, lease = self._draft(rows), self._read_lease()
         noted = check_nothing_is_missing(
             folder, lease.found, plan.items, self.payer, self.history, self.options.reuse
         )
@@ -251,9 +254,9 @@ class BatchAttempt:
             raise invalid_rows(bad)
         for cell in bad[:_MOST_BAD_LOGGED]:
             self.log.warning("Left out: %s", cell)
-        return len({cell.row for cell in bad})
+        return count_rows(bad)
 
-    def _draft(self, rows: Sequence[Row]) -> Plan:
+    def _draft(self, rows: list[Row]) -> Plan:
         images = len(rows) * self.options.variants
         if not 1 <= images <= MOST_ITEMS:
             raise InvalidRequestError(
@@ -261,17 +264,28 @@ class BatchAttempt:
                 "images; "
                 f"a batch takes 1 to {MOST_ITEMS:,}."
             )
+        names = FileNames(self.options.filename, self._name_parts())
         file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
-        Plan.draft(
-            rows,
-            variants=self.options.variants,
-            scope=self._scope,
-            map_index=-1 if self.options.reuse == "destination" else self.payer.map_index,
-            conn_id=self.options.conn_id,
-            host=self.client.settings.host,
-            into=file,
-        )
+        try:
+            Plan.draft(
+                rows,
+                variants=self.options.variants,
+                scope=self._scope,
+                map_index=-1 if self.options.reuse == "destination" else self.payer.map_index,
+                conn_id=self.options.conn_id,
+                host=self.client.settings.host,
+                into=file,
+                names=names,
+            )
+        except InvalidRequestError:
+            file.close()
+            raise
+        rows.clear()
         return Plan.read(file, prices=self._prices)
+
+    def _name_parts(self) -> dict[str, object]:
+        names = ("dag_id", "run_id", "task_id", "map_index")
+        return {name: getattr(self.payer, name) for name in names}
 
     def _guard(self, table: ItemTable, budget: Budget) -> None:
         """Refuse what costs too much as a whole; exactly, and before the first POST."""

@@ -15,8 +15,7 @@ from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.text import quote, redact_queries
 from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.batch.plan import Plan
-from airflow_gpt_image.dataset_files import FIELDS
-from airflow_gpt_image.datasets import BadCell
+from airflow_gpt_image.datasets import FIELDS, BadCell, as_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
@@ -241,7 +240,7 @@ def _write_rows(
         return None
     with folder.draft(name) as draft:
         for item in rows.values():
-            draft.write(_json(plan.given(item)))
+            draft.write(_json(as_line(plan.given(item))))
         return folder.publish(draft, name)
 
 

@@ -11,6 +11,7 @@ from airflow_gpt_image.ledger.decisions import Policy
 
 Reuse = Literal["run", "destination", "never"]
 OnInvalid = Literal["fail", "skip"]
+OnEmpty = Literal["fail", "skip"]
 OnItemFailure = Literal["continue", "fail"]
 OnUnknownSubmit = Literal["fail", "resubmit"]
 
@@ -26,6 +27,7 @@ class BatchOptions:
     conn_id: str
     source: str = ""
     variants: int = 1
+    filename: str | None = None
     reuse: Reuse = "run"
     on_invalid: OnInvalid = "fail"
     max_in_flight: int = 500

@@ -27,12 +27,14 @@ from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
 from airflow_gpt_image.api.sizes import Resolution
 from airflow_gpt_image.batch import MOST_VARIANTS
+from airflow_gpt_image.batch.filenames import FileNames, UniqueNames
 from airflow_gpt_image.datasets import Row
 from airflow_gpt_image.errors import DestinationError, GptImageError, PlanError
 from airflow_gpt_image.ledger.destination import ANY
 from airflow_gpt_image.ledger.payer import Slot
 from airflow_gpt_image.ledger.record import Hex64, fingerprint
 from airflow_gpt_image.storage.folders import Folder
+from airflow_gpt_image.storage.images import FileName
 
 NAME: Final = "plan.jsonl"
 ITEMS: Final = "items"
@@ -45,7 +47,8 @@ class Item:
 
     :param index: its position in the plan, from 0 on.
     :param row: its row's number in the data set, from 1 on.
-    :param name: of its image at the destination, without the ending.
+    :param name: of its record at the destination, without the ending: what the image is.
+    :param file: the name that its image shall have there, without the ending.
     :param credits: what it costs.
     :param span: where its row's line begins in the plan, and how long that is, in bytes.
     """
@@ -58,6 +61,7 @@ class Item:
     resolution: Resolution
     credits: Decimal
     span: tuple[int, int]
+    file: str = ""
 
 
 class _Head(BaseModel):
@@ -81,6 +85,7 @@ class _Line(BaseModel):
     A row's line.
 
     :param given: the row as the data set gave it.
+    :param files: names for its images, by variant; None: they are called as their records.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +95,7 @@ class _Line(BaseModel):
     fingerprint: Hex64
     request: ImageRequest
     given: dict[str, Any]
+    files: tuple[FileName, ...] | None = None
 
 
 class Plan:
@@ -116,15 +122,26 @@ class Plan:
         host: str,
         into: BinaryIO,
         map_index: int = -1,
+        names: FileNames | None = None,
     ) -> None:
-        """Write the plan of these rows."""
+        """
+        Write the plan of these rows.
+
+        :param names: of the images; None: those that they have by default.
+        :raises InvalidRequestError: when two images would have the same name.
+        """
+        names, unique = names or FileNames(), UniqueNames()
         head = _Head(scope=scope, map_index=map_index, variants=variants)
         into.write(_json(head.model_dump()))
         copies: Counter[str] = Counter()
         for row in rows:
             identity = fingerprint(row.request, conn_id=conn_id, host=host)
             copies[identity] += 1
-            line = {"row": row.number, "copy": copies[identity], "fingerprint": identity}
+            about = [_name(head, identity, variant, copies[identity]) for variant in range(1, variants + 1)]
+            files = names.stems(row, identity, about)
+            for file in files:
+                unique.add(file, row.number)
+            line = {"row": row.number, "copy": copies[identity], "fingerprint": identity, "files": files}
             into.write(_json({**line, "request": row.request.model_dump(), "given": row.given}))
 
     @classmethod
@@ -200,23 +217,34 @@ class Plan:
         return line
 
 
-def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int], prices: Prices) -> list[Item]:
-    resolution = line.request.resolution
+def _name(head: _Head, fingerprint: str, variant: int, copy: int) -> str:
+    """Return what an image is called by what it is."""
     begin = "" if head.scope == ANY else f"{head.scope}-"
     mapped = f"-{head.map_index}" if head.map_index >= 0 else ""
-    return [
-        Item(
-            index=index + variant - 1,
-            row=line.row,
-            slot=Slot(variant, line.copy_, head.map_index),
-            fingerprint=line.fingerprint,
-            name=f"{ITEMS}/{begin}{line.fingerprint}-{variant}-{line.copy_}{mapped}",
-            resolution=resolution,
-            credits=prices.credits(resolution),
-            span=span,
+    return f"{ITEMS}/{begin}{fingerprint}-{variant}-{copy}{mapped}"
+
+
+def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int], prices: Prices) -> list[Item]:
+    resolution = line.request.resolution
+    if line.files is not None and len(line.files) != head.variants:
+        raise PlanError("a row has another number of names than of images")
+    items = []
+    for variant in range(1, head.variants + 1):
+        name = _name(head, line.fingerprint, variant, line.copy_)
+        items.append(
+            Item(
+                index=index + variant - 1,
+                row=line.row,
+                slot=Slot(variant, line.copy_, head.map_index),
+                fingerprint=line.fingerprint,
+                name=name,
+                resolution=resolution,
+                credits=prices.credits(resolution),
+                span=span,
+                file=f"{ITEMS}/{line.files[variant - 1]}" if line.files is not None else name,
+            )
         )
-        for variant in range(1, head.variants + 1)
-    ]
+    return items
 
 
 _REMEDY: Final = "Nothing is lost: the next try plans anew, and finds what is paid for."

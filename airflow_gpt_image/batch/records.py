@@ -13,6 +13,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import NamedTuple
 
+from airflow_gpt_image.batch.filenames import StoredFiles
 from airflow_gpt_image.batch.plan import ITEMS, Item
 from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder
 from airflow_gpt_image.ledger.payer import Payer
@@ -54,6 +55,7 @@ class BatchRecords:
         self._payers: dict[Payer, Payer] = {}
         self._ids: set[str] = set()
         self.adopted = 0
+        self.files = StoredFiles(folder.folder)
 
     # --- reading
 
@@ -71,9 +73,11 @@ class BatchRecords:
             files[Identity.of(file)].append(file)
             if file.generation_id is not None:
                 self._ids.add(file.generation_id)
-        sizes = self.folder.folder.sizes(ITEMS)
+        sizes = self.files.refresh(ITEMS)
+        # Of most items nothing is there, and a thread has nothing to read.
+        found_of = [item for item in items if Identity.of(item) in files or f"{item.name}.json" in sizes]
         for record in chain.from_iterable(
-            self._threads.map(lambda item: self._read(item, files, sizes), items)
+            self._threads.map(lambda item: self._read(item, files, sizes), found_of)
         ):
             self.add(record)
         if with_spent:
@@ -97,13 +101,14 @@ class BatchRecords:
             payer = found[0].payer
             own = [file for file in own if self._is_own(file) and file.attempt != payer.attempt]
         elif not found and not own and self._adopts:
-            return self._of_siblings(about, sizes)
-        return [*found, *self.folder.verified(self.folder.read_all(own), sizes)]
+            return self._of_siblings(about)
+        return [*found, *self.folder.verified(self.folder.read_all(own), self.files.size)]
 
-    def _of_siblings(self, files: Iterable[RecordFile], sizes: Mapping[str, int]) -> Sequence[Record]:
+    def _of_siblings(self, files: Iterable[RecordFile]) -> Sequence[Record]:
         """Return what another map index had on record before a clear; each index takes another one's."""
         others = self.folder.read_all(files)
-        found = self.folder.verified(take_from_siblings(others, self._payer, cleared=self._cleared), sizes)
+        taken = take_from_siblings(others, self._payer, cleared=self._cleared)
+        found = self.folder.verified(taken, self.files.size)
         self.adopted += bool(found)
         return found
 
@@ -113,7 +118,8 @@ class BatchRecords:
         record = self.folder.read_sidecar(name, fingerprint)
         if record is None:
             raise self.folder.not_a_record(f"{name}.json", "it is about another request, or gone meanwhile")
-        return [self.folder.checked(record, sizes)]
+        self.files.note_owner(record, name)
+        return [self.folder.checked(record, self.files.size)]
 
     def _is_own(self, file: RecordFile) -> bool:
         return file.is_of(self._payer) and file.clear_epoch == self._payer.clear_epoch
@@ -160,7 +166,7 @@ class BatchRecords:
 
     def write_stored(self, record: Record, name: str) -> Record:
         """
-        Put a stored record beside its image; return it as it is kept.
+        Put a stored record among the images; return it as it is kept.
 
         :raises DestinationError: when the destination doesn't take it.
         """

@@ -241,8 +241,9 @@ class Session:
         request = context.plan.request(entry.item)
         images: list[ImageFile] = []
         warnings: list[str] = []
+        first = context.records.files.stem(entry.item.file or name, name)
         for index, url in enumerate(generation.urls):
-            stem = name if index == 0 else f"{name}~{index}"
+            stem = first if index == 0 else f"{first}~{index}"
             image, unusual = self._images.fetch(context.client, url, stem, request)
             images.append(image)
             warnings += unusual

@@ -17,7 +17,7 @@ record.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
@@ -27,6 +27,8 @@ from airflow_gpt_image.errors import DestinationError, GptImageError
 from airflow_gpt_image.ledger.payer import Payer, Slot
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
 from airflow_gpt_image.storage.folders import Folder
+
+SizeOf = Callable[[str], int | None]
 
 RECORDS: Final = "records"
 
@@ -186,42 +188,42 @@ class RecordsFolder:
         """
         self.folder.write(f"{name}.json", _document(record))
 
-    def has_images(self, record: Record, sizes: Mapping[str, int] | None = None) -> bool:
+    def has_images(self, record: Record, size: SizeOf | None = None) -> bool:
         """
         Return whether a stored record's images are there, each with all its bytes.
 
-        :param sizes: of the files that are there, by their names; the folder itself is asked by default.
+        :param size: tells a file's size in bytes, or None; the folder itself is asked by default.
         """
-        size = self.folder.size if sizes is None else sizes.get
+        size = size or self.folder.size
         return bool(record.images) and all(
             image.name is not None and image.bytes is not None and size(image.name) == image.bytes
             for image in record.images
         )
 
-    def checked(self, record: Record, sizes: Mapping[str, int] | None = None) -> Record:
+    def checked(self, record: Record, size: SizeOf | None = None) -> Record:
         """Return a stored record as not stored where its images are gone; else the record."""
-        gone = record.state == "stored" and not self.has_images(record, sizes)
+        gone = record.state == "stored" and not self.has_images(record, size)
         return record.not_stored() if gone else record
 
-    def verified(self, records: Iterable[Record], sizes: Mapping[str, int] | None = None) -> Sequence[Record]:
+    def verified(self, records: Iterable[Record], size: SizeOf | None = None) -> Sequence[Record]:
         """
         Return what is stored as not stored where its images are gone; and beside what is submitted what its
         sidecar tells, for that comes last.
 
-        :param sizes: as :meth:`has_images` takes it: of all files that may be sidecars or images.
+        :param size: as :meth:`has_images` takes it.
         :raises DestinationError: when the folder doesn't answer, or has something else for a sidecar.
         """
         found = []
         for record in records:
             if record.in_files:
-                record = self.checked(record, sizes)
+                record = self.checked(record, size)
             found.append(record)
             if record.state == "submitted" and record.name is not None:
-                there = sizes is None or f"{record.name}.json" in sizes
+                there = size is None or size(f"{record.name}.json") is not None
                 sidecar = self.read_sidecar(record.name, record.fingerprint) if there else None
                 # The API may have given its id to another run's submit, too, whose image has that name.
                 if sidecar and sidecar.same_submit(record) and sidecar.generation_id == record.generation_id:
-                    found.append(self.checked(sidecar, sizes))
+                    found.append(self.checked(sidecar, size))
         return found
 
     def _read(self, path: str) -> Record | None:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from airflow_gpt_image.batch.attempt import BatchAttempt, Deferral
     from airflow_gpt_image.batch.options import (
         BatchOptions,
+        OnEmpty,
         OnInvalid,
         OnItemFailure,
         OnUnknownSubmit,
         Reuse,
     )
-    from airflow_gpt_image.datasets import BadCell, Row
 
 
 class GptImageBatchOperator(BaseOperator):
@@ -40,16 +40,33 @@ class GptImageBatchOperator(BaseOperator):
     is paid for could still be had.
 
     :param requests: a list of prompts, or of mappings with request fields (``prompt``, ``image_urls``,
-        ``aspect_ratio``, ``resolution``, ``nsfw_checker``, ``callback_url``); an XCom of such a list; or the
-        path of a ``.csv``, ``.jsonl`` (``.ndjson``) or ``.parquet`` file on the worker or any store that
-        Airflow knows. Other columns are kept as the row's data. At most 100,000 images. (a path is templated;
-        rows are data, and never are)
+        ``aspect_ratio``, ``resolution``, ``nsfw_checker``, ``callback_url``); a table of pandas, Polars or
+        Arrow; an XCom of these; or the path of a ``.csv``, ``.tsv``, ``.jsonl`` (``.ndjson``) or ``.parquet``
+        file, of a folder of such files, or a pattern, on the worker or any store that Airflow knows. Text may
+        be compressed (``.gz``, ``.zst``). Other columns are kept as the row's data. At most 100,000 images.
+        (a path is templated; rows are data, and never are)
     :param destination: folder for images, records and manifest: on any store Airflow knows, or an absolute
         path that all workers share. Two tasks can't work at one at the same time. Give a mapped task one that
         doesn't depend on the map index, or moves with the rows. Where map indexes share it, their manifests
         are in ``map-<index>/`` there; those of a Task Loop in ``iteration-<index>/``. (templated)
     :param variants: images for each row, 1 to 100.
     :param defaults: request fields for the rows that don't give them. (templated)
+    :param columns: which column is which field, where it is called otherwise:
+        ``{"image_urls": "photo", "prompt": "description"}``; None in place of a column: no column is that
+        field, whatever is called like it.
+    :param prompt_template: the prompt of every row, with names of its columns in braces, as Python's
+        ``format`` has them: ``"{title}, studio photo on {background}"``. Nothing else may stand in braces,
+        and Jinja isn't asked. A row that lacks one of them is a bad one.
+    :param filename: names of the images in ``items/`` at the destination, without their ending:
+        ``"{sku}-{variant}"``. Parts are columns of the row, ``{row}`` (also ``{row:05d}``), ``{variant}``,
+        ``{slug}`` (a few words of the prompt), ``{id}`` (a few digits, another for each image),
+        ``{fingerprint}``, ``{dag_id}``, ``{run_id}``, ``{task_id}`` and ``{map_index}``; ``/`` makes folders.
+        Two images with one name are refused before anything is paid for. An image that is stored stays where
+        it is, whatever the template is later. None: ``{row:05d}-{slug}-{variant}-{id}``. (templated)
+    :param limit: make the first so many rows alone, as a preview: 1 or more. The run without it pays for the
+        others only (across runs with ``reuse="destination"``). None: all. (templated)
+    :param sample: likewise so many rows from everywhere, the same ones each time. (templated)
+    :param on_empty: a data set without a row: ``fail`` (default), or ``skip`` the task.
     :param max_in_flight: generations under way at a time, 1 to 1,000.
     :param reuse: ``run`` (default): what was paid for is reused within the same run and task;
         ``destination``: whatever is at the destination, also from other runs; ``never``: within the same run
@@ -95,7 +112,15 @@ class GptImageBatchOperator(BaseOperator):
         Tasks that set no ``retry_policy`` get a :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
     """
 
-    template_fields: Sequence[str] = ("requests", "defaults", "destination", "gpt_image_conn_id")
+    template_fields: Sequence[str] = (
+        "requests",
+        "defaults",
+        "destination",
+        "filename",
+        "limit",
+        "sample",
+        "gpt_image_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "defaults": "json"}
     ui_color = "#f3e8ff"
 
@@ -106,9 +131,15 @@ class GptImageBatchOperator(BaseOperator):
         destination: str | ObjectStoragePath,
         variants: int = 1,
         defaults: Mapping[str, Any] | None = None,
+        columns: Mapping[str, str | None] | None = None,
+        prompt_template: str | None = None,
+        filename: str | None = None,
+        limit: int | str | None = None,
+        sample: int | str | None = None,
         max_in_flight: int = 500,
         reuse: Reuse = "run",
         on_invalid: OnInvalid = "fail",
+        on_empty: OnEmpty = "fail",
         on_item_failure: OnItemFailure = "continue",
         max_failures: float | None = None,
         item_retries: int = 2,
@@ -127,9 +158,15 @@ class GptImageBatchOperator(BaseOperator):
         self.destination = destination
         self.variants = variants
         self.defaults = defaults
+        self.columns = columns
+        self.prompt_template = prompt_template
+        self.filename = filename
+        self.limit = limit
+        self.sample = sample
         self.max_in_flight = max_in_flight
         self.reuse = reuse
         self.on_invalid = on_invalid
+        self.on_empty = on_empty
         self.on_item_failure = on_item_failure
         self.max_failures = max_failures
         self.item_retries = item_retries
@@ -205,12 +242,12 @@ class GptImageBatchOperator(BaseOperator):
 
     def _run(self, context: Context, *, resumed: bool = False) -> dict[str, Any]:
         """Do what there is to do. However it fails, what was spent is told, or that nothing was."""
-        from airflow_gpt_image.operators import ending
+        from airflow_gpt_image.operators import data_sets, ending
 
         with ending.watched(self, context) as ended:
             ended.on_failure(lambda: self.note_attempt(context))
             with self._client() as client:
-                rows, bad = ([], []) if resumed else self._read()
+                rows, bad = ([], []) if resumed else data_sets.read(self)
                 self._attempt = attempt = self.build_attempt(client, context)
                 ended.spent(lambda: attempt.spent)
                 if self.only_preview and not resumed:
@@ -239,12 +276,6 @@ class GptImageBatchOperator(BaseOperator):
                 fields = ("manifest", "stored", "failed", "credits", "usd")
                 context["outlet_events"][outlet].extra.update({name: result[name] for name in fields})
 
-    def _read(self) -> tuple[list[Row], list[BadCell]]:
-        from airflow_gpt_image import datasets
-        from airflow_gpt_image.storage.folders import open_file
-
-        return datasets.read(self.requests, defaults=self.defaults, open=open_file)
-
     def _client(self) -> GptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
@@ -252,13 +283,13 @@ class GptImageBatchOperator(BaseOperator):
 
     def _options(self) -> BatchOptions:
         from airflow_gpt_image.batch.options import BatchOptions
-        from airflow_gpt_image.operators import checks
+        from airflow_gpt_image.operators import checks, data_sets
 
         return checks.options_of(
             self,
             BatchOptions,
             conn_id=self.gpt_image_conn_id,
-            source="" if isinstance(self.requests, (list, tuple)) else str(self.requests),
+            source=data_sets.source(self.requests),
             max_credits=checks.credits(self.max_credits),
         )
 
@@ -283,7 +314,7 @@ class GptImageBatchOperator(BaseOperator):
     def _check_while_parsing(self) -> None:
         """Refuse what is wrong whatever the templates render to."""
         from airflow_gpt_image.batch import MOST_IN_FLIGHT, MOST_VARIANTS
-        from airflow_gpt_image.operators import checks
+        from airflow_gpt_image.operators import checks, data_sets
         from airflow_gpt_image.storage.folders import check_destination
 
         checks.require_seconds(self, "poll_interval", "timeout")
@@ -294,7 +325,9 @@ class GptImageBatchOperator(BaseOperator):
         checks.require_choice(self, "on_invalid", "fail", "skip")
         checks.require_choice(self, "on_item_failure", "continue", "fail")
         checks.require_choice(self, "on_unknown_submit", "fail", "resubmit")
+        checks.require_choice(self, "on_empty", "fail", "skip")
         checks.credits(self.max_credits)
+        data_sets.check(self)
         most = self.max_failures
         count = isinstance(most, int) and not isinstance(most, bool) and most >= 0
         share = isinstance(most, float) and 0 <= most < 1

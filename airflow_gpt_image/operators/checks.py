@@ -83,3 +83,17 @@ def options_of(operator: object, options: type[T], **others: object) -> T:
     """
     names = [field.name for field in fields(options) if field.name not in others]
     return options(**{name: getattr(operator, name) for name in names}, **others)
+
+
+def rows(name: str, value: object) -> int | None:
+    """
+    Return a number of rows; None, also as rendered text: all of them.
+
+    :raises InvalidRequestError: when it is no whole number from 1 on.
+    """
+    text = "" if value is None else str(value).strip()
+    if text in ("", "None"):
+        return None
+    if isinstance(value, (bool, float)) or not (text.isdecimal() and text.isascii()) or int(text) < 1:
+        raise refused(name, value, "must be a whole number of rows, 1 or more")
+    return int(text)

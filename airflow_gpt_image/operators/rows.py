@@ -23,10 +23,12 @@ class Rows(ResolveMixin):
 
     @classmethod
     def of(cls, requests: object) -> Any:
-        """Return a list as such rows; a path, another task's result and what will be refused as is."""
+        """Return a list or a table as such rows; a path, another task's result and the rest as they are."""
         if isinstance(requests, (str, bytes, ResolveMixin, SetDuringExecution)):
             return requests
-        return cls(requests) if isinstance(requests, Sequence) else requests
+        if isinstance(requests, Sequence):
+            return cls(requests)
+        return _Table(requests) if _is_table(requests) else requests
 
     def iter_references(self) -> Iterable[tuple[Any, str]]:
         """Yield the results that are needed: Airflow asks for them, to know which tasks come before."""
@@ -41,6 +43,35 @@ class Rows(ResolveMixin):
     def __str__(self) -> str:
         # What the DAG's page shows: not ten thousand prompts.
         return f"{len(self._given):,} rows"
+
+
+class _Table(ResolveMixin):
+    """
+    Hold a table of pandas, Polars or Arrow, which is handed on as it is.
+
+    :param given: the table.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self._given = given
+
+    def iter_references(self) -> Iterable[tuple[Any, str]]:
+        """Yield nothing: no other task's result is in it."""
+        return ()
+
+    def resolve(self, context: Context) -> Any:
+        """Return the table."""
+        return self._given
+
+    def __str__(self) -> str:
+        count = len(self._given) if hasattr(self._given, "__len__") else "some"
+        return f"{type(self._given).__name__}: {count} rows"
+
+
+def _is_table(value: Any) -> bool:
+    # As `datasets` knows them, which is not imported while DAGs are parsed.
+    marks = ("itertuples", "iter_rows", "to_batches", "to_pylist", "to_list", "tolist", "__arrow_c_stream__")
+    return not isinstance(value, type) and any(hasattr(value, mark) for mark in marks)
 
 
 def _resolve(value: Any, context: Context) -> Any:

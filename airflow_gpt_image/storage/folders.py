@@ -200,7 +200,7 @@ class DiskFolder(Folder):
         try:
             yield
         except OSError as error:
-            raise _failed(str(path), error) from error
+            raise failed(str(path), error) from error
 
 
 class StoreFolder(Folder):
@@ -227,7 +227,7 @@ class StoreFolder(Folder):
             with tempfile.TemporaryFile() as file:
                 yield file
         except OSError as error:
-            raise _failed(f"A draft of {self.address(name)}", error) from error
+            raise failed(f"A draft of {self.address(name)}", error) from error
 
     def publish(self, draft: BinaryIO, name: str) -> str:
         length = draft.seek(0, os.SEEK_END)
@@ -300,7 +300,7 @@ class StoreFolder(Folder):
         except GptImageError:
             raise
         except Exception as error:
-            raise _failed(self.address(name), error) from error
+            raise failed(self.address(name), error) from error
 
 
 def object_path(address: str) -> ObjectStoragePath:
@@ -325,7 +325,7 @@ def object_path(address: str) -> ObjectStoragePath:
     except ImportError as error:
         raise InvalidRequestError(f"{quote(address)}: {error}") from error
     except Exception as error:
-        raise _failed(address, error) from error
+        raise failed(address, error) from error
     return path
 
 
@@ -345,7 +345,7 @@ def open_file(path: str) -> BinaryIO:
     except OSError:
         raise
     except Exception as error:
-        raise _failed(path, error) from error
+        raise failed(path, error) from error
     return file
 
 
@@ -353,6 +353,7 @@ def _is_part(name: str) -> bool:
     return name.startswith(".") and name.endswith(_PART_SUFFIX)
 
 
-def _failed(where: str, error: Exception) -> DestinationError:
+def failed(where: str, error: Exception) -> DestinationError:
+    """Return the error about a disk or a store that doesn't do as it is told."""
     why = single_line(str(error)) or "no details"
     return DestinationError(f"{where} could not be read or written: {type(error).__name__}: {why}.")

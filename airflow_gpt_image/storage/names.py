@@ -110,7 +110,7 @@ class Names:
 
     def __init__(self, template: str, parts: Mapping[str, object] = MappingProxyType({})) -> None:
         self._template = template
-        self._parts = {name: _safe(str(value)) for name, value in parts.items()}
+        self._parts = {name: safe_part(str(value)) for name, value in parts.items()}
 
     def of(self, fingerprint: str, generation_id: str, prompt: str | None) -> Names:
         """
@@ -120,7 +120,7 @@ class Names:
         """
         parts = {"fingerprint": fingerprint, "generation_id": generation_id}
         known = Names(self._template, parts)
-        known._parts |= {**self._parts, "slug": _slug(prompt)}
+        known._parts |= {**self._parts, "slug": slug_of(prompt)}
         return known
 
     def shared_stem(self, fingerprint: str, prompt: str | None) -> str:
@@ -132,29 +132,36 @@ class Names:
         numbered = "{index}" in self._template or index == 0
         template = self._template if numbered else self._template + _ADDED + "{index}"
         filled = template.format(**self._parts, index=index)
-        return "/".join(_cut(segment) for segment in filled.split("/"))
+        return "/".join(cut_segment(segment) for segment in filled.split("/"))
 
     def set_apart(self, stem: str) -> str:
         """Return a name like this one that is no other generation's."""
         folder, slash, name = stem.rpartition("/")
-        return folder + slash + _cut(f"{name}{_ADDED}{self._parts['generation_id']}")
+        return folder + slash + cut_segment(f"{name}{_ADDED}{self._parts['generation_id']}")
 
 
-def _safe(text: str) -> str:
+def is_safe(text: str) -> bool:
+    """Return whether it can stand in the name of a file on every store."""
+    return _SAFE.fullmatch(text) is not None
+
+
+def safe_part(text: str) -> str:
+    """Return a text as a part of a name; what had to be changed for that carries digits of its hash."""
     if _SAFE.fullmatch(text) and len(text) <= _LONGEST_PART and text == text.strip("."):
         return text
     words = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[: _LONGEST_PART - 9]
     return f"{words}{_ADDED}{_hash(text)}"
 
 
-def _slug(prompt: str | None) -> str:
+def slug_of(prompt: str | None) -> str:
     """Return a few words of a prompt, to be read by people; they identify nothing."""
     ascii_text = unicodedata.normalize("NFKD", prompt or "").encode("ascii", "ignore").decode()
     words = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower())[:_LONGEST_SLUG]
     return words.strip("-") or "image"
 
 
-def _cut(segment: str) -> str:
+def cut_segment(segment: str) -> str:
+    """Return a folder's or a file's name no longer than a file system takes it."""
     if len(segment) <= _LONGEST_NAME:
         return segment
     return f"{segment[: _LONGEST_NAME - 9]}{_ADDED}{_hash(segment)}"

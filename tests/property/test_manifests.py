@@ -22,7 +22,7 @@ FORMULA = re.compile(r" *[=+\-@\t\r\n＝＋－＠]")
 OF_A_SPREADSHEET = " =+-@\t\r\n＝＋－＠'\",;\0"
 
 texts = st.text(max_size=20) | st.text(OF_A_SPREADSHEET + "a1", max_size=6)
-prompts = texts.filter(lambda text: bool(text.strip()))
+prompts = texts.filter(lambda text: any(letter.isalnum() for letter in text))
 plain = st.recursive(
     st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2),

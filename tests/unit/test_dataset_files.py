@@ -123,11 +123,14 @@ def test_an_empty_cell_is_not_given():
     assert row.metadata == {}
 
 
-def test_what_a_spreadsheet_leaves_behind_its_last_row_is_not_paid_for():
-    rows, bad = read_as("csv", "sku,resolution\n7,2k\n,\n,\n", prompt="a teapot")
+def test_what_a_spreadsheet_leaves_between_and_behind_its_rows_is_padding():
+    rows, bad = read_as("csv", "sku,resolution,,\n7,2k,,\n,,,\n 8 ,4k,,,,,\n,\n , ,\n", prompt="a teapot")
 
-    assert [row.number for row in rows] == [1]
-    assert [(cell.row, cell.line) for cell in bad] == [(2, 3), (3, 4)]
+    assert bad == []
+    assert [(row.number, row.given) for row in rows] == [
+        (1, {"sku": "7", "resolution": "2k"}),
+        (2, {"sku": " 8 ", "resolution": "4k"}),
+    ]
 
 
 def test_white_space_around_a_value_counts_in_prompts_and_metadata_only():
@@ -227,7 +230,7 @@ def test_a_bad_row_is_told_by_the_line_it_begins_in():
     assert str(cell).startswith("row 2 (line 7), column aspect_ratio: '7:5' is not")
 
 
-@pytest.mark.parametrize("header", ["promt,sku", "a red teapot", "prompt;aspect_ratio", "7,8"])
+@pytest.mark.parametrize("header", ["title,sku", "a red teapot", "7,8"])
 def test_a_csv_without_anything_to_draw_is_refused_once_with_the_columns_found(header):
     message = refusal("csv", header + "\n" + "x,y\n" * 10_000)
 
@@ -236,16 +239,18 @@ def test_a_csv_without_anything_to_draw_is_refused_once_with_the_columns_found(h
 
 
 def test_a_default_makes_up_for_a_missing_column():
-    assert prompts_of("csv", "sku\n7\n", prompt="a teapot") == ["a teapot"]
+    assert prompts_of("csv", "resolution\n2k\n", prompt="a teapot") == ["a teapot"]
 
 
-@pytest.mark.parametrize("header", ["prompt,prompt", "prompt,a, a", "prompt,,"])
+@pytest.mark.parametrize("header", ["prompt,prompt", "prompt,a, a"])
 def test_a_column_that_is_there_twice_is_refused(header):
     assert "is there twice" in refusal("csv", f"{header}\nx,y,z\n")
 
 
 def test_a_column_that_is_almost_a_field_is_refused():
-    assert "'Resolution' looks like resolution" in refusal("csv", "prompt,Resolution\nx,4k\n")
+    message = refusal("csv", "prompt,Resolution (px)\nx,4k\n")
+
+    assert "'Resolution (px)' looks like resolution" in message
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "prompt\n", "\ufeff", "\ufeffprompt"])
@@ -261,7 +266,6 @@ def test_a_csv_without_rows_is_refused(ending, content):
         ('prompt\nx\n"y" z\nb\n', 3),
         ('prompt\n"x\ny"\n\n"never\nclosed\n', 5),
         ('"prompt\nx\n', 1),
-        ("prompt\nx\ry\n", 2),
         ('prompt\n"' + "x\n" * MEBIBYTE, 2),
     ],
 )
@@ -287,7 +291,7 @@ def test_a_nul_byte_makes_its_cell_bad():
     assert cell.column == "prompt"
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
 def test_another_encoding_is_refused_at_the_header(encoding):
     message = refusal("csv", "prompt\nx\n".encode(encoding))
 
@@ -369,7 +373,7 @@ def test_null_means_not_given():
         ('{"prompt": "x", "prompt": "y"}', "'prompt' is there twice"),
         ('{"prompt": "x", "a": {"b": 1, "b": 2}}', "'b' is there twice"),
         ('{"prompt": "x", "prompt ": "y"}', "'prompt' is there twice"),
-        ('{"prompt": "x", "Resolution": "4k"}', "looks like resolution"),
+        ('{"prompt": "x", "Resolution px": "4k"}', "looks like resolution"),
         ('["x"]', "neither a prompt (a string) nor a mapping"),
         ("5", "neither a prompt (a string) nor a mapping"),
         ("null", "neither a prompt (a string) nor a mapping"),
@@ -597,13 +601,15 @@ def test_parquet_is_read_in_order_over_row_groups_and_batches():
 
 
 def test_a_parquet_file_without_anything_to_draw_is_refused_with_the_columns_found():
-    content = stored({"promt": ["x"], "sku": [7]})
+    content = stored({"resolution": ["2k"], "sku": [7]})
 
-    assert "has neither a column prompt nor image_urls; found ['promt', 'sku']" in refused_parquet(content)
+    assert "has neither a column prompt nor image_urls; found ['resolution', 'sku']" in refused_parquet(
+        content
+    )
     assert len(read_parquet(content, prompt="a teapot")[0]) == 1
 
 
-@pytest.mark.parametrize("names", [["prompt", "prompt"], ["prompt", "prompt "], ["prompt", "Resolution"]])
+@pytest.mark.parametrize("names", [["prompt", "prompt"], ["prompt", "prompt "], ["prompt", "resolution px"]])
 def test_a_parquet_files_columns_are_checked_as_any_others(names):
     table = pyarrow.table([["x"], ["y"]], names=names)
 

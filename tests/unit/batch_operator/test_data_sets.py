@@ -158,7 +158,7 @@ def test_defaults_are_for_the_rows_that_do_not_say_otherwise(batch, api):
         (None, "is not a data set"),
         (5, "is not a data set"),
         ("/nowhere/rows.csv", "'/nowhere/rows.csv' can't be read"),
-        ("/nowhere/rows.xlsx", "a .csv, .jsonl (.ndjson) or .parquet file"),
+        ("/nowhere/rows.xlsx", "is a spreadsheet; save the sheet as CSV"),
     ],
     ids=str,
 )

@@ -1,0 +1,291 @@
+"""What a cell says: text that stands for nothing, addresses, yes and no, and what JSON can hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from airflow_gpt_image.api.sizes import AUTO, RATIOS, RESOLUTIONS, parse_size, tier_of
+from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.datasets.given import is_text, safely_quote
+from airflow_gpt_image.datasets.names import letters
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+# Nobody's data is deeper, and who writes it down again has a stack of his own to think of.
+_MAX_DEPTH: Final = 32
+# Other readers of JSON turn a number into a float, and the largest one has no more digits.
+_MAX_INTEGER: Final = 10**309
+_MAX_DIGITS: Final = 309
+
+_YES_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+_NOTHING: Final = frozenset(
+    [
+        "nan",
+        "none",
+        "null",
+        "nil",
+        "n/a",
+        "n.a.",
+        "na",
+        "<na>",
+        "nat",
+        "undefined",
+        "missing",
+        "(null)",
+        "<null>",
+        "[null]",
+        "(none)",
+        "(blank)",
+        "-nan",
+        "+nan",
+        "nan.0",
+        "\\n",
+        "-",
+        "--",
+        "---",
+        "–",
+        "—",
+        "?",
+        "??",
+    ]
+)
+# Excel's in every language (#REF!, #¡VALOR!, #NOM?, #N/D), Sheets', and what a narrow column shows.
+_ERROR_VALUE: Final = re.compile(r"#(?:[^\s\da-z][^\sa-z]{0,40}[!?]|#+)")
+_ERROR_WORDS: Final = frozenset(
+    ["#N/A", "#N/V", "#NV", "#N/D", "#NA", "#Н/Д", "#I/T", "#GETTING_DATA", "#BRAK", "#PUUTTUU!", "#Y/T"]
+)
+_ERROR_NUMBER: Final = re.compile(
+    r"#?(?:err|error|fehler|erreur|errore|fout|fel|virhe)[: ]\s*\d{3}", re.IGNORECASE
+)
+
+_SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_BETWEEN_ADDRESSES: Final = re.compile(rf"[\s,;|]+(?={_SCHEME})")
+# A comma may be an address's own, but not behind the file it names.
+_CUT_SHORT: Final = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)[,;]", re.IGNORECASE)
+
+# Names that other services have for it, and shops for something else: the value tells.
+_SIZES: Final = frozenset(
+    {"size", "dimension", "imagesize", "outputsize", "format", "quality", "tier", "definition"}
+)
+_LEAST_PIXELS: Final = 256
+
+
+def refuse_nothing(text: str) -> None:
+    """
+    Refuse text that stands for nothing, or for an error of a spreadsheet's.
+
+    :raises ValueError: saying so.
+    """
+    word = text.strip()
+    if len(word) > 60:
+        return
+    if word.casefold() in _NOTHING:
+        raise ValueError(f"{quote(text)} stands for nothing; leave the cell empty, or fill it.")
+    if word in _ERROR_WORDS or _ERROR_VALUE.fullmatch(word) or _ERROR_NUMBER.fullmatch(word):
+        raise ValueError(f"{quote(text)} is a spreadsheet's error value; mend its formula.")
+
+
+def of_field(field: str, value: Any, *, text: bool) -> Any:
+    """
+    Read what a cell of a field says.
+
+    :param text: that text is all it can be, as in a CSV.
+    :raises ValueError: when that can't be told.
+    """
+    if not isinstance(value, str):
+        if field == "image_urls" and isinstance(value, (list, tuple)):
+            for item in value:
+                if isinstance(item, str):
+                    refuse_nothing(item)
+        return value
+    if field == "prompt" or not text:
+        refuse_nothing(value)
+        return value
+    word = value.strip()
+    if field == "nsfw_checker":
+        if word.casefold() not in _YES_NO:
+            raise ValueError(f"{quote(word)} is neither true nor false; give one (or yes, no, 1, 0).")
+        return _YES_NO[word.casefold()]
+    refuse_nothing(word)
+    return _addresses(word) if field == "image_urls" else word
+
+
+def _addresses(text: str) -> Any:
+    remedy = "Give a JSON array of addresses, or addresses with a comma, ';', '|' or white space between."
+    if text.startswith("["):
+        return read_json(text, remedy)
+    addresses = _BETWEEN_ADDRESSES.split(text.strip(",;| \t\r\n"))
+    for address in addresses:
+        if "|" in address or _CUT_SHORT.search(address) or re.search(r"\s", address):
+            raise ValueError(
+                f"{quote(text)} can't be told apart into addresses: each begins with its scheme, such as "
+                f"https://. {remedy}"
+            )
+    return [address for address in addresses if address]
+
+
+def refuse_misnamed(column: str, value: Any, there: Mapping[str, Any]) -> None:
+    """
+    Refuse a cell that says a ratio or a tier in a column that is no field, such as ``size``.
+
+    :param there: the fields that the row gives, or of which the author says that no column is one.
+    :raises ValueError: saying which field it means.
+    """
+    if not isinstance(value, str) or len(value) > 12 or not _may_be_a_size(column):
+        return
+    text = value.strip().lower()
+    size = parse_size(text)
+    if text in (AUTO, *RATIOS) or (size and (tier_of(size) or min(size) >= _LEAST_PIXELS)):
+        field = "aspect_ratio"
+    elif text in RESOLUTIONS:
+        field = "resolution"
+    else:
+        return
+    if field not in there:
+        raise ValueError(
+            f"{quote(value)} looks like an {field}; name the column so, or say columns={{'{field}': None}} "
+            "if it isn't one."
+        )
+
+
+@lru_cache(maxsize=10_000)
+def _may_be_a_size(column: str) -> bool:
+    return letters(column).removesuffix("s") in _SIZES
+
+
+def read_json(text: str, remedy: str) -> Any:
+    """
+    Read JSON strictly: no number that isn't one, nothing said twice.
+
+    :raises ValueError: in our words.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_said_once, parse_int=_integer, parse_constant=_no_number)
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at character {error.pos + 1}"
+    except RecursionError:
+        reason = "it is nested too deep"
+    except ValueError as error:
+        reason = str(error)
+    raise ValueError(f"{quote(text)} can't be read as JSON: {reason}. {remedy}")
+
+
+def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in said:
+            raise ValueError(f"{quote(name)} is there twice")
+        said[name] = value
+    return said
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number has more than {_MAX_DIGITS} digits")
+    return int(digits)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def is_missing(value: object) -> bool:
+    """Return whether a table's cell holds nothing: None, NaN, pandas' NA and NaT."""
+    if value is None:
+        return True
+    if isinstance(value, float):
+        return math.isnan(value)
+    return type(value).__name__ in ("NAType", "NaTType") and type(value).__module__.startswith("pandas")
+
+
+def plain(value: object, depth: int = 0) -> Json:
+    """
+    Return the value as JSON can hold it, whoever reads it; None: it is nothing.
+
+    :raises BytesError: when it is bytes.
+    :raises ValueError: when JSON can't hold it.
+    """
+    if isinstance(value, str):
+        if not is_text(value):
+            raise ValueError(f"{quote(value)} contains half a surrogate pair, which is no text; remove it.")
+        return value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -_MAX_INTEGER < value < _MAX_INTEGER:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple, Mapping)):
+        return _plain_inside(value, depth)
+    if is_missing(value):
+        return None
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value) if value.is_finite() else None
+    if isinstance(value, (UUID, timedelta)):
+        return str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise BytesError(
+            f"{safely_quote(bytes(value[:40]))} is bytes, which can't be written down as JSON; leave the "
+            "column out, or give text."
+        )
+    unpacked = _unpacked(value)
+    if unpacked is not value:
+        return plain(unpacked, depth)
+    raise ValueError(f"{safely_quote(value)} can't be written down as JSON; give text, or leave it out.")
+
+
+class BytesError(ValueError):
+    """Bytes where text is wanted: said once for a column, not for each of its rows."""
+
+
+def _plain_inside(value: list[Any] | tuple[Any, ...] | Mapping[Any, Any], depth: int) -> Json:
+    if depth == _MAX_DEPTH:
+        raise ValueError(f"A {type(value).__name__} is nested more than {_MAX_DEPTH} deep; flatten it.")
+    if not isinstance(value, Mapping):
+        return [plain(item, depth + 1) for item in value]
+    if all(isinstance(name, str) and is_text(name) for name in value):
+        return {name: plain(item, depth + 1) for name, item in value.items()}
+    raise ValueError(f"{safely_quote(value)} can't be written down as JSON; give text, or leave it out.")
+
+
+def _unpacked(value: Any) -> Any:
+    """Return a scalar or an array of NumPy's, Arrow's or Polars' as Python has it; else the same value."""
+    module = type(value).__module__.partition(".")[0]
+    if module == "numpy":
+        return value.tolist()
+    if module == "pyarrow" and hasattr(value, "as_py"):
+        return value.as_py()
+    if module == "polars" and hasattr(value, "to_list"):
+        return value.to_list()
+    return value
+
+
+def python_value(value: Any) -> Any:
+    """Return a table's cell as Python has it."""
+    unpacked: Callable[[Any], Any] = _unpacked
+    try:
+        return unpacked(value)
+    except Exception:  # noqa: BLE001  # a value that Python can't hold; judged as it is
+        return value
+
+
+def size_of(value: Json) -> int:
+    """Return about how many characters a value takes."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list):
+        return 8 + sum(map(size_of, value))
+    if isinstance(value, dict):
+        return 8 + sum(len(name) + size_of(item) for name, item in value.items())
+    return 8

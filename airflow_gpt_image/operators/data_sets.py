@@ -1,0 +1,77 @@
+"""What the batch operator's arguments about its data set mean: checked while parsing, read on the worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_gpt_image import datasets
+from airflow_gpt_image.batch.filenames import FileNames
+from airflow_gpt_image.datasets import BadCell, Row
+from airflow_gpt_image.datasets.names import check_columns
+from airflow_gpt_image.datasets.paths import check_path, path_of
+from airflow_gpt_image.datasets.templates import PromptTemplate
+from airflow_gpt_image.errors import EmptyDataSetError
+from airflow_gpt_image.operators import checks
+from airflow_gpt_image.storage.finding import find_files
+from airflow_gpt_image.storage.folders import open_file
+
+if TYPE_CHECKING:
+    from airflow_gpt_image.operators.batch import GptImageBatchOperator
+
+
+def check(operator: GptImageBatchOperator) -> None:
+    """
+    Refuse what is wrong whatever the templates render to.
+
+    :raises InvalidRequestError: then.
+    """
+    limits = {"limit": operator.limit, "sample": operator.sample}
+    given = {name: value for name, value in limits.items() if value is not None}
+    if len(given) > 1:
+        raise checks.refused("sample", operator.sample, "can't be given beside limit; choose one of them")
+    for name, value in given.items():
+        if not checks.templated(value):
+            checks.rows(name, value)
+    check_columns(operator.columns)
+    if operator.prompt_template is not None:
+        PromptTemplate(operator.prompt_template)
+    if not checks.templated(operator.filename):
+        FileNames(operator.filename).check_variants(operator.variants)
+    if not checks.templated(operator.requests) and path_of(operator.requests) is not None:
+        check_path(operator.requests)
+
+
+def read(operator: GptImageBatchOperator) -> tuple[list[Row], list[BadCell]]:
+    """
+    Read the data set.
+
+    :raises AirflowSkipException: when it is empty, and that is no failure.
+    :raises InvalidRequestError: when it is none, or can't be read.
+    """
+    names = FileNames(operator.filename)
+    names.check_variants(operator.variants)
+    try:
+        return datasets.read(
+            operator.requests,
+            open=open_file,
+            find=find_files,
+            defaults=operator.defaults,
+            columns=operator.columns,
+            prompt_template=operator.prompt_template,
+            needs=names.columns,
+            limit=checks.rows("limit", operator.limit),
+            sample=checks.rows("sample", operator.sample),
+            images_per_row=operator.variants,
+            log=operator.log,
+        )
+    except EmptyDataSetError as error:
+        if operator.on_empty == "skip":
+            raise AirflowSkipException(f"{error}\nNothing is paid for.") from error
+        raise
+
+
+def source(requests: object) -> str:
+    """Return where the rows come from, if that is an address."""
+    return path_of(requests) or ""
