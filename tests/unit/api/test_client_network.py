@@ -98,8 +98,24 @@ def test_a_bundle_that_went_away_is_refused_when_the_client_is_made(connect, tmp
         connect(settings)
 
 
-def test_a_folder_of_certificates_ends_in_a_slash(connect, tmp_path):
-    assert connect(verify=f"{tmp_path}/").client.settings.verify == f"{tmp_path}/"
+def test_a_folder_of_certificates_ends_in_a_slash_and_its_hashed_names_count(
+    connect, answering, wire, certificate, tmp_path
+):
+    server = answering(wire.http(200, ACCEPTED), tls=certificate.server)
+    shutil.copy(certificate.path, tmp_path / "0a1b2c3d.0")
+    (tmp_path / "README").write_text("of no interest")
+    (tmp_path / "0a1b2c3d.1").symlink_to(tmp_path / "gone")
+
+    assert connect(base_url=server.url, verify=f"{tmp_path}/").submit(REQUEST) == ID
+
+
+def test_a_folder_without_certificates_is_refused_because_it_would_trust_nobody(
+    connect, certificate, tmp_path
+):
+    shutil.copy(certificate.path, tmp_path / "cert.pem")
+
+    with pytest.raises(InvalidSettingsError, match="openssl rehash"):
+        connect(verify=f"{tmp_path}/")
 
 
 # --- where a host is ----------------------------------------------------------------------------------------

@@ -1,0 +1,327 @@
+"""Bound every exchange as a whole: how long it takes, from the look-up to the last byte, and what comes.
+
+httpx's timeouts are for single reads and writes, so a server that sends a byte now and then is never too slow
+for them. Here each operation gets no more than what is left of its exchange's time. httpcore calls us for
+each, whatever it is about: a look-up, a proxy's word, a handshake, the request, interim responses, headers, a
+body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import httpcore
+
+from airflow_gpt_image.api.blocking import look_up
+
+T = TypeVar("T")
+
+_current: ContextVar[Exchange] = ContextVar("exchange")
+
+# RFC 8305: when a host has several addresses, so long after one was asked the next one is asked, too.
+_NEXT_ADDRESS_AFTER: Final = 0.25
+
+_AT_ONCE: Final = 64 * 1024
+
+_TOO_SLOW: Final = "it took too long as a whole"
+
+
+class Exchange:
+    """Hold what is left for one exchange; what is sent and received within ``with`` counts.
+
+    :param seconds: how long it may take from now on.
+    :param most_bytes: how many bytes may come, of whatever kind.
+    """
+
+    def __init__(self, *, seconds: float, most_bytes: int) -> None:
+        self.allow(seconds)
+        self._bytes_left = most_bytes
+
+    def allow(self, seconds: float) -> None:
+        """Set how long it may take from now on."""
+        self._until = time.monotonic() + seconds
+
+    @contextmanager
+    def operation(self, timeout: float | None, too_slow: type[httpcore.TimeoutException]) -> Iterator[float]:
+        """Yield how many seconds an operation may take, at most its own timeout.
+
+        :param too_slow: raised when it takes longer, or no time is left.
+        """
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise too_slow(_TOO_SLOW)
+        try:
+            yield left if timeout is None else min(timeout, left)
+        except (TimeoutError, httpcore.TimeoutException) as error:
+            over = time.monotonic() >= self._until
+            raise too_slow(_TOO_SLOW if over else str(error) or "timed out") from error
+
+    def count(self, data: bytes) -> bytes:
+        """Return what came, unless it is too much."""
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            raise httpcore.ReadError("far more came than any response needs")
+        return data
+
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.reset(self._token)
+
+
+@contextmanager
+def _look_up_errors(host: str, seconds: float) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise httpcore.ConnectTimeout(f"the look-up of {host} took longer than {seconds:.3g} s") from None
+    except (OSError, ValueError) as error:  # ValueError: what is no name at all
+        raise httpcore.ConnectError(f"{type(error).__name__}: {error}") from None
+
+
+def resolve(host: str, port: int, seconds: float) -> tuple[str, ...]:
+    """Return a host's IP addresses, at least one.
+
+    :raises httpcore.ConnectError: or ConnectTimeout.
+    """
+    with _look_up_errors(host, seconds):
+        return look_up(host, port).result(seconds)
+
+
+async def aresolve(host: str, port: int, seconds: float) -> tuple[str, ...]:
+    """As :func:`resolve`, on an event loop."""
+    with _look_up_errors(host, seconds):
+        return await asyncio.wait_for(asyncio.wrap_future(look_up(host, port)), seconds)
+
+
+class Backend(httpcore.NetworkBackend):
+    """Connect, from code that may block."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        operation = partial(_current.get().operation, timeout, httpcore.ConnectTimeout)
+        with operation() as seconds:
+            addresses = resolve(host, port, seconds)
+        failures: list[Exception] = []
+        for address in addresses:
+            try:
+                with operation() as seconds:
+                    return _Stream(
+                        self._backend.connect_tcp(address, port, seconds, local_address, socket_options)
+                    )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failures.append(error)
+        raise failures[0]
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection as httpcore makes it, whose every operation counts."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        exchange = _current.get()
+        with exchange.operation(timeout, httpcore.ReadTimeout) as seconds:
+            return exchange.count(self._stream.read(max_bytes, seconds))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # Not by the stream's own write, whose timeout begins anew with every piece that is taken.
+        connection = self._stream.get_extra_info("socket")
+        try:
+            with _current.get().operation(timeout, httpcore.WriteTimeout) as seconds:
+                connection.settimeout(seconds)
+                connection.sendall(buffer)
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        try:
+            if self.get_extra_info("ssl_object") is not None:
+                return _InnerTls(self, ssl_context, server_hostname, timeout)
+            with _current.get().operation(timeout, httpcore.ConnectTimeout) as seconds:
+                return _Stream(self._stream.start_tls(ssl_context, server_hostname, seconds))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _InnerTls(httpcore.NetworkStream):
+    """TLS within TLS: a host behind a proxy that is itself spoken to over TLS.
+
+    httpcore's own would read a record, up to 16 KiB, with a timeout that begins anew with every byte.
+    """
+
+    def __init__(
+        self,
+        outer: _Stream,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None,
+        timeout: float | None,
+    ) -> None:
+        self._outer = outer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        try:
+            self._carry_out(self._tls.do_handshake, timeout)
+        except ssl.SSLError as error:
+            raise httpcore.ConnectError(str(error)) from error
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            return self._carry_out(partial(self._tls.read, max_bytes), timeout)
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+        except ssl.SSLError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            self._carry_out(partial(self._tls.write, buffer), timeout)
+        except ssl.SSLError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    def close(self) -> None:
+        self._outer.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._tls if info == "ssl_object" else self._outer.get_extra_info(info)
+
+    def _carry_out(self, operation: Callable[[], T], timeout: float | None) -> T:
+        while True:
+            try:
+                result = operation()
+            except ssl.SSLWantReadError:
+                self._flush(timeout)
+                data = self._outer.read(_AT_ONCE, timeout)
+                if data:
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            else:
+                self._flush(timeout)
+                return result
+
+    def _flush(self, timeout: float | None) -> None:
+        if self._outgoing.pending:
+            self._outer.write(self._outgoing.read(), timeout)
+
+
+class AsyncBackend(httpcore.AsyncNetworkBackend):
+    """Connect, on an event loop."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        operation = partial(_current.get().operation, timeout, httpcore.ConnectTimeout)
+
+        async def connect(address: str) -> httpcore.AsyncNetworkStream:
+            with operation() as seconds:
+                return _AsyncStream(
+                    await self._backend.connect_tcp(address, port, seconds, local_address, socket_options)
+                )
+
+        with operation() as seconds:
+            addresses = await aresolve(host, port, seconds)
+        return await first_connected([partial(connect, address) for address in addresses])
+
+
+async def first_connected(
+    attempts: list[Callable[[], Coroutine[Any, Any, httpcore.AsyncNetworkStream]]],
+) -> httpcore.AsyncNetworkStream:
+    """Return the first connection of several attempts, each begun soon after the one before it.
+
+    :param attempts: at least one; used up.
+    :raises Exception: what the first failed with, when all did.
+    """
+    failures: list[BaseException] = []
+    under_way: set[asyncio.Task[httpcore.AsyncNetworkStream]] = set()
+    try:
+        while attempts or under_way:
+            if attempts:
+                under_way.add(asyncio.create_task(attempts.pop(0)()))
+            done, under_way = await asyncio.wait(
+                under_way,
+                timeout=_NEXT_ADDRESS_AFTER if attempts else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for attempt in done:
+                failure = attempt.exception()
+                if failure is None:
+                    under_way |= done - {attempt}
+                    return attempt.result()
+                failures.append(failure)
+    finally:
+        for attempt in under_way:
+            if not attempt.cancel() and attempt.exception() is None:
+                await attempt.result().aclose()
+    raise failures[0]
+
+
+class _AsyncStream(httpcore.AsyncNetworkStream):
+    """As :class:`_Stream`, on an event loop, where httpcore's timeouts are for whole operations."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        exchange = _current.get()
+        with exchange.operation(timeout, httpcore.ReadTimeout) as seconds:
+            return exchange.count(await self._stream.read(max_bytes, seconds))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        with _current.get().operation(timeout, httpcore.WriteTimeout) as seconds:
+            await self._stream.write(buffer, seconds)
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            with _current.get().operation(timeout, httpcore.ConnectTimeout) as seconds:
+                return _AsyncStream(await self._stream.start_tls(ssl_context, server_hostname, seconds))
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
