@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import select
 import socket
 import threading
 from types import SimpleNamespace
@@ -243,6 +244,55 @@ def answering(serve):
             connection.sendall(left.pop(0) if len(left) > 1 else left[0])
 
         return serve(behave, tls)
+
+    return started
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """The system's name service, with answers of our own; one after the other, the last one for ever."""
+    ask, told = socket.getaddrinfo, {}
+
+    def answer(host, port, *args, **kwargs):
+        if host not in told:
+            return ask(host, port, *args, **kwargs)
+        answers = told[host]
+        address = answers.pop(0) if len(answers) > 1 else answers[0]
+        return ask(address, port, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return told
+
+
+@pytest.fixture
+def bare_environment(monkeypatch):
+    """An environment that names neither proxies nor certificates."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def tunnel(serve):
+    """Starts proxies that pass everything on, wherever it should go, to a port of this machine."""
+
+    def pass_on(connection, server):
+        request = server.ask(connection)
+        port = int(request.split()[1].rpartition(b":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as there:
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            ends = {connection: there, there: connection}
+            while not server.done.is_set():
+                # What TLS has decrypted already is not seen by select().
+                ready = [end for end in ends if getattr(end, "pending", int)()]
+                for end in ready or select.select(list(ends), [], [], 0.1)[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+
+    def started(tls=None):
+        return serve(pass_on, tls)
 
     return started
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import socket
 import traceback
 
 import certifi
@@ -25,14 +24,11 @@ from airflow_gpt_image.errors import (
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 REQUEST = ImageRequest(prompt="a red bicycle")
 ACCEPTED = json.dumps({"code": 200, "msg": "success", "data": {"taskId": ID}}).encode()
-PROXIES = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"]
 
 
 @pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch):
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def _bare(bare_environment):
+    pass
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------
@@ -119,22 +115,6 @@ def test_a_folder_without_certificates_is_refused_because_it_would_trust_nobody(
 
 
 # --- where a host is ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def names(monkeypatch):
-    """The system's name service, with answers of our own; one after the other, the last one for ever."""
-    ask, told = socket.getaddrinfo, {}
-
-    def answer(host, port, *args, **kwargs):
-        if host not in told:
-            return ask(host, port, *args, **kwargs)
-        answers = told[host]
-        address = answers.pop(0) if len(answers) > 1 else answers[0]
-        return ask(address, port, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", answer)
-    return told
 
 
 def test_a_name_that_leads_elsewhere_at_its_second_look_up_is_asked_where_it_was_checked(
