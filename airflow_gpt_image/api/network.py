@@ -31,6 +31,11 @@ _NEXT_ADDRESS_AFTER: Final = 0.25
 
 _AT_ONCE: Final = 64 * 1024
 
+_Errors = tuple[type[httpcore.TimeoutException], type[httpcore.NetworkError]]
+_CONNECT: Final[_Errors] = (httpcore.ConnectTimeout, httpcore.ConnectError)
+_READ: Final[_Errors] = (httpcore.ReadTimeout, httpcore.ReadError)
+_WRITE: Final[_Errors] = (httpcore.WriteTimeout, httpcore.WriteError)
+
 _TOO_SLOW: Final = "it took too long as a whole"
 
 
@@ -50,11 +55,12 @@ class Exchange:
         self._until = time.monotonic() + seconds
 
     @contextmanager
-    def operation(self, timeout: float | None, too_slow: type[httpcore.TimeoutException]) -> Iterator[float]:
+    def operation(self, timeout: float | None, errors: _Errors) -> Iterator[float]:
         """Yield how many seconds an operation may take, at most its own timeout.
 
-        :param too_slow: raised when it takes longer, or no time is left.
+        :param errors: raised when it takes longer or no time is left, and when it fails.
         """
+        too_slow, failed = errors
         left = self._until - time.monotonic()
         if left <= 0:
             raise too_slow(_TOO_SLOW)
@@ -63,6 +69,8 @@ class Exchange:
         except (TimeoutError, httpcore.TimeoutException) as error:
             over = time.monotonic() >= self._until
             raise too_slow(_TOO_SLOW if over else str(error) or "timed out") from error
+        except OSError as error:  # on a loop httpcore passes ssl's on as they are
+            raise failed(str(error)) from error
 
     def count(self, data: bytes) -> bytes:
         """Return what came, unless it is too much."""
@@ -120,7 +128,7 @@ class Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        operation = partial(_current.get().operation, timeout, httpcore.ConnectTimeout)
+        operation = partial(_current.get().operation, timeout, _CONNECT)
         with operation() as seconds:
             addresses = resolve(host, port, seconds)
         failures: list[Exception] = []
@@ -143,18 +151,15 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = _current.get()
-        with exchange.operation(timeout, httpcore.ReadTimeout) as seconds:
+        with exchange.operation(timeout, _READ) as seconds:
             return exchange.count(self._stream.read(max_bytes, seconds))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # Not by the stream's own write, whose timeout begins anew with every piece that is taken.
         connection = self._stream.get_extra_info("socket")
-        try:
-            with _current.get().operation(timeout, httpcore.WriteTimeout) as seconds:
-                connection.settimeout(seconds)
-                connection.sendall(buffer)
-        except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+        with _current.get().operation(timeout, _WRITE) as seconds:
+            connection.settimeout(seconds)
+            connection.sendall(buffer)
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -162,7 +167,7 @@ class _Stream(httpcore.NetworkStream):
         try:
             if self.get_extra_info("ssl_object") is not None:
                 return _InnerTls(self, ssl_context, server_hostname, timeout)
-            with _current.get().operation(timeout, httpcore.ConnectTimeout) as seconds:
+            with _current.get().operation(timeout, _CONNECT) as seconds:
                 return _Stream(self._stream.start_tls(ssl_context, server_hostname, seconds))
         except BaseException:
             self.close()
@@ -191,24 +196,13 @@ class _InnerTls(httpcore.NetworkStream):
         self._outer = outer
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        try:
-            self._carry_out(self._tls.do_handshake, timeout)
-        except ssl.SSLError as error:
-            raise httpcore.ConnectError(str(error)) from error
+        self._carry_out(self._tls.do_handshake, timeout, httpcore.ConnectError)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        try:
-            return self._carry_out(partial(self._tls.read, max_bytes), timeout)
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            return b""
-        except ssl.SSLError as error:
-            raise httpcore.ReadError(str(error)) from error
+        return self._carry_out(partial(self._read, max_bytes), timeout, httpcore.ReadError)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        try:
-            self._carry_out(partial(self._tls.write, buffer), timeout)
-        except ssl.SSLError as error:
-            raise httpcore.WriteError(str(error)) from error
+        self._carry_out(partial(self._tls.write, buffer), timeout, httpcore.WriteError)
 
     def close(self) -> None:
         self._outer.close()
@@ -216,7 +210,15 @@ class _InnerTls(httpcore.NetworkStream):
     def get_extra_info(self, info: str) -> Any:
         return self._tls if info == "ssl_object" else self._outer.get_extra_info(info)
 
-    def _carry_out(self, operation: Callable[[], T], timeout: float | None) -> T:
+    def _read(self, max_bytes: int) -> bytes:
+        try:
+            return self._tls.read(max_bytes)
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
+    def _carry_out(
+        self, operation: Callable[[], T], timeout: float | None, failed: type[httpcore.NetworkError]
+    ) -> T:
         while True:
             try:
                 result = operation()
@@ -227,6 +229,8 @@ class _InnerTls(httpcore.NetworkStream):
                     self._incoming.write(data)
                 else:
                     self._incoming.write_eof()
+            except ssl.SSLError as error:
+                raise failed(str(error)) from error
             else:
                 self._flush(timeout)
                 return result
@@ -250,7 +254,7 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        operation = partial(_current.get().operation, timeout, httpcore.ConnectTimeout)
+        operation = partial(_current.get().operation, timeout, _CONNECT)
 
         async def connect(address: str) -> httpcore.AsyncNetworkStream:
             with operation() as seconds:
@@ -303,18 +307,18 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = _current.get()
-        with exchange.operation(timeout, httpcore.ReadTimeout) as seconds:
+        with exchange.operation(timeout, _READ) as seconds:
             return exchange.count(await self._stream.read(max_bytes, seconds))
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        with _current.get().operation(timeout, httpcore.WriteTimeout) as seconds:
+        with _current.get().operation(timeout, _WRITE) as seconds:
             await self._stream.write(buffer, seconds)
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         try:
-            with _current.get().operation(timeout, httpcore.ConnectTimeout) as seconds:
+            with _current.get().operation(timeout, _CONNECT) as seconds:
                 return _AsyncStream(await self._stream.start_tls(ssl_context, server_hostname, seconds))
         except BaseException:
             await self.aclose()

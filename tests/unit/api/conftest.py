@@ -250,15 +250,19 @@ def answering(serve):
 
 @pytest.fixture
 def names(monkeypatch):
-    """The system's name service, with answers of our own; one after the other, the last one for ever."""
+    """The system's name service, with answers of our own; one after the other, the last one for ever.
+
+    An answer is an address, or several of them.
+    """
     ask, told = socket.getaddrinfo, {}
 
     def answer(host, port, *args, **kwargs):
         if host not in told:
             return ask(host, port, *args, **kwargs)
         answers = told[host]
-        address = answers.pop(0) if len(answers) > 1 else answers[0]
-        return ask(address, port, *args, **kwargs)
+        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
+        addresses = (addresses,) if isinstance(addresses, str) else addresses
+        return [found for address in addresses for found in ask(address, port, *args, **kwargs)]
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
     return told

@@ -9,6 +9,7 @@ import shutil
 import ssl
 import threading
 
+import certifi
 import pytest
 
 from airflow_gpt_image.api.certificates import load_ca_bundle
@@ -69,6 +70,7 @@ def test_the_environments_folders_of_certificates_hold_for_both_too(
 ):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
+    shutil.copy(certifi.where(), tmp_path / "first" / "0123abcd.0")
     shutil.copy(certificate.path, tmp_path / "second" / "0123abcd.0")
     monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path / 'first'}{os.pathsep}{tmp_path / 'second'}")
     client = connect(base_url=company.url, image_hosts=("files.test",))
@@ -95,8 +97,6 @@ def test_without_a_check_the_environments_certificates_are_not_read(connect, com
 def test_certificates_that_do_not_vouch_for_the_api_are_noticed_before_anything_is_sent(
     connect, company, monkeypatch
 ):
-    import certifi
-
     monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
 
     with pytest.raises(ConnectionFailedError, match="CERTIFICATE_VERIFY_FAILED"):
