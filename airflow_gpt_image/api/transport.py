@@ -67,12 +67,11 @@ class Transports:
 
         :param keep: whether connections are kept for the next call.
         """
-        return Transport(httpcore.ConnectionPool(network_backend=Backend(), **self._options(proxy, keep)))
+        return Transport(_Pool(network_backend=Backend(), **self._options(proxy, keep)))
 
     def on_a_loop(self, proxy: str | None, *, keep: bool) -> AsyncTransport:
         """As :meth:`blocking`, for an event loop."""
-        options = self._options(proxy, keep)
-        return AsyncTransport(httpcore.AsyncConnectionPool(network_backend=AsyncBackend(), **options))
+        return AsyncTransport(_AsyncPool(network_backend=AsyncBackend(), **self._options(proxy, keep)))
 
     def _options(self, proxy: str | None, keep: bool) -> dict[str, Any]:
         return {
@@ -98,6 +97,64 @@ def _check_environment_proxy(proxy: str) -> None:
             "It is asked for the API and for images.\n"
             "Mend HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or set the connection's proxy."
         ) from None
+
+
+class _Pool(httpcore.ConnectionPool):
+    """A pool that forgets connections that failed.
+
+    httpcore's own takes one whose handshake failed behind a proxy for one in use, for ever. After a hundred
+    it has no room for another: an outage of some minutes would stop all waits of a triggerer for good.
+    """
+
+    def create_connection(self, origin: httpcore.Origin) -> Any:
+        return PooledConnection(super().create_connection(origin))
+
+
+class PooledConnection:
+    """A connection that is closed when a request fails on it, unless it only serves another one."""
+
+    def __init__(self, connection: httpcore.ConnectionInterface) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        """Send a request."""
+        try:
+            return self._connection.handle_request(request)
+        except httpcore.ConnectionNotAvailable:  # the pool takes another one
+            raise
+        except BaseException:
+            self._connection.close()
+            raise
+
+
+class _AsyncPool(httpcore.AsyncConnectionPool):
+    """As :class:`_Pool`, on an event loop."""
+
+    def create_connection(self, origin: httpcore.Origin) -> Any:
+        return AsyncPooledConnection(super().create_connection(origin))
+
+
+class AsyncPooledConnection:
+    """As :class:`PooledConnection`, on an event loop."""
+
+    def __init__(self, connection: httpcore.AsyncConnectionInterface) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        """Send a request."""
+        try:
+            return await self._connection.handle_async_request(request)
+        except httpcore.ConnectionNotAvailable:
+            raise
+        except BaseException:
+            await self._connection.aclose()
+            raise
 
 
 def _request(request: httpx.Request) -> httpcore.Request:

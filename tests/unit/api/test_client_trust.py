@@ -329,6 +329,25 @@ def test_a_handshake_behind_a_proxy_that_fails_is_over_and_nothing_was_sent(
         client.submit(REQUEST)
 
 
+def test_handshakes_that_fail_behind_a_proxy_however_many_leave_room_for_the_next_one(
+    connect, company, serve, tunnel, certificate, names
+):
+    broken, proxy = serve(lambda connection, server: None), tunnel()
+    names["files.test"] = ["127.0.0.1"]
+    client = connect(
+        base_url=f"https://files.test:{broken.port}",
+        verify=certificate.path,
+        proxy=proxy.url,
+        retrying=ONCE,
+    )
+
+    for _ in range(110):  # a pool has 100 places
+        with pytest.raises(ConnectionFailedError, match="ConnectError"):
+            client.get(ID)
+
+    assert broken.connections == 110
+
+
 class _Behind:
     """TLS behind a proxy: a host that answers as a test tells it, and hangs up without a word."""
 
