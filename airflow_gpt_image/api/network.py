@@ -36,6 +36,10 @@ _CONNECT: Final[_Errors] = (httpcore.ConnectTimeout, httpcore.ConnectError)
 _READ: Final[_Errors] = (httpcore.ReadTimeout, httpcore.ReadError)
 _WRITE: Final[_Errors] = (httpcore.WriteTimeout, httpcore.WriteError)
 
+# Enough for a response of some hundred bytes in a few records, and less than half a second.
+_LATE_LOOKS: Final = 8
+_LATE_LOOK: Final = 0.05
+
 _TOO_SLOW: Final = "it took too long as a whole"
 
 
@@ -49,6 +53,7 @@ class Exchange:
     def __init__(self, *, seconds: float, most_bytes: int) -> None:
         self.allow(seconds)
         self._bytes_left = most_bytes
+        self._late_looks_left = _LATE_LOOKS
 
     def allow(self, seconds: float) -> None:
         """Set how long it may take from now on."""
@@ -71,6 +76,21 @@ class Exchange:
             raise too_slow(_TOO_SLOW if over else str(error) or "timed out") from error
         except OSError as error:  # on a loop httpcore passes ssl's on as they are
             raise failed(str(error)) from error
+
+    @contextmanager
+    def late_look(self, late: httpcore.ReadTimeout) -> Iterator[None]:
+        """Let a read look once more, for a moment, for what came in time; raise the error when nothing did.
+
+        A worker that was frozen finds its response waiting, and the time over. Only so many looks, for a
+        server that drips has always just said something.
+        """
+        if self._late_looks_left == 0:
+            raise late
+        self._late_looks_left -= 1
+        try:
+            yield
+        except (OSError, httpcore.TimeoutException, httpcore.NetworkError):
+            raise late from None
 
     def count(self, data: bytes) -> bytes:
         """Return what came, unless it is too much."""
@@ -151,8 +171,13 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = _current.get()
-        with exchange.operation(timeout, _READ) as seconds:
-            return exchange.count(self._stream.read(max_bytes, seconds))
+        try:
+            with exchange.operation(timeout, _READ) as seconds:
+                data = self._stream.read(max_bytes, seconds)
+        except httpcore.ReadTimeout as late:
+            with exchange.late_look(late):
+                data = self._stream.read(max_bytes, _LATE_LOOK)
+        return exchange.count(data)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # Not by the stream's own write, whose timeout begins anew with every piece that is taken.
@@ -307,8 +332,13 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = _current.get()
-        with exchange.operation(timeout, _READ) as seconds:
-            return exchange.count(await self._stream.read(max_bytes, seconds))
+        try:
+            with exchange.operation(timeout, _READ) as seconds:
+                data = await self._stream.read(max_bytes, seconds)
+        except httpcore.ReadTimeout as late:
+            with exchange.late_look(late):
+                data = await self._stream.read(max_bytes, _LATE_LOOK)
+        return exchange.count(data)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         with _current.get().operation(timeout, _WRITE) as seconds:

@@ -7,10 +7,13 @@ import contextlib
 import json
 import os
 import socket
+import threading
+import time
 
 import httpcore
 import pytest
 
+from airflow_gpt_image.api.client import AsyncGptImageClient
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.network import AsyncBackend, Backend, Exchange, first_connected
 from airflow_gpt_image.api.retrying import Retrying
@@ -274,6 +277,64 @@ def test_on_a_loop_nothing_is_begun_when_the_time_is_over(serve, certificate):
                 await AsyncBackend().connect_tcp("127.0.0.1", server.port)
 
     asyncio.run(scenario())
+
+
+# --- a worker that was frozen -------------------------------------------------------------------------------
+
+
+def _answers_in_pieces(connection, server):
+    server.ask(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(ACCEPTED))
+    connection.sendall(ACCEPTED[:20])
+    connection.sendall(ACCEPTED[20:])
+    server.said.set()
+    server.done.wait(60)
+
+
+@pytest.fixture
+def frozen_meanwhile(serve, certificate):
+    """Starts a server that answers while its client's process stands still, until the time is over."""
+
+    def started():
+        server = serve(_answers_in_pieces, tls=certificate.server)
+        server.said = threading.Event()
+        return server
+
+    return started
+
+
+def test_what_came_while_a_worker_was_frozen_is_read(frozen_meanwhile, certificate):
+    server = frozen_meanwhile()
+    came = b""
+
+    with Exchange(seconds=60, most_bytes=10_000) as exchange:
+        stream = Backend().connect_tcp("127.0.0.1", server.port)
+        stream = stream.start_tls(certificate.client(), "127.0.0.1")
+        stream.write(b"GET / HTTP/1.1\r\n\r\n")
+        server.said.wait(60)
+        exchange.allow(0)
+        while not came.endswith(ACCEPTED):
+            came += stream.read(65536)
+        with pytest.raises(httpcore.ReadTimeout, match="as a whole"):
+            stream.read(65536)
+        stream.close()
+
+
+def test_on_a_loop_an_id_that_came_while_a_worker_was_frozen_is_read(frozen_meanwhile, certificate):
+    server = frozen_meanwhile()
+
+    async def submitted():
+        options = {"base_url": server.url, "verify": certificate.path, "read_timeout": 0.2}
+        async with AsyncGptImageClient(api_key="sk-0", connect_timeout=60, **options) as client:
+            submitting = asyncio.create_task(client.submit(REQUEST))
+            while not server.requests:  # noqa: ASYNC110  # the server is another thread
+                await asyncio.sleep(0.001)
+            # Nothing runs on the loop while the answer comes and its time passes.
+            server.said.wait(60)
+            time.sleep(0.5)  # noqa: ASYNC251
+            return await submitting
+
+    assert asyncio.run(submitted()) == ID
 
 
 # --- TLS within TLS -----------------------------------------------------------------------------------------
