@@ -7,12 +7,11 @@ never followed, and images are fetched without it. Submits, reads and images hav
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypedDict, TypeVar, Unpack
 
@@ -21,14 +20,17 @@ import httpx
 from airflow_gpt_image.api import downloads, flows, wire
 from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.api.network import aresolve, resolve
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing
+from airflow_gpt_image.api.transport import Transports, proxy_of
 from airflow_gpt_image.errors import InvalidSettingsError
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class SettingsOptions(TypedDict, total=False):
@@ -76,23 +78,21 @@ class GptImageClient:
         self._retrying = retrying
         hooks = {"response": [wire.keep_location]}
         # A transport of somebody's own connects as it likes.
-        self._resolves = transport is None
+        self._transports = Transports(self.settings) if transport is None else None
         self._clients = ExitStack()
 
-        def build(options: dict[str, Any]) -> httpx.Client:
-            client = wire.build_client(
-                lambda: httpx.Client(transport=transport, event_hooks=hooks, **options)
-            )
+        def build(proxy: str | None, *, keep: bool) -> httpx.Client:
+            through = self._transports.blocking(proxy, keep=keep) if self._transports else transport
+            client = httpx.Client(transport=through, event_hooks=hooks, **wire.client_options(self.settings))
             return self._clients.enter_context(client)
 
-        api_options = wire.client_options(self.settings)
-        if transport is None:
-            api_options = wire.with_certificates(api_options)
-        self._reads = build(api_options)
+        api_proxy = proxy_of(self.settings.base_url, self.settings)
+        self._reads = build(api_proxy, keep=True)
         # Submits never use a connection that reads use: bytes left on it, such as the late response to a read
         # that had timed out, would be taken for the submit's. Built when first needed: most clients read.
-        self._submits = cache(lambda: build(api_options))
-        self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
+        self._submits = cache(lambda: build(api_proxy, keep=True))
+        # No connection is kept, for two hosts at one address would share it.
+        self._files = cache(lambda proxy: build(proxy, keep=False))
 
     def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
         """Submit a request, which costs money, and return the generation id.
@@ -194,43 +194,36 @@ class GptImageClient:
                 reply = self._sleep(step)
 
     def _send(self, step: Send) -> Response | NoResponse:
-        body = wire.Body(self.settings)
+        sending = wire.Sending(step, self.settings, traced=self._transports is not None)
         client = self._submits() if step.call.method == "POST" else self._reads
-
-        def trace(event: str, info: object) -> None:
-            if event.endswith(wire.SENDING):
-                step.before_send()
-
-        try:
-            with client.stream(**wire.request_options(self.settings, step.call, trace)) as response:
-                for chunk in wire.require_uncompressed(response).iter_raw():
-                    body.add(chunk)
-        except wire.FAILURES as error:
-            return wire.no_response(error, self.settings, time.time())
-        return body.response(response, self.settings)
+        return self._exchange(client, sending, partial(sending.options, sending.trace))
 
     def _resolve(self, step: Resolve) -> tuple[str, ...] | NoResponse | None:
-        if not self._resolves or wire.proxy_of(step.url, self.settings) is not None:
+        if self._transports is None or proxy_of(step.url, self.settings) is not None:
             return None
         try:
-            return wire.unique_addresses(
-                socket.getaddrinfo(*wire.look_up_arguments(step.url), type=socket.SOCK_STREAM)
-            )
-        except wire.LOOK_UP_FAILURES as error:
-            return wire.no_response(error, self.settings, time.time())
+            return resolve(*wire.look_up_arguments(step.url), self.settings.connect_timeout)
+        except wire.FAILURES as error:
+            return wire.no_response(error, self.settings, sent=False)
 
     def _fetch(self, step: Fetch) -> FileResponse | NoResponse:
-        file = wire.File(step, self.settings)
-        proxy = None if step.address else wire.proxy_of(step.url, self.settings)
+        fetching = wire.Fetching(step, self.settings)
+        proxy = None if step.address else proxy_of(step.url, self.settings)
+        return self._exchange(self._files(proxy), fetching, fetching.options)
+
+    def _exchange(
+        self, client: httpx.Client, receiver: wire.Receiver[R], options: Callable[[], dict[str, Any]]
+    ) -> R:
         try:
-            with self._files(proxy).stream(**wire.fetch_options(step)) as response:
-                if response.status_code != 200:
-                    return file.response(response)
-                for chunk in wire.require_uncompressed(response).iter_raw():
-                    file.add(chunk)
+            with receiver.exchange, client.stream(**options()) as response:
+                body = receiver.begin(response)
+                if body is not None:
+                    for chunk in response.iter_raw():
+                        body.add(chunk)
+                    body.end()
         except wire.FAILURES as error:
-            return wire.no_response(error, self.settings, time.time())
-        return file.response(response)
+            return receiver.reply(error)
+        return receiver.reply()
 
     def _sleep(self, step: Sleep) -> float:
         if step.seconds > 0:
@@ -259,22 +252,22 @@ class AsyncGptImageClient:
         self._retrying = retrying
         self._gate = asyncio.Semaphore(at_once)
         hooks = {"response": [wire.akeep_location]}
-        self._resolves = transport is None
+        self._transports = Transports(self.settings) if transport is None else None
         self._clients: list[httpx.AsyncClient] = []
 
-        def build(options: dict[str, Any]) -> httpx.AsyncClient:
-            client = wire.build_client(
-                lambda: httpx.AsyncClient(transport=transport, event_hooks=hooks, **options)
+        def build(proxy: str | None, *, keep: bool) -> httpx.AsyncClient:
+            through = self._transports.on_a_loop(proxy, keep=keep) if self._transports else transport
+            client = httpx.AsyncClient(
+                transport=through, event_hooks=hooks, **wire.client_options(self.settings)
             )
             self._clients.append(client)
             return client
 
-        api_options = wire.client_options(self.settings)
-        if transport is None:
-            api_options = wire.with_certificates(api_options)
-        self._reads = build(api_options)
-        self._submits = cache(lambda: build(api_options))  # as in GptImageClient
-        self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
+        api_proxy = proxy_of(self.settings.base_url, self.settings)
+        self._reads = build(api_proxy, keep=True)
+        # Both as in GptImageClient.
+        self._submits = cache(lambda: build(api_proxy, keep=True))
+        self._files = cache(lambda proxy: build(proxy, keep=False))
 
     async def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
         """As :meth:`GptImageClient.submit`."""
@@ -359,44 +352,41 @@ class AsyncGptImageClient:
 
     async def _send(self, step: Send) -> Response | NoResponse:
         async with self._gate:
-            body = wire.Body(self.settings)
+            sending = wire.Sending(step, self.settings, traced=self._transports is not None)
             client = self._submits() if step.call.method == "POST" else self._reads
 
-            async def trace(event: str, info: object) -> None:
-                if event.endswith(wire.SENDING):
-                    step.before_send()
+            async def trace(event: str, info: Mapping[str, Any]) -> None:
+                sending.trace(event, info)
 
-            try:
-                async with client.stream(**wire.request_options(self.settings, step.call, trace)) as response:
-                    async for chunk in wire.require_uncompressed(response).aiter_raw():
-                        body.add(chunk)
-            except wire.FAILURES as error:
-                return wire.no_response(error, self.settings, time.time())
-            return body.response(response, self.settings)
+            return await self._exchange(client, sending, partial(sending.options, trace))
 
     async def _resolve(self, step: Resolve) -> tuple[str, ...] | NoResponse | None:
-        if not self._resolves or wire.proxy_of(step.url, self.settings) is not None:
+        if self._transports is None or proxy_of(step.url, self.settings) is not None:
             return None
-        look_up = asyncio.get_running_loop().getaddrinfo
         try:
-            return wire.unique_addresses(
-                await look_up(*wire.look_up_arguments(step.url), type=socket.SOCK_STREAM)
-            )
-        except wire.LOOK_UP_FAILURES as error:
-            return wire.no_response(error, self.settings, time.time())
+            return await aresolve(*wire.look_up_arguments(step.url), self.settings.connect_timeout)
+        except wire.FAILURES as error:
+            return wire.no_response(error, self.settings, sent=False)
 
     async def _fetch(self, step: Fetch) -> FileResponse | NoResponse:
-        file = wire.File(step, self.settings)
-        proxy = None if step.address else wire.proxy_of(step.url, self.settings)
+        fetching = wire.Fetching(step, self.settings)
+        proxy = None if step.address else proxy_of(step.url, self.settings)
+        return await self._exchange(self._files(proxy), fetching, fetching.options)
+
+    async def _exchange(
+        self, client: httpx.AsyncClient, receiver: wire.Receiver[R], options: Callable[[], dict[str, Any]]
+    ) -> R:
         try:
-            async with self._files(proxy).stream(**wire.fetch_options(step)) as response:
-                if response.status_code != 200:
-                    return file.response(response)
-                async for chunk in wire.require_uncompressed(response).aiter_raw():
-                    file.add(chunk)
+            with receiver.exchange:
+                async with client.stream(**options()) as response:
+                    body = receiver.begin(response)
+                    if body is not None:
+                        async for chunk in response.aiter_raw():
+                            body.add(chunk)
+                        body.end()
         except wire.FAILURES as error:
-            return wire.no_response(error, self.settings, time.time())
-        return file.response(response)
+            return receiver.reply(error)
+        return receiver.reply()
 
     async def _sleep(self, step: Sleep) -> float:
         if step.seconds > 0:

@@ -53,13 +53,15 @@ def download(url: str, into: BinaryIO, settings: ClientSettings, retrying: Retry
 
 
 def _follow_redirects(url: str, into: BinaryIO, settings: ClientSettings, sends: int) -> Flow[Downloaded]:
+    seconds = settings.image_seconds
     for _ in range(_MAX_REDIRECTS + 1):
         address = yield from _resolve_checked(url, settings, sends)
-        reply: FileResponse | NoResponse = yield Fetch(url, into, address)
+        reply: FileResponse | NoResponse = yield Fetch(url, into, address, seconds)
         if isinstance(reply, NoResponse):
             raise DownloadError(f"The image at {quote_url(url)} did not arrive: {reply.reason}.")
         if reply.status not in (301, 302, 303, 307, 308):
             return _parse_file_response(url, reply)
+        seconds -= reply.seconds
         try:
             url = urljoin(url, reply.headers.get("location", ""))
         except ValueError:

@@ -8,7 +8,9 @@ Rules:
    these mean "not accepted": a request that provably never left; a status and an ``error.code`` that stand
    together in the document's table; an envelope without an id whose code refuses, under a status that is a
    success or the same code. A type, a status or a gateway's JSON alone proves nothing.
-3. An id in the response to a submit is taken whatever else is missing: it is what was paid for.
+3. An id in the response to a submit is taken whatever else is missing: it is what was paid for. A document
+   that is whole counts, also when something follows it or the response breaks off; but as a refusal it proves
+   nothing then.
 4. The API key is concealed in everything that came over the wire before anybody else sees it, and so are the
    queries of addresses in every text that is quoted: the API may quote a reference image's signature.
 """
@@ -60,6 +62,7 @@ class Response:
     :param document: the body's JSON; None where it isn't a JSON object.
     :param excerpt: the body's beginning, for messages.
     :param at: when it was read, in seconds since 1970.
+    :param whole: False when something followed the document, or the response broke off after it.
     """
 
     status: int
@@ -67,6 +70,7 @@ class Response:
     document: dict[str, Any] | None
     excerpt: str
     at: float
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,30 @@ Reply = Response | NoResponse
 
 
 def parse_response(
-    *, status: int, headers: Mapping[str, str], body: bytes, at: float, api_key: str
+    *,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    at: float,
+    api_key: str,
+    complete: bool = True,
 ) -> Response:
-    """Read what came over the wire; ``headers`` in lower case."""
-    text = body.decode("utf-8-sig", errors="replace")
+    """Read what came over the wire; ``headers`` in lower case.
+
+    :param complete: whether the response came to its end.
+    """
+    text = body.decode(json.detect_encoding(body), errors="replace").strip()
+    followed = False
     try:
-        found = _conceal(json.loads(text), api_key)
+        document, end = _DECODER.raw_decode(text)
+        followed = end < len(text)
+        if followed and not isinstance(document, dict):
+            raise ValueError("a page that begins with a number or a word of JSON")
+        found = _conceal(document, api_key)
         # Out of what was read, for in the text itself the key may stand escaped.
         excerpt = redact_queries(json.dumps(found))[:200]
     except (ValueError, RecursionError):
+        text = body.decode("utf-8-sig", errors="replace")
         found, excerpt = None, redact_queries(_conceal(text, api_key))[:200]
     return Response(
         status=status,
@@ -102,7 +121,11 @@ def parse_response(
         document=found if isinstance(found, dict) else None,
         excerpt=excerpt,
         at=at,
+        whole=complete and not followed,
     )
+
+
+_DECODER: Final = json.JSONDecoder()
 
 
 def _conceal(value: Any, secret: str) -> Any:
@@ -173,7 +196,8 @@ def parse_submit(reply: Reply) -> str:
             f"The request was sent but no response came: {reply.reason}. {SubmissionUnknownError.remedy}"
         )
     document = reply.document or {}
-    _raise_for_refusal(reply, document)
+    if reply.whole:
+        _raise_for_refusal(reply, document)
     generation_id = _generation_id_in(document)
     try:
         _raise_for_error(reply)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import ssl
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
 from airflow_gpt_image.api.addresses import check_url, is_ip_address, is_loopback
+from airflow_gpt_image.api.certificates import load_ca_bundle
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
@@ -30,12 +29,15 @@ class ClientSettings:
 
     :param api_key: begins with ``sk-``. Shown in no repr, message or log.
     :param base_url: without the ``/v1``. Plain http only to this machine, unless ``allow_http``.
-    :param connect_timeout: seconds until a connection stands; above 0, at most 300. Default 10.
-    :param read_timeout: seconds without a byte of a response, and the bound of a whole API response; five
-        times as long, that of a whole image. Above 0, at most 3,600. Default 60.
+    :param connect_timeout: seconds for each step of connecting: the look-up of the name, the connection, the
+        handshake. All of them together may take three times as long. Above 0, at most 300. Default 10.
+    :param read_timeout: seconds without a byte of a response. From the first byte of a request to the last
+        one of its response it may take twice as long; a whole image, with all redirects, five times. Above 0,
+        at most 3,600. Default 60.
     :param proxy: address of an http(s) or socks5 proxy, which may carry a user and password. None: the
         environment's.
-    :param verify: True for the system's certificates, False for no check, or the path of a CA bundle.
+    :param verify: True for the certificates that SSL_CERT_FILE or SSL_CERT_DIR of the environment names, else
+        certifi's; False for no check; or the path of a CA bundle. It holds for the API, images and proxies.
     :param allow_http: send the key in clear to a host that isn't this machine. Default False.
     :param image_hosts: hosts images may come from besides public https ones, in lower case.
     :param max_image_bytes: largest image taken, in bytes. Default 128 MiB.
@@ -66,7 +68,7 @@ class ClientSettings:
         object.__setattr__(self, "base_url", _base_url(self.base_url, allow_http=self.allow_http))
         _seconds("connect_timeout", self.connect_timeout, most=300)
         _seconds("read_timeout", self.read_timeout, most=3600)
-        _proxy(self.proxy)
+        check_proxy(self.proxy)
         _flag("allow_http", self.allow_http)
         if isinstance(self.verify, str):
             load_ca_bundle(self.verify)
@@ -94,6 +96,21 @@ class ClientSettings:
             )
         if not isinstance(self.prices, Prices):
             raise _refused("prices", self.prices, "must be a Prices value", "Prices(credits_1k='4.7')")
+
+    @property
+    def connect_seconds(self) -> float:
+        """Return how long it may take until a connection stands, with all its steps."""
+        return 3 * self.connect_timeout
+
+    @property
+    def response_seconds(self) -> float:
+        """Return how long a call may take once its connection stands."""
+        return 2 * self.read_timeout
+
+    @property
+    def image_seconds(self) -> float:
+        """Return how long one try to fetch an image may take, with all redirects."""
+        return 5 * self.read_timeout
 
     @property
     def host(self) -> str:
@@ -155,33 +172,11 @@ def _flag(name: str, value: object) -> None:
         raise _refused(name, value, "must be true or false", "false")
 
 
-def load_ca_bundle(ca_bundle: object, *, name: str = "verify") -> ssl.SSLContext:
-    """Read a CA bundle: the path of a PEM file, or of a folder of them ending in ``/``.
+def check_proxy(proxy: object) -> None:
+    """Refuse what can't be a proxy's address; None is none.
 
-    :param name: the setting's name in a message.
-    :raises InvalidSettingsError: when it can't be read.
+    :raises InvalidSettingsError: which doesn't show it: it may hold the proxy's password.
     """
-    example = "the path of an existing CA bundle: a PEM file, or a folder ending in '/'"
-    if not isinstance(ca_bundle, str) or not ca_bundle:
-        raise _refused(name, ca_bundle, f"must be {example}", "/etc/ssl/certs/ca.pem")
-    folder = ca_bundle.endswith("/")
-    try:
-        # A folder that isn't there is no error to the ssl module, only one that trusts nobody.
-        if folder and not Path(ca_bundle).is_dir():
-            raise FileNotFoundError(ca_bundle)
-        return ssl.create_default_context(
-            cafile=None if folder else ca_bundle, capath=ca_bundle if folder else None
-        )
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; ValueError: a NUL in the path
-        raise _refused(
-            name,
-            ca_bundle,
-            f"can't be read ({type(error).__name__}). It must be {example}",
-            "/etc/ssl/certs/ca.pem",
-        ) from None
-
-
-def _proxy(proxy: object) -> None:
     if proxy is None:
         return
     try:
@@ -194,7 +189,6 @@ def _proxy(proxy: object) -> None:
     if scheme.startswith("socks") and find_spec("socksio") is None:
         raise InvalidSettingsError("A socks5 proxy needs a further package: pip install 'httpx[socks]'.")
     if not fine:
-        # Not shown: it may hold the proxy's password.
         raise InvalidSettingsError(
             "proxy must be an address such as http://proxy.example.com:3128; it is not shown."
         )

@@ -50,11 +50,13 @@ class Fetch:
 
     :param address: the IP address to connect to, whatever the host's name leads to by now; None: through the
         proxy.
+    :param seconds: how long it may take, from connecting to the last byte.
     """
 
     url: str
     into: BinaryIO
     address: str | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class FileResponse:
 
     :param received: how many bytes were written.
     :param at: when it was read, in seconds since 1970.
+    :param seconds: how long it took.
     """
 
     status: int
     headers: Mapping[str, str]
     received: int
     at: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

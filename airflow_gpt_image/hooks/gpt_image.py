@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_gpt_image.api.blocking import in_thread
+from airflow_gpt_image.api.certificates import load_ca_bundle
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings, load_ca_bundle
+from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
@@ -83,7 +87,8 @@ class GptImageHook(BaseHook):
             connection = await self.aget_connection(self.gpt_image_conn_id)
         except AirflowNotFoundException:
             raise _missing(self.gpt_image_conn_id) from None
-        return settings_of(connection)
+        # In a thread: a CA bundle is read, perhaps from a mount that is gone.
+        return await asyncio.wrap_future(in_thread(partial(settings_of, connection)))
 
     def get_conn(self) -> GptImageClient:
         """Return a new client, to be closed by the caller: ``with hook.get_conn() as client``."""
@@ -93,9 +98,10 @@ class GptImageHook(BaseHook):
 
     async def aget_conn(self) -> AsyncGptImageClient:
         """Return a new client for the running event loop, to be closed by the caller."""
-        from airflow_gpt_image.api.client import AsyncGptImageClient
-
-        return AsyncGptImageClient(await self.asettings())
+        settings = await self.asettings()
+        # In a thread: the first client of a process imports httpx and reads certificates, which together take
+        # longer than a triggerer's loop may be held up.
+        return await asyncio.wrap_future(in_thread(partial(_async_client, settings)))
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for the balance, and say which it is: works, bad key, IP not allowed, unreachable.
@@ -119,6 +125,12 @@ class GptImageHook(BaseHook):
             return False, f"Unreachable: {error}"
         except GptImageError as error:
             return False, str(error)
+
+
+def _async_client(settings: ClientSettings) -> AsyncGptImageClient:
+    from airflow_gpt_image.api.client import AsyncGptImageClient
+
+    return AsyncGptImageClient(settings)
 
 
 def _read_balance(client: GptImageClient) -> str:

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from airflow_gpt_image.api.text import quote, single_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError, Problem
+from airflow_gpt_image.storage.disk_files import NotRegularError, open_regular
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -163,12 +164,12 @@ class DiskFolder(Folder):
 
     def read(self, name: str) -> bytes | None:
         path = self._root / name
-        with self._trouble(path), contextlib.suppress(FileNotFoundError):
-            return path.read_bytes()
+        with self._trouble(path), contextlib.suppress(FileNotFoundError), open_regular(path) as file:
+            return file.read()
         return None
 
     def copy(self, name: str, into: BinaryIO) -> None:
-        with self._trouble(self._root / name), (self._root / name).open("rb") as file:
+        with self._trouble(self._root / name), open_regular(self._root / name) as file:
             shutil.copyfileobj(file, into, _CHUNK)
 
     def size(self, name: str) -> int | None:
@@ -334,11 +335,18 @@ def open_file(path: str) -> BinaryIO:
     Open a file for reading: on this machine, or on a store that Airflow knows.
 
     :raises FileNotFoundError: or another OSError, when there is none, or it can't be opened.
-    :raises InvalidRequestError: when Airflow has no such store installed.
+    :raises InvalidRequestError: when it is a pipe or a device, or Airflow has no such store installed.
     :raises DestinationError: when the store doesn't answer.
     """
     if "://" not in path:
-        return Path(path).open("rb")
+        try:
+            return open_regular(Path(path))
+        except NotRegularError as error:
+            raise InvalidRequestError(
+                f"{quote(path)} is a pipe or a device.\n"
+                "What is read has to be a file, for it is read again by every try.\n"
+                "Give the path of a file that this worker may read."
+            ) from error
     opened = object_path(path)
     try:
         file: BinaryIO = opened.open("rb")  # type: ignore[no-untyped-call]

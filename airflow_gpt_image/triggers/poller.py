@@ -17,7 +17,6 @@ from airflow_gpt_image.errors import GptImageError
 
 if TYPE_CHECKING:
     from airflow_gpt_image.api.client import AsyncGptImageClient
-    from airflow_gpt_image.api.settings import ClientSettings
 
 
 class Poller:
@@ -53,22 +52,13 @@ class Poller:
             if self._client is None:
                 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
-                settings = await GptImageHook(self._conn_id).asettings()
-                # In a thread: the first client of a process imports httpx and reads certificates, which
-                # together take longer than a triggerer's loop may be held up.
-                self._client = await asyncio.to_thread(_build_client, settings)
+                self._client = await GptImageHook(self._conn_id).aget_conn()
             return self._client
 
     async def aclose(self) -> None:
         """Close the client, if there is one."""
         if self._client is not None:
             await self._client.aclose()
-
-
-def _build_client(settings: ClientSettings) -> AsyncGptImageClient:
-    from airflow_gpt_image.api.client import AsyncGptImageClient
-
-    return AsyncGptImageClient(settings)
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()

@@ -61,7 +61,7 @@ def closed_port():
 def certificate(tmp_path_factory):
     """A certificate for 127.0.0.1 and files.test that no system trusts.
 
-    Comes back: its path, and a server's context that shows it.
+    Comes back: its path, a server's context that shows it, and what makes a client's that trusts it.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
@@ -92,7 +92,8 @@ def certificate(tmp_path_factory):
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return SimpleNamespace(path=str(folder / "cert.pem"), server=context)
+    path = str(folder / "cert.pem")
+    return SimpleNamespace(path=path, server=context, client=lambda: ssl.create_default_context(cafile=path))
 
 
 @pytest.fixture(scope="session")

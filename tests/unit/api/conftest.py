@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import select
 import socket
-import threading
 from types import SimpleNamespace
 
 import httpx
@@ -18,6 +18,7 @@ from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
 from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Resolve, Send, Sleep
+from tests.raw_server import RawServer, http, read_request
 
 KEY = "sk-live-0123456789abcdef"
 NOW = 1_775_383_908.0
@@ -133,98 +134,13 @@ def reach(connect):
     return functools.partial(connect, verify=False)
 
 
-def read_request(connection):
-    """One HTTP request as it came, head and body."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += _some(connection)
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = 0
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            length = int(line.partition(b":")[2])
-    while len(body) < length:
-        body += _some(connection)
-    return head + b"\r\n\r\n" + body
-
-
-def _some(connection):
-    data = connection.recv(65536)
-    if not data:
-        raise ConnectionError("the client hung up")
-    return data
-
-
-def http(status, body=b"", **headers):
-    """An HTTP answer as bytes; the connection is closed after it."""
-    lines = [f"HTTP/1.1 {status} Said", f"content-length: {len(body)}", "connection: close"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-class Server:
-    """A server of this machine that does on every connection what a test tells it; it keeps the requests.
-
-    ``behave`` gets the connection and this server. ``done`` is set when the test is over: waiting for it is
-    how a server keeps silent.
-    """
-
-    def __init__(self, behave, tls=None):
-        self.requests, self.connections, self._open = [], 0, []
-        self.done = threading.Event()
-        self._behave, self._tls = behave, tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def ask(self, connection):
-        """Read one request and keep it."""
-        self.requests.append(read_request(connection))
-        return self.requests[-1]
-
-    def close(self):
-        self.done.set()
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        # Closing alone doesn't wake a thread that waits in accept().
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(connection)
-            thread = threading.Thread(target=self._talk, args=(connection,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _talk(self, connection):
-        with connection, contextlib.suppress(OSError):
-            connection.settimeout(10)
-            if self._tls is None:
-                self._behave(connection, self)
-            else:
-                with self._tls.wrap_socket(connection, server_side=True) as secured:
-                    self._behave(secured, self)
-
-
 @pytest.fixture
 def serve():
     """Starts servers on real sockets."""
     with contextlib.ExitStack() as stack:
 
         def started(behave, tls=None):
-            server = Server(behave, tls)
+            server = RawServer(behave, tls)
             stack.callback(server.close)
             return server
 
@@ -243,6 +159,59 @@ def answering(serve):
             connection.sendall(left.pop(0) if len(left) > 1 else left[0])
 
         return serve(behave, tls)
+
+    return started
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """The system's name service, with answers of our own; one after the other, the last one for ever.
+
+    An answer is an address, or several of them.
+    """
+    ask, told = socket.getaddrinfo, {}
+
+    def answer(host, port, *args, **kwargs):
+        if host not in told:
+            return ask(host, port, *args, **kwargs)
+        answers = told[host]
+        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
+        addresses = (addresses,) if isinstance(addresses, str) else addresses
+        return [found for address in addresses for found in ask(address, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return told
+
+
+@pytest.fixture
+def bare_environment(monkeypatch):
+    """An environment that names neither proxies nor certificates."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def tunnel(serve):
+    """Starts proxies that pass everything on, wherever it should go, to a port of this machine."""
+
+    def pass_on(connection, server):
+        request = server.ask(connection)
+        port = int(request.split()[1].rpartition(b":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as there:
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            ends = {connection: there, there: connection}
+            while not server.done.is_set():
+                # What TLS has decrypted already is not seen by select().
+                ready = [end for end in ends if getattr(end, "pending", int)()]
+                for end in ready or select.select(list(ends), [], [], 0.1)[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+
+    def started(tls=None):
+        return serve(pass_on, tls)
 
     return started
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import socket
 import traceback
 
 import certifi
@@ -25,14 +24,11 @@ from airflow_gpt_image.errors import (
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 REQUEST = ImageRequest(prompt="a red bicycle")
 ACCEPTED = json.dumps({"code": 200, "msg": "success", "data": {"taskId": ID}}).encode()
-PROXIES = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"]
 
 
 @pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch):
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def _bare(bare_environment):
+    pass
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------
@@ -98,27 +94,27 @@ def test_a_bundle_that_went_away_is_refused_when_the_client_is_made(connect, tmp
         connect(settings)
 
 
-def test_a_folder_of_certificates_ends_in_a_slash(connect, tmp_path):
-    assert connect(verify=f"{tmp_path}/").client.settings.verify == f"{tmp_path}/"
+def test_a_folder_of_certificates_ends_in_a_slash_and_its_hashed_names_count(
+    connect, answering, wire, certificate, tmp_path
+):
+    server = answering(wire.http(200, ACCEPTED), tls=certificate.server)
+    shutil.copy(certificate.path, tmp_path / "0a1b2c3d.0")
+    (tmp_path / "README").write_text("of no interest")
+    (tmp_path / "0a1b2c3d.1").symlink_to(tmp_path / "gone")
+
+    assert connect(base_url=server.url, verify=f"{tmp_path}/").submit(REQUEST) == ID
+
+
+def test_a_folder_without_certificates_is_refused_because_it_would_trust_nobody(
+    connect, certificate, tmp_path
+):
+    shutil.copy(certificate.path, tmp_path / "cert.pem")
+
+    with pytest.raises(InvalidSettingsError, match="openssl rehash"):
+        connect(verify=f"{tmp_path}/")
 
 
 # --- where a host is ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def names(monkeypatch):
-    """The system's name service, with answers of our own; one after the other, the last one for ever."""
-    ask, told = socket.getaddrinfo, {}
-
-    def answer(host, port, *args, **kwargs):
-        if host not in told:
-            return ask(host, port, *args, **kwargs)
-        answers = told[host]
-        address = answers.pop(0) if len(answers) > 1 else answers[0]
-        return ask(address, port, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", answer)
-    return told
 
 
 def test_a_name_that_leads_elsewhere_at_its_second_look_up_is_asked_where_it_was_checked(

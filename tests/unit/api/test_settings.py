@@ -7,7 +7,8 @@ import certifi
 import pytest
 
 from airflow_gpt_image.api.addresses import is_loopback
-from airflow_gpt_image.api.settings import ClientSettings, load_ca_bundle
+from airflow_gpt_image.api.certificates import load_ca_bundle
+from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.errors import GptImageError, InvalidApiKeyError, InvalidSettingsError
 
 KEY = "sk-live-0123456789abcdef"

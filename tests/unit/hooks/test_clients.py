@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
+import threading
 import time
 from decimal import Decimal
 
@@ -10,7 +13,7 @@ import pytest
 
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.errors import ConnectionFailedError, SubmissionUnknownError
+from airflow_gpt_image.errors import ConnectionFailedError, InvalidSettingsError, SubmissionUnknownError
 
 BALANCE = b'{"code": 200, "msg": "success", "data": {"credits": 7.5}}'
 
@@ -124,3 +127,32 @@ def test_a_server_that_never_answers_is_given_up_after_the_read_timeout(connecti
         call(hook, "submit", ImageRequest(prompt="a red bicycle"))
 
     assert 0.3 <= time.monotonic() - started < 5
+
+
+def test_a_pipe_is_no_ca_bundle_and_not_waited_for(connection, settings_of, tmp_path):
+    os.mkfifo(tmp_path / "ca.pem")
+    hook = connection(extra={"ca_bundle": str(tmp_path / "ca.pem")})
+
+    with pytest.raises(InvalidSettingsError, match="'gpt_image_default': ca_bundle="):
+        settings_of(hook)
+
+
+def test_a_ca_bundle_that_takes_long_to_read_does_not_hold_up_the_loop(connection, certificate, monkeypatch):
+    came_back = threading.Event()
+    read = ssl.create_default_context
+
+    def read_late(**options):
+        assert came_back.wait(60), "the loop was held up"
+        return read(**options)
+
+    monkeypatch.setattr(ssl, "create_default_context", read_late)
+    hook = connection(extra={"ca_bundle": certificate.path})
+
+    async def scenario():
+        opening = asyncio.create_task(hook.aget_conn())
+        await asyncio.sleep(0.05)
+        came_back.set()  # by the loop that waits for the file
+        async with await opening as client:
+            return client.settings.verify
+
+    assert asyncio.run(scenario()) == certificate.path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
-from airflow_gpt_image.storage.folders import check_destination, open_folder
+from airflow_gpt_image.storage.folders import check_destination, open_file, open_folder
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,32 @@ def test_a_link_that_leads_nowhere_is_not_told(disk):
     Path(disk.destination, "items", "b.json").symlink_to("nowhere")
 
     assert open_folder(disk.destination).sizes("items") == {"items/a.json": 5}
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a device"])
+def test_what_is_no_file_is_an_error_and_not_waited_for(disk, what):
+    folder = open_folder(disk.destination)
+    folder.write("records/b.json", b"{}")
+    path = Path(disk.destination) / "records" / "a.json"
+    os.mkfifo(path) if what == "a pipe" else path.symlink_to("/dev/zero")
+
+    with pytest.raises(DestinationError, match="not a regular file"):
+        folder.read("records/a.json")
+    with pytest.raises(DestinationError, match="not a regular file"):
+        folder.copy("records/a.json", io.BytesIO())
+
+    assert folder.sizes("records") == {"records/b.json": 2}
+    assert folder.write("records/a.json", b"{}")
+    assert folder.read("records/a.json") == b"{}"
+
+
+def test_a_pipe_or_a_device_is_no_data_set(tmp_path):
+    os.mkfifo(tmp_path / "rows.csv")
+
+    for path in (str(tmp_path / "rows.csv"), "/dev/zero"):
+        with pytest.raises(InvalidRequestError) as caught:
+            open_file(path)
+        assert len(caught.value.message.splitlines()) == 3
 
 
 def test_what_is_removed_is_gone_and_removing_it_again_is_no_error(place):
