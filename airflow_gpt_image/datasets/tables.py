@@ -122,6 +122,10 @@ def table_of(value: Any) -> Table | None:
     """
     if isinstance(value, type):
         return None
+    if hasattr(value, "collect_schema"):
+        raise refusal(
+            f"A {type(value).__name__} has no rows yet; hand over {type(value).__name__}.collect()."
+        )
     names = getattr(value, "columns", None)
     if names is not None and hasattr(value, "itertuples") and hasattr(value, "index"):
         if any(name is not None for name in getattr(value.index, "names", ())):

@@ -156,6 +156,13 @@ def test_addresses_of_which_one_has_no_scheme_are_a_bad_cell(read, cell):
     assert (rows, bad.column) == ([], "image_urls")
 
 
+@pytest.mark.parametrize("between", [",", ", ", "|", " "])
+def test_an_item_of_a_list_that_is_several_addresses_is_not_taken_for_one(read, between):
+    for value in ([f"{URL}{between}{OTHER}"], [URL, f"{URL}{between}{OTHER}"]):
+        _, (bad,) = read.requests([{"prompt": "x", "image_urls": value}])
+        assert "is several addresses; make each an item of the list" in bad.rule
+
+
 def test_a_table_may_have_addresses_as_text_too(read):
     frame = pandas.DataFrame({"prompt": ["x"], "image_urls": [f"{URL} {OTHER}"], "nsfw_checker": ["no"]})
 

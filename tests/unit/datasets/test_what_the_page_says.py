@@ -155,6 +155,7 @@ def a_pandas_table(tmp_path):
 
 def a_polars_table(tmp_path):
     assert_both(polars.DataFrame(ROWS))
+    assert_refused(polars.LazyFrame(ROWS), "such as LazyFrame.collect()")
 
 
 def an_arrow_table(tmp_path):
