@@ -1,8 +1,8 @@
 """A picture for every product: one mapped task each, and a summary of what they cost.
 
 Tasks that wait are deferred: a thousand of them hold no worker slot. What ``@task.gpt_image`` returns is not
-rendered, so ``{{ … }}`` in somebody else's product stays what it is. Rows that are put into ``expand_kwargs``
-of the operator would be rendered by Airflow.
+rendered, so ``{{ … }}`` in somebody else's product stays what it is. Airflow would render rows that are put
+into ``expand_kwargs`` of the operator.
 """
 
 from __future__ import annotations

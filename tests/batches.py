@@ -22,11 +22,12 @@ from airflow_gpt_image import datasets
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES
 from airflow_gpt_image.batch.attempt import BatchAttempt
+from airflow_gpt_image.batch.filenames import FileNames
 from airflow_gpt_image.batch.manifest import read_manifest
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.datasets import Row
-from airflow_gpt_image.errors import GenerationFailedError, UpstreamError
+from airflow_gpt_image.errors import GenerationFailedError, InvalidRequestError, UpstreamError
 from airflow_gpt_image.ledger.destination import ANY
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Record, intend
@@ -51,12 +52,23 @@ def rows_of(requests: Iterable[Any], **defaults: Any) -> list[Row]:
 
 
 def plan_of(
-    requests: Iterable[Any], *, variants: int = 1, scope: str = ANY, map_index: int = -1, **account: str
+    requests: Iterable[Any],
+    *,
+    variants: int = 1,
+    scope: str = ANY,
+    map_index: int = -1,
+    names: FileNames | None = None,
+    **account: str,
 ) -> Plan:
     """A plan as it is drafted and read on the worker that begins."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
     of = {"conn_id": "gpt_image_default", "host": "api.aivideoapi.ai", **account}
-    Plan.draft(rows_of(requests), variants=variants, scope=scope, map_index=map_index, into=file, **of)
+    options = {"variants": variants, "scope": scope, "map_index": map_index, "names": names}
+    try:
+        Plan.draft(rows_of(requests), into=file, **options, **of)  # type: ignore[arg-type]
+    except InvalidRequestError:
+        file.close()
+        raise
     return Plan.read(file)
 
 

@@ -6,6 +6,8 @@ import re
 from typing import Final
 
 _MAX_LINE_CHARACTERS: Final = 500
+# More than any message shows of a text.
+_MAX_QUOTED_CHARACTERS: Final = 50_000
 
 
 def _in_any_form(character: str) -> str:
@@ -48,8 +50,11 @@ def _redact_query(address: re.Match[str]) -> str:
 def quote(value: object, limit: int = 80) -> str:
     """Return a value as an error message shows it: its repr, without the queries of addresses.
 
-    It is cut, so that a whole prompt doesn't land in a log.
+    It is cut, so that a whole prompt doesn't land in a log; a long text also before it is looked through, for
+    it may be megabytes, in a hundred thousand rows.
     """
+    if isinstance(value, str) and len(value) > _MAX_QUOTED_CHARACTERS:
+        return f"{redact_queries(repr(value[:_MAX_QUOTED_CHARACTERS]))[:limit]}… ({len(value):,} characters)"
     try:
         text = redact_queries(repr(value))
     except ValueError:  # an integer with thousands of digits

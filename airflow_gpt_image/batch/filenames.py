@@ -29,7 +29,7 @@ PARTS: Final = ("row", "variant", "slug", "id", "fingerprint", "dag_id", "run_id
 """Parts of ours; every other one is a column of the row."""
 
 _NUMBERS: Final = ("row", "variant", "map_index")
-_NUMBER_FORMAT: Final = re.compile(r"0?[1-9]?\d?d?")
+_NUMBER_FORMAT: Final = re.compile(r"0[1-9]d?|d")
 _LONGEST_SLUG: Final = 40
 _LONGEST_PART: Final = 100
 _LONGEST: Final = 700

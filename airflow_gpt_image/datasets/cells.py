@@ -104,8 +104,7 @@ def of_field(field: str, value: Any, *, text: bool) -> Any:
     if not isinstance(value, str):
         if field == "image_urls" and isinstance(value, (list, tuple)):
             for item in value:
-                if isinstance(item, str):
-                    refuse_nothing(item)
+                _refuse_several(item)
         return value
     if field == "prompt" or not text:
         refuse_nothing(value)
@@ -122,7 +121,7 @@ def of_field(field: str, value: Any, *, text: bool) -> Any:
 def _addresses(text: str) -> Any:
     remedy = "Give a JSON array of addresses, or addresses with a comma, ';', '|' or white space between."
     if text.startswith("["):
-        return read_json(text, remedy)
+        return of_field("image_urls", read_json(text, remedy), text=False)
     addresses = _BETWEEN_ADDRESSES.split(text.strip(",;| \t\r\n"))
     for address in addresses:
         if "|" in address or _CUT_SHORT.search(address) or re.search(r"\s", address):
@@ -131,6 +130,14 @@ def _addresses(text: str) -> Any:
                 f"https://. {remedy}"
             )
     return [address for address in addresses if address]
+
+
+def _refuse_several(item: object) -> None:
+    """Refuse an item of a list that is nothing, or several addresses."""
+    if isinstance(item, str):
+        refuse_nothing(item)
+        if _BETWEEN_ADDRESSES.search(item.strip()):
+            raise ValueError(f"{quote(item)} is several addresses; make each an item of the list.")
 
 
 def refuse_misnamed(column: str, value: Any, there: Mapping[str, Any]) -> None:

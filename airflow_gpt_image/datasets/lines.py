@@ -16,6 +16,8 @@ COMPRESSIONS: Final = (".gz", ".zst")
 _CHUNK: Final = 1024 * 1024
 # Unpacked; a file that isn't compressed has the size that it has.
 _MOST_UNPACKED: Final = 1024 * 1024 * 1024
+# Blank ones, most of them: of the others as many rows are taken as there are rows.
+_MOST_LINES: Final = 10_000_000
 # UTF-32 first: its mark begins as that of UTF-16.
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -58,7 +60,10 @@ def lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
     :raises InvalidRequestError: when the file is broken, or can't be unpacked here.
     """
     unpacked = _unpacked(stream, path)
-    yield from _split(_as_utf8(unpacked, path))
+    for number, line in enumerate(_split(_as_utf8(unpacked, path))):
+        if number == _MOST_LINES:
+            raise refusal(f"{quote(path)} has more than {_MOST_LINES:,} lines; give several files.")
+        yield line
 
 
 def _split(stream: Reads) -> Iterator[bytes]:

@@ -29,11 +29,12 @@ _SPELLED: Final = {
 _NUMBERED: Final = {field: re.compile(rf"{pattern.pattern}\d+") for field, pattern in _SPELLED.items()}
 
 _PICTURE: Final = "(?:images?|imgs?|photos?|pictures?|pics?)"
+_OF_WHAT: Final = "(?:input|source|src|ref|references?|main|product|item|base|init|original|style)"
 _RESEMBLING: Final = {
     "prompt": re.compile(r".*prompt.*|instructions?"),
     "image_urls": re.compile(
-        r".*(?:image|img)s?ur[il]s?.*|references?|"
-        rf"(?:input|source|src|ref|references?|main)?{_PICTURE}(?:ur[il]|link|src|path|file|address|href)?s?\d*"
+        r".*(?:image|img)s?ur[il]s?.*|"
+        rf"{_OF_WHAT}?{_PICTURE}(?:ur[il]|link|src|path|file|address|href)?s?\d*"
     ),
     "aspect_ratio": re.compile(r".*aspectratio.*|(?:images?|output|picture|photo)?(?:aspect|ratio)s?\d*"),
     "resolution": re.compile(r".*resolution.*"),

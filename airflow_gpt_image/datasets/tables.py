@@ -122,6 +122,9 @@ def table_of(value: Any) -> Table | None:
     """
     if isinstance(value, type):
         return None
+    if hasattr(value, "collect") and not hasattr(value, "iter_rows"):
+        kind = type(value).__name__
+        raise refusal(f"A {kind} has no rows yet; hand over a table in memory, such as {kind}.collect().")
     names = getattr(value, "columns", None)
     if names is not None and hasattr(value, "itertuples") and hasattr(value, "index"):
         if any(name is not None for name in getattr(value.index, "names", ())):

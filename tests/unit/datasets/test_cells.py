@@ -1,0 +1,224 @@
+"""What a cell says, or why nobody can know."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import uuid
+
+import numpy
+import pandas
+import pytest
+
+URL = "https://a.example/1.png"
+OTHER = "https://b.example/2.png?b,c"
+
+ERROR_VALUES = [
+    "#REF!",
+    "#N/A",
+    "#NAME?",
+    "#VALUE!",
+    "#DIV/0!",
+    "#NULL!",
+    "#NUM!",
+    "#SPILL!",
+    "#CALC!",
+    "#GETTING_DATA",
+    "#ERROR!",
+    "#BEZUG!",
+    "#NV",
+    "#WERT!",
+    "#ZAHL!",
+    "#ÜBERLAUF!",
+    "#NOM?",
+    "#VALEUR!",
+    "#¡VALOR!",
+    "#¿NOMBRE?",
+    "#N/D",
+    "#ССЫЛКА!",
+    "#Н/Д",
+    "########",
+    "Err:502",
+    "Fehler:508",
+    " #REF! ",
+]
+NOTHING = [
+    "nan",
+    "NaN",
+    "None",
+    "none",
+    "NULL",
+    "null",
+    "N/A",
+    "n/a",
+    "NA",
+    "<NA>",
+    "NaT",
+    "undefined",
+    "-",
+    "—",
+    "(null)",
+]
+
+
+@pytest.mark.parametrize("word", [*ERROR_VALUES, *NOTHING])
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_what_stands_for_nothing_is_a_bad_prompt(read, name, word):
+    content = f'prompt,sku\n"{word}",7' if name == "x.csv" else f'{{"prompt": "{word}", "sku": 7}}'
+
+    rows, (bad,) = read(name, content, defaults={"prompt": "a teapot"})
+
+    assert (rows, bad.column) == ([], "prompt")
+    assert "stands for nothing" in bad.rule or "error value" in bad.rule
+
+
+@pytest.mark.parametrize("field", ["image_urls", "aspect_ratio", "resolution", "callback_url"])
+@pytest.mark.parametrize("word", ["#N/A", "nan", "NULL"])
+def test_so_it_is_in_every_field(read, field, word):
+    _, (bad,) = read("x.csv", f"prompt,{field}\na teapot,{word}")
+
+    assert (bad.column, bad.value) == (field, repr(word))
+
+
+@pytest.mark.parametrize("word", ["#REF!", "nan"])
+def test_a_default_cannot_be_nothing_either(read, word):
+    assert "defaults: prompt" in read.refusal("x.csv", "resolution\n2k", defaults={"prompt": word})
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "A #REF! on a wall",
+        "nano",
+        "a null-modem",
+        "#sunset over the sea",
+        "No 5",
+        "-1 degree",
+        "null and void",
+        "NASA",
+    ],
+)
+def test_a_prompt_that_only_contains_such_a_word_is_a_prompt(read, prompt):
+    (row,) = read.rows("x.csv", f'prompt\n"{prompt}"')
+
+    assert row.request.prompt == prompt
+
+
+@pytest.mark.parametrize("word", ["#REF!", "nan", "None", "-"])
+def test_in_a_column_that_is_not_ours_it_is_what_it_is(read, word):
+    (row,) = read.rows("x.csv", f"prompt,sku\na teapot,{word}")
+
+    assert row.metadata == {"sku": word}
+
+
+# Several addresses in a cell
+
+
+@pytest.mark.parametrize("between", [",", ", ", ";", " ; ", "|", " | ", " ", "\n", "\r\n", "\t", ",\n", ";;"])
+@pytest.mark.parametrize(
+    "second", [OTHER, "s3://conn@bucket/2.png", "gs://bucket/2.png", "HTTPS://b.example/2.png"]
+)
+def test_addresses_are_split_where_a_scheme_follows(read, between, second):
+    rows = read.rows("x.csv", f'image_urls\n"{URL}{between}{second}"')
+
+    assert [row.given["image_urls"] for row in rows] == [[URL, second]]
+
+
+@pytest.mark.parametrize("end", [",", ";", " ", "|", ", "])
+def test_a_separator_at_the_end_separates_nothing(read, end):
+    (row,) = read.rows("x.csv", f'image_urls\n"{end}{URL}{end}"')
+
+    assert row.given["image_urls"] == [URL]
+
+
+@pytest.mark.parametrize("url", [OTHER, "https://a.example/w_10,h_10/1.png", "https://a.example/a;b/1.png"])
+def test_a_comma_of_the_addresses_own_stays(read, url):
+    (row,) = read.rows("x.csv", f'image_urls\n"{url}"')
+
+    assert row.given["image_urls"] == [url]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f"{URL},2.png",
+        f"{URL};b/2.png",
+        f"{URL}, 2.png",
+        f"{URL}|2.png",
+        f"{URL} 2.png",
+        f"2.png,{URL}",
+        "1.png,2.png",
+    ],
+)
+def test_addresses_of_which_one_has_no_scheme_are_a_bad_cell(read, cell):
+    rows, (bad,) = read("x.csv", f'prompt,image_urls\nx,"{cell}"')
+
+    assert (rows, bad.column) == ([], "image_urls")
+
+
+@pytest.mark.parametrize("between", [",", ", ", "|", " "])
+def test_an_item_of_a_list_that_is_several_addresses_is_not_taken_for_one(read, between):
+    for value in ([f"{URL}{between}{OTHER}"], [URL, f"{URL}{between}{OTHER}"]):
+        _, (bad,) = read.requests([{"prompt": "x", "image_urls": value}])
+        assert "is several addresses; make each an item of the list" in bad.rule
+
+
+def test_a_table_may_have_addresses_as_text_too(read):
+    frame = pandas.DataFrame({"prompt": ["x"], "image_urls": [f"{URL} {OTHER}"], "nsfw_checker": ["no"]})
+
+    ((row,), bad) = read.requests(frame)
+
+    assert (bad, row.request.image_urls, row.request.nsfw_checker) == ([], (URL, OTHER), False)
+
+
+# Columns that aren't ours
+
+
+def test_what_is_no_number_is_nothing_and_what_has_a_text_is_that(read):
+    given = uuid.UUID("397ce9f2-c04e-4244-ac33-3af19a7cc297")
+    cells = {
+        "id": given,
+        "took": datetime.timedelta(minutes=3),
+        "weight": float("nan"),
+        "price": decimal.Decimal("NaN"),
+        "far": float("inf"),
+        "at": pandas.NaT,
+        "gone": pandas.NA,
+        "count": numpy.int64(7),
+        "share": numpy.float32(0.5),
+        "flag": numpy.bool_(True),
+        "vector": numpy.array([1, 2]),
+        "day": numpy.datetime64("2026-01-01"),
+    }
+
+    ((row,), bad) = read.requests([{"prompt": "x", **cells}])
+
+    assert bad == []
+    assert row.metadata == {
+        "id": str(given),
+        "took": "0:03:00",
+        "count": 7,
+        "share": 0.5,
+        "flag": True,
+        "vector": [1, 2],
+        "day": "2026-01-01",
+    }
+
+
+def test_bytes_are_told_once_for_the_column_with_the_rows_that_have_them(read):
+    rows = [{"prompt": f"{n}", "thumbnail": b"\x89PNG" if n % 2 else None} for n in range(1000)]
+
+    good, (bad,) = read.requests(rows)
+
+    assert len(good) == 500
+    assert (bad.row, bad.column, bad.more) == (2, "thumbnail", 499)
+    assert "is bytes, which can't be written down as JSON; leave the column out" in str(bad)
+    assert "So it is in 499 more rows." in str(bad)
+
+
+def test_a_row_that_has_more_wrong_than_its_bytes_says_all_of_it(read):
+    rows = [{"prompt": "x", "raw": b"x"}, {"prompt": "x", "raw": b"x", "aspect_ratio": "7:5"}]
+
+    _, bad = read.requests(rows)
+
+    assert {(cell.row, cell.column) for cell in bad} == {(1, "raw"), (2, "raw"), (2, "aspect_ratio")}
