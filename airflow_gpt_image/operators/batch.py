@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Reuse,
     )
     from airflow_gpt_image.datasets import BadCell, Row
+    from airflow_gpt_image.storage.references import References
 
 
 class GptImageBatchOperator(BaseOperator):
@@ -50,6 +51,10 @@ class GptImageBatchOperator(BaseOperator):
         are in ``map-<index>/`` there; those of a Task Loop in ``iteration-<index>/``. (templated)
     :param variants: images for each row, 1 to 100.
     :param defaults: request fields for the rows that don't give them. (templated)
+    :param reference_roots: the objects on your own stores that rows may name in ``image_urls``: a list of
+        prefixes such as ``s3://conn_id@bucket/photos/``, of which scheme, connection id and bucket have to be
+        the same and the path covers what is beneath it. Any other object is a bad cell; only what
+        ``defaults`` has in the DAG file, word for word, needs none. Not templated, and never mapped.
     :param max_in_flight: generations under way at a time, 1 to 1,000.
     :param reuse: ``run`` (default): what was paid for is reused within the same run and task;
         ``destination``: whatever is at the destination, also from other runs; ``never``: within the same run
@@ -106,6 +111,7 @@ class GptImageBatchOperator(BaseOperator):
         destination: str | ObjectStoragePath,
         variants: int = 1,
         defaults: Mapping[str, Any] | None = None,
+        reference_roots: Sequence[str | ObjectStoragePath] | None = None,
         max_in_flight: int = 500,
         reuse: Reuse = "run",
         on_invalid: OnInvalid = "fail",
@@ -127,6 +133,7 @@ class GptImageBatchOperator(BaseOperator):
         self.destination = destination
         self.variants = variants
         self.defaults = defaults
+        self.reference_roots = reference_roots
         self.max_in_flight = max_in_flight
         self.reuse = reuse
         self.on_invalid = on_invalid
@@ -146,6 +153,7 @@ class GptImageBatchOperator(BaseOperator):
         self._own_folder = "map_index" in str(destination)
         self._destination_given = destination
         self._attempt: BatchAttempt | None = None
+        self._references = self._read_references()
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
@@ -241,9 +249,17 @@ class GptImageBatchOperator(BaseOperator):
 
     def _read(self) -> tuple[list[Row], list[BadCell]]:
         from airflow_gpt_image import datasets
+        from airflow_gpt_image.operators.rows import refuse_references
         from airflow_gpt_image.storage.folders import open_file
 
-        return datasets.read(self.requests, defaults=self.defaults, open=open_file)
+        rows, bad = datasets.read(self.requests, defaults=self.defaults, open=open_file)
+        return refuse_references(rows, bad, self._references)
+
+    def _read_references(self) -> References:
+        """Read before anything is rendered which objects the author himself named."""
+        from airflow_gpt_image.operators import checks
+
+        return checks.references(self, self.reference_roots, "defaults", self.defaults)
 
     def _client(self) -> GptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
@@ -260,6 +276,7 @@ class GptImageBatchOperator(BaseOperator):
             conn_id=self.gpt_image_conn_id,
             source="" if isinstance(self.requests, (list, tuple)) else str(self.requests),
             max_credits=checks.credits(self.max_credits),
+            references=self._references,
         )
 
     def _deferred(self, deferral: Deferral) -> TaskDeferred:
