@@ -14,7 +14,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from airflow_gpt_image.batch.plan import ITEMS, Item
-from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder
+from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder, is_beside
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
 from airflow_gpt_image.ledger.siblings import take_from_siblings
@@ -94,11 +94,23 @@ class BatchRecords:
         found = self._sidecar(item.name, item.fingerprint, sizes)
         if found and found[0].state == "stored":
             # What was paid for beside it since the last clear counts as spent.
+            found = [self._believed(item, found[0], about)]
             payer = found[0].payer
             own = [file for file in own if self._is_own(file) and file.attempt != payer.attempt]
         elif not found and not own and self._adopts:
             return self._of_siblings(about, sizes)
         return [*found, *self.folder.verified(self.folder.read_all(own), sizes)]
+
+    @staticmethod
+    def _believed(item: Item, record: Record, about: Iterable[RecordFile]) -> Record:
+        """Return a sidecar; where no record tells of its submit, anybody wrote it, and only images count."""
+        payer = record.payer
+        submit = (payer.clear_epoch, payer.attempt)
+        if any(file.is_of(payer) and (file.clear_epoch, file.attempt) == submit for file in about):
+            return record
+        images = tuple(image.model_copy(update={"url": ""}) for image in record.images)
+        changes = {"charges": 0, "refunds": 0, "credits": item.credits, "images": images, "warnings": ()}
+        return record.model_copy(update=changes)
 
     def _of_siblings(self, files: Iterable[RecordFile], sizes: Mapping[str, int]) -> Sequence[Record]:
         """Return what another map index had on record before a clear; each index takes another one's."""
@@ -113,6 +125,8 @@ class BatchRecords:
         record = self.folder.read_sidecar(name, fingerprint)
         if record is None:
             raise self.folder.not_a_record(f"{name}.json", "it is about another request, or gone meanwhile")
+        if record.state == "stored" and not is_beside(record, name):
+            return [record.not_stored()]
         return [self.folder.checked(record, sizes)]
 
     def _is_own(self, file: RecordFile) -> bool:

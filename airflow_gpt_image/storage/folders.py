@@ -95,7 +95,7 @@ def check_destination(destination: object) -> str:
     elif separator and _is_store(scheme, rest, given):
         return given.rstrip("/")
     # A destination is a template: what it is rendered from may not lead out of its folder.
-    plain = path.strip() and "\0" not in path and ".." not in path.split("/")
+    plain = bool(path.strip()) and "\0" not in path and ".." not in path.split("/")
     if not plain or not Path(path).is_absolute():
         message = (
             f"{quote(destination)} is not a folder images can be stored in.\n"

@@ -57,7 +57,9 @@ _DEVICES: Final = frozenset(
 )
 
 # What we ourselves write right at a destination: a folder of this name would be in the way, or be read.
-_OURS: Final = re.compile(r"records|items|locks|(?:map|iteration)-[0-9]+(?:-map-[0-9]+)?|[^~]*\.(?:jsonl|csv)")
+_OURS: Final = re.compile(
+    r"records|items|locks|(?:map|iteration)-[0-9]+(?:-map-[0-9]+)?|[^~]*\.(?:jsonl|csv)"
+)
 
 
 def is_reserved(segment: str, *, first: bool) -> bool:

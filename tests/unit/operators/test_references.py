@@ -49,7 +49,7 @@ class Parsed(TaskInstance):
         with DAG("d", schedule=None):
             made = self.make()
         operator = getattr(made, "operator", made)
-        context = {**self.context, "task": operator}
+        context = {**self.context, "task": operator, "dag": operator.dag}
         operator.render_template_fields(context)
         rendered = context["task"]  # of a mapped one the operator for this index
         resume = rendered.resume_execution
