@@ -49,6 +49,8 @@ def catalogue_backfill() -> None:
         task_id="pictures",
         requests=f"{SHOP}/exports/{{{{ ds }}}}.csv",
         destination=f"{SHOP}/pictures/{{{{ ds }}}}",
+        # An export with a column image_urls may name photos in this folder, and no other object of yours.
+        reference_roots=["s3://my_aws@photos/catalogue/"],
         reuse="destination",
         on_invalid="skip",
         check_balance=True,

@@ -1,17 +1,13 @@
-"""Decide which addresses are taken: of reference images, of callbacks, of the API itself and of images.
-
-Nothing here resolves a name. What a name leads to is asked of :func:`is_public`, address by address.
-"""
+"""Decide which addresses are taken: of reference images, of callbacks, of the API itself and of images."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Collection
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
+from airflow_gpt_image.api.hosts import can_be_public, is_loopback, normalize_host
 from airflow_gpt_image.api.text import quote, quote_url
 from airflow_gpt_image.errors import ImageRefusedError
 
@@ -22,9 +18,6 @@ OBJECT_SCHEMES: Final = ("s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl"
 """Schemes of stores that Airflow's providers know, and of the disk, whose objects signing refuses."""
 
 _OBJECT: Final = re.compile(r"[a-z0-9]+://[^/?#]*/[^?#]*[^/?#]")
-
-# Forms of IPv6 that carry an IPv4 address, and lead where that leads.
-_NAT64: Final = ip_network("64:ff9b::/96")
 
 
 def is_object(url: str) -> bool:
@@ -81,7 +74,7 @@ def check_image_url(url: str, *, allowed_hosts: Collection[str], allow_loopback:
 
     Only https and no host that is local or numeric, with two exceptions.
 
-    :param allowed_hosts: hosts, in lower case, that may be anywhere and speak plain http.
+    :param allowed_hosts: hosts, as ``normalize_host`` gives them, that may be anywhere and speak plain http.
     :param allow_loopback: whether this machine is such a host: when the API itself is on it.
     :return: whether it is such an exception, whose host may lead anywhere.
     :raises ImageRefusedError: when it may not be fetched.
@@ -89,49 +82,14 @@ def check_image_url(url: str, *, allowed_hosts: Collection[str], allow_loopback:
     try:
         check_url(url, quote_url)
         parts = urlsplit(url)
-        # As a resolver will see it: full-width digits and dots become plain ones.
-        host = unicodedata.normalize("NFKC", parts.hostname or "").lower().rstrip(".")
+        host = normalize_host(parts.hostname or "")
     except ValueError as error:
         raise ImageRefusedError(f"An image's address is not taken: {error}") from None
     if host in allowed_hosts or (allow_loopback and is_loopback(host)):
         return True
-    if parts.scheme.lower() != "https" or not _can_be_public(host):
+    if parts.scheme.lower() != "https" or not can_be_public(host):
         raise ImageRefusedError(
             f"The image at {quote_url(url)} is not fetched: images come over https from public hosts. "
             f"If {host!r} is meant, list it in the connection's image_hosts."
         )
     return False
-
-
-def _can_be_public(host: str) -> bool:
-    if is_ip_address(host):
-        return is_public(host)
-    # Resolvers also take 127.1, 2130706433 and 0x7f.1 for addresses; no public name ends so.
-    last = host.rpartition(".")[2]
-    return not (last[:1].isdigit() or last == "localhost")
-
-
-def is_ip_address(host: str) -> bool:
-    """Return whether a host is an IP address and not a name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine by name: ``localhost`` or a loopback address."""
-    return host.lower() == "localhost" or (is_ip_address(host) and ip_address(host).is_loopback)
-
-
-def is_public(address: str) -> bool:
-    """Return whether an IP address is one of the public internet, also where it wraps another one."""
-    ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in _NAT64:
-            inner = IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast

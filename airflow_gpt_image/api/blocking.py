@@ -14,7 +14,7 @@ from functools import partial
 from threading import Thread
 from typing import TypeVar
 
-from airflow_gpt_image.api.addresses import is_ip_address
+from airflow_gpt_image.api.hosts import is_ip_address
 
 T = TypeVar("T")
 

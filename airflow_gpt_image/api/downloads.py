@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 from urllib.parse import urljoin
 
-from airflow_gpt_image.api.addresses import check_image_url, is_public
+from airflow_gpt_image.api.addresses import check_image_url
+from airflow_gpt_image.api.hosts import is_public
 from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
 from airflow_gpt_image.api.settings import ClientSettings

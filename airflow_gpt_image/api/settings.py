@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from airflow_gpt_image.api.addresses import check_url, is_ip_address, is_loopback
+from airflow_gpt_image.api.addresses import check_url
 from airflow_gpt_image.api.certificates import load_ca_bundle
+from airflow_gpt_image.api.hosts import is_ip_address, is_loopback, normalize_host
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
@@ -35,11 +36,13 @@ class ClientSettings:
         one of its response it may take twice as long; a whole image, with all redirects, five times. Above 0,
         at most 3,600. Default 60.
     :param proxy: address of an http(s) or socks5 proxy, which may carry a user and password. None: the
-        environment's.
+        environment's. Not with an API on this machine, which is reached without any.
     :param verify: True for the certificates that SSL_CERT_FILE or SSL_CERT_DIR of the environment names, else
         certifi's; False for no check; or the path of a CA bundle. It holds for the API, images and proxies.
-    :param allow_http: send the key in clear to a host that isn't this machine. Default False.
-    :param image_hosts: hosts images may come from besides public https ones, in lower case.
+    :param allow_http: send the key in clear to a host that isn't this machine, and to the proxy on the way.
+        Default False.
+    :param image_hosts: hosts images may come from besides public https ones, in lower case; compared as
+        resolvers read them.
     :param max_image_bytes: largest image taken, in bytes. Default 128 MiB.
     :param prices: what a generation and a credit cost. Default: the API document's.
     :raises InvalidApiKeyError: when the key can't be one.
@@ -69,6 +72,13 @@ class ClientSettings:
         _seconds("connect_timeout", self.connect_timeout, most=300)
         _seconds("read_timeout", self.read_timeout, most=3600)
         check_proxy(self.proxy)
+        if self.proxy is not None and self.on_this_machine:
+            # Nor is the proxy's password shown.
+            raise InvalidSettingsError(
+                f"proxy is set, and the API is on this machine: base_url={quote(self.base_url)}.\n"
+                "The proxy would be sent the API key in clear, and its own loopback is another one.\n"
+                "Remove the proxy, or give the API's address as other machines know it."
+            )
         _flag("allow_http", self.allow_http)
         if isinstance(self.verify, str):
             load_ca_bundle(self.verify)
@@ -83,6 +93,7 @@ class ClientSettings:
                 raise _refused(
                     "image_hosts", host, "must be bare host names in lower case", "files.example.com"
                 )
+        object.__setattr__(self, "image_hosts", tuple(map(normalize_host, self.image_hosts)))
         if (
             isinstance(self.max_image_bytes, bool)
             or not isinstance(self.max_image_bytes, int)

@@ -21,7 +21,7 @@ from airflow_gpt_image.datasets.templates import as_text, look_up
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 from airflow_gpt_image.ledger.record import Record
 from airflow_gpt_image.storage.folders import Folder
-from airflow_gpt_image.storage.names import cut_segment, is_safe, safe_part, slug_of
+from airflow_gpt_image.storage.names import cut_segment, is_reserved, is_safe, safe_part, slug_of
 
 DEFAULT: Final = "{row:05d}-{slug}-{variant}-{id}"
 
@@ -57,7 +57,8 @@ class FileNames:
         self._is_ours = template is None
         self._pieces = self._read()
         self._parts = {
-            name: value if name in _NUMBERS else safe_part(str(value)) for name, value in parts.items()
+            name: value if name in _NUMBERS else safe_part(str(value), keep_case=True)
+            for name, value in parts.items()
         }
         names = [piece.name for piece in self._pieces if piece.name is not None]
         self._used = set(names) & set(PARTS)
@@ -91,7 +92,7 @@ class FileNames:
             "slug": slug_of(row.request.prompt)[:_LONGEST_SLUG].strip("-"),
         }
         for name in self.columns:
-            values[name] = safe_part(as_text(look_up(row.given, {}, name)))
+            values[name] = safe_part(as_text(look_up(row.given, {}, name)), keep_case=True)
         return [
             self._fill({**values, "variant": variant, "id": short_id(identity)})
             for variant, identity in enumerate(identities, 1)
@@ -102,7 +103,8 @@ class FileNames:
             piece.text + (format(values[piece.name], piece.format) if piece.name is not None else "")
             for piece in self._pieces
         )
-        return "/".join(cut_segment(segment) for segment in text.split("/"))
+        segments = map(cut_segment, text.split("/"))
+        return "/".join(f"~{s}" if is_reserved(s, first=False) else s for s in segments)
 
     def _read(self) -> list[_Piece]:
         if not isinstance(self._template, str):

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Literal
 
 from airflow_gpt_image.ledger.decisions import Policy
+from airflow_gpt_image.storage.references import NO_REFERENCES, References
 
 Reuse = Literal["run", "destination", "never"]
 OnInvalid = Literal["fail", "skip"]
@@ -40,6 +41,7 @@ class BatchOptions:
     max_credits: Decimal | None = None
     check_balance: bool = False
     deferrable: bool = True
+    references: References = NO_REFERENCES
 
     @property
     def resubmit(self) -> bool:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from airflow_gpt_image.batch.filenames import StoredFiles
 from airflow_gpt_image.batch.plan import ITEMS, Item
-from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder
+from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder, are_images_in
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
 from airflow_gpt_image.ledger.siblings import take_from_siblings
@@ -98,11 +98,23 @@ class BatchRecords:
         found = self._sidecar(item.name, item.fingerprint, sizes)
         if found and found[0].state == "stored":
             # What was paid for beside it since the last clear counts as spent.
+            found = [self._believed(item, found[0], about)]
             payer = found[0].payer
             own = [file for file in own if self._is_own(file) and file.attempt != payer.attempt]
         elif not found and not own and self._adopts:
             return self._of_siblings(about)
         return [*found, *self.folder.verified(self.folder.read_all(own), self.files.size)]
+
+    @staticmethod
+    def _believed(item: Item, record: Record, about: Iterable[RecordFile]) -> Record:
+        """Return a sidecar; where no record tells of its submit, anybody wrote it, and only images count."""
+        payer = record.payer
+        submit = (payer.clear_epoch, payer.attempt)
+        if any(file.is_of(payer) and (file.clear_epoch, file.attempt) == submit for file in about):
+            return record
+        images = tuple(image.model_copy(update={"url": ""}) for image in record.images)
+        changes = {"charges": 0, "refunds": 0, "credits": item.credits, "images": images, "warnings": ()}
+        return record.model_copy(update=changes)
 
     def _of_siblings(self, files: Iterable[RecordFile]) -> Sequence[Record]:
         """Return what another map index had on record before a clear; each index takes another one's."""
@@ -118,6 +130,8 @@ class BatchRecords:
         record = self.folder.read_sidecar(name, fingerprint)
         if record is None:
             raise self.folder.not_a_record(f"{name}.json", "it is about another request, or gone meanwhile")
+        if record.state == "stored" and not are_images_in(record, ITEMS):
+            return [record.not_stored()]
         self.files.note_owner(record, name)
         return [self.folder.checked(record, self.files.size)]
 

@@ -77,7 +77,8 @@ class Sender:
                 request = await self._in_thread(context.plan.request, item)
                 intent = self._intent(entry, request)
                 try:
-                    sign = partial(signed, request, seconds=context.options.timeout)
+                    options = context.options
+                    sign = partial(signed, request, seconds=options.timeout, references=options.references)
                     prepared = await self._in_thread(sign)
                 except InvalidRequestError as error:
                     await self._write_outcome(entry, intent.not_accepted(error, context.now()))

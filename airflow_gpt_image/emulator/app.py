@@ -5,9 +5,7 @@ Polls are the bulk of the traffic, so nothing on their way is validated by a mod
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import itertools
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
@@ -15,15 +13,16 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from airflow_gpt_image.api.sizes import Size
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.emulator import control
 from airflow_gpt_image.emulator.books import Books
+from airflow_gpt_image.emulator.doorway import BodyTooLargeError, Doorway
 from airflow_gpt_image.emulator.emulator import Emulator
 from airflow_gpt_image.emulator.error_table import RefusalError, error_body
 from airflow_gpt_image.emulator.fault_kinds import code_of
@@ -31,7 +30,6 @@ from airflow_gpt_image.emulator.faults import Fault
 from airflow_gpt_image.emulator.misbehaviour import JSON, Answer, misbehave
 from airflow_gpt_image.emulator.pictures import Picture
 from airflow_gpt_image.emulator.submissions import read_submission
-from airflow_gpt_image.emulator.wire import TRANSPORT
 
 _log = logging.getLogger(__name__)
 
@@ -50,12 +48,13 @@ def build_app(emulator: Emulator) -> ASGIApp:
     ]
     handlers: dict[Any, Any] = {
         RefusalError: api.refused,
+        BodyTooLargeError: api.too_large,
         HTTPException: api.no_endpoint,
         Exception: _crashed,
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False  # a wrong address shall be noticed, not helped along
-    return _Doorway(emulator, app)
+    return Doorway(emulator, app)
 
 
 def _crashed(request: Request, error: Exception) -> Response:
@@ -149,6 +148,10 @@ class _Api:
         _log.info("refused %s %s: %s", request.method, request.url.path, error)
         return Response(error.body, error.status, error.headers, media_type=JSON)
 
+    def too_large(self, request: Request, error: BodyTooLargeError) -> Response:
+        self._emulator.books.rejected["413"] += 1
+        return error.response()
+
     def no_endpoint(self, request: Request, error: HTTPException) -> Response:
         self._emulator.books.rejected[str(error.status_code)] += 1
         body = error_body("invalid_request", f"{request.method} {request.url.path} is not an endpoint.")
@@ -165,36 +168,3 @@ def _ready(answer: Answer) -> Callable[[], Awaitable[Answer]]:
         return answer
 
     return ready
-
-
-class _Doorway:
-    """Gives every answer its ``x-request-id``, counts what is under way, lets clients leave in peace."""
-
-    def __init__(self, emulator: Emulator, app: ASGIApp) -> None:
-        self._emulator = emulator
-        self._app = app
-        self._prefix = f"req_{uuid.uuid4().hex[:12]}"
-        self._numbers = itertools.count(1)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        header = (b"x-request-id", f"{self._prefix}{next(self._numbers):08x}".encode())
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], header]
-            await send(message)
-
-        books = self._emulator.books if scope["path"].startswith("/v1/") else None
-        if books is not None:
-            books.enter()
-        try:
-            await self._app(scope, receive, send_with_id)
-        except ClientDisconnect:
-            pass
-        except asyncio.CancelledError:
-            # The server is stopping while a fault held this answer back. Nobody is listening any more.
-            if not (TRANSPORT in scope and scope[TRANSPORT].is_closing()):
-                raise
-        finally:
-            if books is not None:
-                books.leave()

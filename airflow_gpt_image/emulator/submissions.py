@@ -15,9 +15,6 @@ from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.emulator.error_table import RefusalError
 from airflow_gpt_image.errors import InvalidRequestError
 
-MAX_BODY_BYTES: Final = 2_000_000
-"""Ours: far above the longest valid request (20,000 escaped characters and 16 addresses)."""
-
 _INPUT_TYPES: Final[dict[str, tuple[type, str]]] = {
     "prompt": (str, "a string"),
     "image_urls": (list, "an array of strings"),
@@ -61,8 +58,6 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _read_object(body: bytes) -> dict[str, Any]:
-    if len(body) > MAX_BODY_BYTES:
-        _refuse(f"The body is longer than {MAX_BODY_BYTES:,} bytes.")
     try:
         fields = json.loads(body, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -43,20 +43,20 @@ _UNUSED_ID: Final = "00000000-0000-0000-0000-000000000000"
 class GptImageHook(BaseHook):
     """Turn a ``gpt_image`` connection into a client of the API.
 
-    Connection fields:
+    A connection of any other type is refused: its password is another company's key. Connection fields:
 
     - **Password**: the API key, ``sk-…``. Required. It is sent to the API's host and nowhere else.
     - **Host**: base URL without ``/v1``; default ``https://api.aivideoapi.ai``. Plain http only to this
       machine. A bare host name is taken with Schema (default https) and Port.
     - **Extra**, all optional, any other name is an error:
       ``connect_timeout`` and ``read_timeout`` in seconds (default 10 and 60); ``proxy``, an address (default:
-      the environment's); ``verify``, false for no certificate check; ``ca_bundle``, a path; ``image_hosts``,
-      a list (or text separated by commas) of hosts images may come from besides public https ones, wherever
-      they are; behind a proxy only names are checked, for the proxy looks them up;
-      ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to send the key in clear to a host that
-      isn't this machine; ``prices``, an object (or its JSON text) with any of ``1k``, ``2k`` and ``4k`` in
-      credits and ``usd_per_credit``, such as ``{"1k": "4.7", "usd_per_credit": "0.005"}``, for an account
-      whose prices aren't the API document's.
+      the environment's), which an API on this machine is never asked through; ``verify``, false for no
+      certificate check; ``ca_bundle``, a path; ``image_hosts``, a list (or text separated by commas) of hosts
+      images may come from besides public https ones, wherever they are; behind a proxy only names are
+      checked, for the proxy looks them up; ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to
+      send the key in clear to a host that isn't this machine, and to a proxy on the way; ``prices``, an
+      object (or its JSON text) with any of ``1k``, ``2k`` and ``4k`` in credits and ``usd_per_credit``, such
+      as ``{"1k": "4.7", "usd_per_credit": "0.005"}``, for an account whose prices aren't the API document's.
 
     :param gpt_image_conn_id: the connection's id.
 
@@ -143,10 +143,13 @@ def _read_balance(client: GptImageClient) -> str:
     return f"Works. The balance is {plain(balance)} credits (${client.settings.prices.usd(balance)})."
 
 
+_CREATE: Final = "airflow connections add {} --conn-type gpt_image --conn-password sk-your-api-key"
+
+
 def _missing(conn_id: str) -> InvalidSettingsError:
     return InvalidSettingsError(
         f"The connection {conn_id!r} does not exist, or Airflow can't read it. Create it: "
-        f"airflow connections add {conn_id} --conn-type gpt_image --conn-password sk-your-api-key"
+        f"{_CREATE.format(conn_id)}"
     )
 
 
@@ -157,6 +160,13 @@ def settings_of(connection: Connection) -> ClientSettings:
     :raises InvalidApiKeyError: when the password can't be a key.
     """
     conn_id = connection.conn_id
+    if connection.conn_type != GptImageHook.conn_type:
+        raise InvalidSettingsError(
+            f"Connection {conn_id!r}: its type is {quote(connection.conn_type or '')}, not 'gpt_image'.\n"
+            "Its password is meant for somebody else than this API, so nothing was sent.\n"
+            "Name a connection of the type gpt_image (as a URI it begins with gpt-image://), or create one: "
+            f"{_CREATE.format('gpt_image_default')}"
+        )
     try:
         options = _options(connection.extra)
         return ClientSettings(

@@ -17,16 +17,19 @@ record.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
 from airflow_gpt_image.api.text import quote
-from airflow_gpt_image.errors import DestinationError, GptImageError
+from airflow_gpt_image.errors import DestinationError, DownloadError, GptImageError
 from airflow_gpt_image.ledger.payer import Payer, Slot
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
 from airflow_gpt_image.storage.folders import Folder
+from airflow_gpt_image.storage.images import ImageFile
+from airflow_gpt_image.storage.pictures import KINDS, inspect_image
 
 SizeOf = Callable[[str], int | None]
 
@@ -223,8 +226,50 @@ class RecordsFolder:
                 sidecar = self.read_sidecar(record.name, record.fingerprint) if there else None
                 # The API may have given its id to another run's submit, too, whose image has that name.
                 if sidecar and sidecar.same_submit(record) and sidecar.generation_id == record.generation_id:
-                    found.append(self.checked(sidecar, size))
+                    found += self._with_images(record, sidecar, record.name, size)
         return found
+
+    def _with_images(
+        self, record: Record, sidecar: Record, name: str, size: SizeOf | None
+    ) -> Sequence[Record]:
+        """Return a record with the images of its sidecar; nothing where that has none that are there."""
+        if sidecar.state != "stored":
+            return []
+        if size is None:
+            whole = self.inspect_images(sidecar, name)
+        else:  # of thousands of images: too many bytes to be looked at
+            near = are_images_in(sidecar, name.partition("/")[0])
+            whole = sidecar if near and self.has_images(sidecar, size) else None
+        if whole is None:
+            return []
+        # What was asked for, and what was paid, the record itself says.
+        taken = ("state", "images", "generation", "settled_at", "warnings")
+        return [record.model_copy(update={field: getattr(whole, field) for field in taken})]
+
+    def inspect_images(self, record: Record, name: str) -> Record | None:
+        """
+        Return a sidecar with its images as they are by their own bytes; None when they aren't there, whole.
+
+        Whoever wrote the sidecar is believed nothing about them.
+
+        :param name: of the sidecar, without its ending.
+        :raises DestinationError: when one can't be read.
+        """
+        if not is_beside(record, name) or not self.has_images(record):
+            return None
+        try:
+            return record.model_copy(update={"images": tuple(map(self._inspect, record.images))})
+        except DownloadError:
+            return None
+
+    def _inspect(self, image: ImageFile) -> ImageFile:
+        name = image.name or ""
+        with tempfile.TemporaryFile() as file:
+            self.folder.copy(name, file)
+            picture = inspect_image(file, self.folder.address(name))
+        width, height = picture.size
+        facts = {"width": width, "height": height, "sha256": picture.sha256, "bytes": picture.bytes}
+        return image.model_copy(update=facts)
 
     def _read(self, path: str) -> Record | None:
         data = self.folder.read(path)
@@ -249,6 +294,34 @@ class RecordsFolder:
             "Without it nobody knows what is paid for.\n"
             "Mend it, or remove it, and the image is paid for anew."
         )
+
+
+def is_beside(record: Record, name: str) -> bool:
+    """
+    Return whether a sidecar's images are those beside it: its first one has its name, the others its number.
+
+    A sidecar that somebody else wrote could name any other image of the folder.
+    """
+    for index, image in enumerate(record.images):
+        stem, _, kind = (image.name or "").rpartition(".")
+        same = stem == name if index == 0 else _numberless(stem, index) == _numberless(name, index)
+        if not same or kind not in KINDS:
+            return False
+    return True
+
+
+def are_images_in(record: Record, folder: str) -> bool:
+    """Return whether a sidecar's images are in a folder, or beneath it, under names that images have."""
+    for image in record.images:
+        first, *others = (image.name or "").split("/")
+        kind = others[-1].rpartition(".")[2] if others else ""
+        if first != folder or kind not in KINDS or not {"", ".", ".."}.isdisjoint(others):
+            return False
+    return True
+
+
+def _numberless(stem: str, index: int) -> str:
+    return re.sub(r"\d+", "0", stem.removesuffix(f"~{index}"))
 
 
 def emptied_error(address: str, held: str, now: str = "is empty now") -> DestinationError:

@@ -13,6 +13,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.errors import (
     DestinationError,
     GptImageError,
@@ -22,7 +24,13 @@ from airflow_gpt_image.errors import (
 from airflow_gpt_image.ledger.destination import Listing, RecordsFolder, emptied_error
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
-from airflow_gpt_image.ledger.record import Record, latest_versions, net_spent
+from airflow_gpt_image.ledger.record import (
+    GenerationFacts,
+    Record,
+    latest_versions,
+    net_spent,
+    redacted_request,
+)
 from airflow_gpt_image.ledger.siblings import take_from_siblings
 from airflow_gpt_image.ledger.submitting import same_id_error
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY, Document, ImageTaskState, TaskStateStore, Waiting
@@ -145,7 +153,7 @@ class LedgerReader:
             record = self.folder.read_sidecar(name, fingerprint)
             if record is None or record.state != "stored":
                 return record
-            return record if self.folder.has_images(record) else None
+            return self.folder.inspect_images(record, name)
         except DestinationError as error:
             self._errors.append(error)
             return None
@@ -280,3 +288,30 @@ _WHY_RESUMED: Final = (
     "This task was waiting for an image that it had paid for, and no record tells any more which: somebody "
     "removed the task's state meanwhile."
 )
+
+
+def as_anothers(record: Record, request: ImageRequest, prices: Prices) -> Record:
+    """
+    Return what is believed of a record that another run, or anybody, left where every run looks.
+
+    Which generation it is, who submitted it and when, and its images. What was asked for and what that costs
+    is known here; addresses and texts are nobody's word.
+    """
+    price, paid, told = prices.credits(request.resolution), record.state != "stored", record.generation
+    facts = GenerationFacts(
+        status="completed",
+        created_at=told.created_at if told else None,
+        completed_at=told.completed_at if told else None,
+    )
+    changes = {
+        "request": redacted_request(request),
+        "credits": price,
+        "usd": prices.usd(price),
+        "charges": int(paid),
+        "refunds": 0,
+        "retries": 0,
+        "generation": None if paid else facts,
+        "images": tuple(image.model_copy(update={"url": ""}) for image in record.images),
+        "warnings": (),
+    }
+    return record.model_copy(update=changes)

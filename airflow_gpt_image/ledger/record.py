@@ -31,7 +31,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -78,6 +78,9 @@ LARGEST_RECORD: Final = 1_000_000
 """Bytes. A prompt and sixteen addresses, as long as they may be, are a third of it."""
 
 _LONGEST_MESSAGE: Final = 1_000
+
+# With the longest timeouts that a connection can have it is two hours and a quarter.
+_LONGEST_SUBMIT: Final = timedelta(hours=3)
 
 
 def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
@@ -224,8 +227,13 @@ class Record(BaseModel):
         return max(0.0, (now - self.submitted_at).total_seconds()) if self.submitted_at else 0.0
 
     def may_be_under_way(self, now: datetime) -> bool:
-        """Return whether the POST after this intent may still be going on somewhere."""
-        return self.state == "intent" and self.failure is None and now < self.answer_by
+        """
+        Return whether the POST after this intent may still be going on somewhere.
+
+        Not one that would take longer than any: then another clock, or another's hand, wrote it.
+        """
+        ends = now < self.answer_by <= now + _LONGEST_SUBMIT
+        return self.state == "intent" and self.failure is None and ends
 
     def submitted(self, generation_id: str, now: datetime, *, name: str | None = None) -> Record:
         """Return the record of an accepted submit."""

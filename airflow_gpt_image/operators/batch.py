@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         OnUnknownSubmit,
         Reuse,
     )
+    from airflow_gpt_image.storage.references import References
 
 
 class GptImageBatchOperator(BaseOperator):
@@ -67,6 +68,10 @@ class GptImageBatchOperator(BaseOperator):
         others only (across runs with ``reuse="destination"``). None: all. (templated)
     :param sample: likewise so many rows from everywhere, the same ones each time. (templated)
     :param on_empty: a data set without a row: ``fail`` (default), or ``skip`` the task.
+    :param reference_roots: the objects on your own stores that rows may name in ``image_urls``: a list of
+        prefixes such as ``s3://conn_id@bucket/photos/``, of which scheme, connection id and bucket have to be
+        the same and the path covers what is beneath it. Any other object is a bad cell; only what
+        ``defaults`` has in the DAG file, word for word, needs none. Not templated, and never mapped.
     :param max_in_flight: generations under way at a time, 1 to 1,000.
     :param reuse: ``run`` (default): what was paid for is reused within the same run and task;
         ``destination``: whatever is at the destination, also from other runs; ``never``: within the same run
@@ -136,6 +141,7 @@ class GptImageBatchOperator(BaseOperator):
         filename: str | None = None,
         limit: int | str | None = None,
         sample: int | str | None = None,
+        reference_roots: Sequence[str | ObjectStoragePath] | None = None,
         max_in_flight: int = 500,
         reuse: Reuse = "run",
         on_invalid: OnInvalid = "fail",
@@ -163,6 +169,7 @@ class GptImageBatchOperator(BaseOperator):
         self.filename = filename
         self.limit = limit
         self.sample = sample
+        self.reference_roots = reference_roots
         self.max_in_flight = max_in_flight
         self.reuse = reuse
         self.on_invalid = on_invalid
@@ -183,6 +190,7 @@ class GptImageBatchOperator(BaseOperator):
         self._own_folder = "map_index" in str(destination)
         self._destination_given = destination
         self._attempt: BatchAttempt | None = None
+        self.references = self._read_references()
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
@@ -276,6 +284,12 @@ class GptImageBatchOperator(BaseOperator):
                 fields = ("manifest", "stored", "failed", "credits", "usd")
                 context["outlet_events"][outlet].extra.update({name: result[name] for name in fields})
 
+    def _read_references(self) -> References:
+        """Read before anything is rendered which objects the author himself named."""
+        from airflow_gpt_image.operators import checks
+
+        return checks.references(self, self.reference_roots, "defaults", self.defaults)
+
     def _client(self) -> GptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
@@ -291,6 +305,7 @@ class GptImageBatchOperator(BaseOperator):
             conn_id=self.gpt_image_conn_id,
             source=data_sets.source(self.requests),
             max_credits=checks.credits(self.max_credits),
+            references=self.references,
         )
 
     def _deferred(self, deferral: Deferral) -> TaskDeferred:

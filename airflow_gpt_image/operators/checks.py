@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_gpt_image.airflow_internals import SetDuringExecution
+from airflow_gpt_image.airflow_internals import SetDuringExecution, partial_arguments
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError
+from airflow_gpt_image.storage.references import EXAMPLE, References, check_roots, object_addresses
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from airflow.sdk import BaseOperator
 
 T = TypeVar("T", bound="DataclassInstance")
 
@@ -97,3 +100,37 @@ def rows(name: str, value: object) -> int | None:
     if isinstance(value, (bool, float)) or not (text.isdecimal() and text.isascii()) or int(text) < 1:
         raise refused(name, value, "must be a whole number of rows, 1 or more")
     return int(text)
+
+
+def references(operator: BaseOperator, roots: object, name: str, given: object) -> References:
+    """
+    Return which objects a task may have signed: those under its roots, and those that stand in the DAG file.
+
+    Asked by the operator's constructor, which has its arguments as they were written and not as they are
+    rendered. But where ``expand()`` calls it, it has other tasks' results: then only what ``partial()`` was
+    given stands in the DAG file.
+
+    :param roots: the argument ``reference_roots``.
+    :param name: the argument that may hold addresses, or a mapping whose ``image_urls`` may.
+    :raises InvalidRequestError: when the roots aren't valid, or come from ``expand()``; or when there are
+        none, and an address is a template of an object's.
+    """
+    partial = partial_arguments(operator)
+    if partial is not None:
+        if roots != partial.get("reference_roots"):
+            raise InvalidRequestError(
+                f"reference_roots={quote(roots)} comes from expand().\n"
+                "Which objects may be signed is the author's to say, and not another task's.\n"
+                "Give reference_roots to partial()."
+            )
+        given = partial.get(name)
+    written = given.get("image_urls") if isinstance(given, Mapping) else given
+    addresses = frozenset(object_addresses(written))
+    for address in addresses if not roots else ():
+        if templated(address):
+            raise InvalidRequestError(
+                f"image_urls: {quote(address)} is known only when it is rendered.\n"
+                "Such an object is signed for the API only under a prefix that the task's author lists.\n"
+                f"Give reference_roots, such as [{EXAMPLE!r}]."
+            )
+    return References(check_roots(roots), addresses)

@@ -14,6 +14,7 @@ from airflow_gpt_image.datasets.paths import check_path, path_of
 from airflow_gpt_image.datasets.templates import PromptTemplate
 from airflow_gpt_image.errors import EmptyDataSetError
 from airflow_gpt_image.operators import checks
+from airflow_gpt_image.operators.rows import refuse_references
 from airflow_gpt_image.storage.finding import find_files
 from airflow_gpt_image.storage.folders import open_file
 
@@ -53,7 +54,7 @@ def read(operator: GptImageBatchOperator) -> tuple[list[Row], list[BadCell]]:
     names = FileNames(operator.filename)
     names.check_variants(operator.variants)
     try:
-        return datasets.read(
+        rows, bad = datasets.read(
             operator.requests,
             open=open_file,
             find=find_files,
@@ -66,6 +67,7 @@ def read(operator: GptImageBatchOperator) -> tuple[list[Row], list[BadCell]]:
             images_per_row=operator.variants,
             log=operator.log,
         )
+        return refuse_references(rows, bad, operator.references)
     except EmptyDataSetError as error:
         if operator.on_empty == "skip":
             raise AirflowSkipException(f"{error}\nNothing is paid for.") from error

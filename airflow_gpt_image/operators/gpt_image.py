@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_gpt_image.single.options import ImageOptions, OnClear, OnUnknownSubmit
     from airflow_gpt_image.storage.images import ImageFolder
     from airflow_gpt_image.storage.names import Names
+    from airflow_gpt_image.storage.references import References
 
 Reuse = Literal["run", "destination"]
 
@@ -47,6 +48,10 @@ class GptImageGenerateOperator(BaseOperator):
     :param image_urls: up to 16 reference images, in order: http(s) addresses, or objects on your own storage
         (``ObjectStoragePath`` or ``s3://conn_id@bucket/key``), which are signed for a while just before the
         submit. At least one of ``prompt`` and ``image_urls`` is required. (templated)
+    :param reference_roots: the objects that may be signed although their addresses come from a template,
+        another task or ``expand()``: a list of prefixes such as ``s3://conn_id@bucket/photos/``, of which
+        scheme, connection id and bucket have to be the same and the path covers what is beneath it. An
+        address that stands in the DAG file word for word needs none. Not templated, and never mapped.
     :param aspect_ratio: ``auto`` (1:1), one of the API's 15 ratios, or a pixel size of its table such as
         ``1881x836``. (templated)
     :param resolution: ``1k``, ``2k`` or ``4k``; None: the tier of an explicit pixel size, else 1k.
@@ -108,6 +113,7 @@ class GptImageGenerateOperator(BaseOperator):
         resolution: str | None = None,
         nsfw_checker: bool | str = True,
         callback_url: str | None = None,
+        reference_roots: Sequence[str | ObjectStoragePath] | None = None,
         destination: str | ObjectStoragePath | None = None,
         filename: str | None = None,
         strict_size: bool = False,
@@ -130,6 +136,7 @@ class GptImageGenerateOperator(BaseOperator):
         self.resolution = resolution
         self.nsfw_checker = nsfw_checker
         self.callback_url = callback_url
+        self.reference_roots = reference_roots
         self.destination = destination
         self.filename = filename
         self.strict_size = strict_size
@@ -147,6 +154,7 @@ class GptImageGenerateOperator(BaseOperator):
         # are.
         self._own_folder = "map_index" in str(destination)
         self._resumed = False
+        self._references = self._read_references()
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
@@ -292,7 +300,14 @@ class GptImageGenerateOperator(BaseOperator):
             conn_id=self.gpt_image_conn_id,
             reuse_destination=self.reuse == "destination",
             max_credits=checks.credits(self.max_credits),
+            references=self._references,
         )
+
+    def _read_references(self) -> References:
+        """Read before anything is rendered which objects the author himself named."""
+        from airflow_gpt_image.operators import checks
+
+        return checks.references(self, self.reference_roots, "image_urls", self.image_urls)
 
     def _defer(self, attempt: ImageAttempt) -> NoReturn:
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger

@@ -10,6 +10,9 @@ from airflow_gpt_image.airflow_internals import ResolveMixin, SetDuringExecution
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_gpt_image.datasets import BadCell, Row
+    from airflow_gpt_image.storage.references import References
+
 
 class Rows(ResolveMixin):
     """
@@ -82,3 +85,22 @@ def _resolve(value: Any, context: Context) -> Any:
     if isinstance(value, (list, tuple)):
         return [_resolve(item, context) for item in value]
     return value
+
+
+def refuse_references(
+    rows: list[Row], bad: list[BadCell], references: References
+) -> tuple[list[Row], list[BadCell]]:
+    """Return the rows whose objects may be signed; and the bad cells, those of the other rows among them."""
+    from airflow_gpt_image.datasets import BadCell
+
+    taken, refused = [], []
+    for row in rows:
+        refusals = [
+            BadCell(row.number, "image_urls", refusal.value, f"item {index}: {' '.join(refusal)}")
+            for index, address in enumerate(row.request.image_urls)
+            if (refusal := references.refusal(address)) is not None
+        ]
+        refused += refusals
+        if not refusals:
+            taken.append(row)
+    return (taken, sorted([*bad, *refused], key=lambda cell: cell.row)) if refused else (rows, bad)

@@ -30,6 +30,7 @@ from airflow_gpt_image.errors import (
 )
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
+from airflow_gpt_image.ledger.reading import as_anothers
 from airflow_gpt_image.ledger.record import Record, fingerprint
 from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.single.paying import ImageSubmitter
@@ -238,7 +239,7 @@ class ImageAttempt:
         fresh_after = context.now() - timedelta(seconds=context.options.timeout)
         name = context.names.shared_stem(identity, request.prompt)
         found = self._ledger.find_shared(name, identity, fresh_after=fresh_after)
-        shared = [record for record in found if self._counts(record)]
+        shared = [as_anothers(record, request, context.prices) for record in found if self._counts(record)]
         # What this task instance paid for goes before what another run did, unless nothing is paid for there.
         return own if any(record.state in ("submitted", "stored") for record in own) else [*own, *shared]
 

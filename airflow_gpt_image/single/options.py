@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from airflow_gpt_image.storage.references import NO_REFERENCES, References
+
 OnClear = Literal["reuse", "regenerate"]
 OnUnknownSubmit = Literal["fail", "resubmit"]
 
@@ -22,3 +24,4 @@ class ImageOptions:
     on_unknown_submit: OnUnknownSubmit = "fail"
     max_credits: Decimal | None = None
     check_balance: bool = False
+    references: References = NO_REFERENCES

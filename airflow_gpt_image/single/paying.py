@@ -34,7 +34,7 @@ class ImageSubmitter:
         budget.check(price)
         if options.check_balance:
             budget.check_balance(context.client.credits(), price)
-        prepared = signed(request, seconds=options.timeout)
+        prepared = signed(request, seconds=options.timeout, references=options.references)
         if earlier is not None:
             context.log.info("%s", _SUBMITTING_AGAIN[earlier.state].format(earlier.generation_id))
         now, settings = context.now(), context.client.settings

@@ -95,10 +95,14 @@ def check_destination(destination: object) -> str:
         raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
     elif separator and _is_store(scheme, rest, given):
         return given.rstrip("/")
-    if not path.strip() or "\0" in path or not Path(path).is_absolute():
+    # A destination is a template: what it is rendered from may not lead out of its folder.
+    plain = bool(path.strip()) and "\0" not in path and ".." not in path.split("/")
+    if not plain or not Path(path).is_absolute():
         message = (
-            f"{quote(destination)} is not a folder images can be stored in. Give an absolute path such as "
-            "/data/images, or a store's address such as s3://my_conn_id@bucket/images."
+            f"{quote(destination)} is not a folder images can be stored in.\n"
+            "It has to be absolute, and may hold no '..'.\n"
+            "Give an absolute path such as /data/images, or a store's address such as "
+            "s3://my_conn_id@bucket/images."
         )
         raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
     return path

@@ -2,8 +2,10 @@
 
 A name is a template of the author's, such as ``{run_id}/{slug}-{generation_id}``, filled with parts that hold
 nothing but letters, digits, ``.``, ``_`` and ``-``. What had to be changed for that carries ``~`` and a few
-digits of its hash, so that two different parts never become the same name. Storing a second time gives the
-same names.
+digits of its hash, so that two different parts never become the same name; and so does what has capital
+letters, for there are disks that take ``Shop`` and ``shop`` for one name. Names that a system keeps to
+itself, and those of our own files, are set apart by a ``~`` in front. Storing a second time gives the same
+names.
 """
 
 from __future__ import annotations
@@ -49,6 +51,27 @@ _LONGEST_PATH: Final = 700
 _ADDED: Final = "~"
 
 
+# Windows keeps these for devices, whatever ending they have.
+_DEVICES: Final = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+)
+
+# What we ourselves write right at a destination: a folder of this name would be in the way, or be read.
+_OURS: Final = re.compile(
+    r"records|items|locks|(?:map|iteration)-[0-9]+(?:-map-[0-9]+)?|[^~]*\.(?:jsonl|csv)"
+)
+
+
+def is_reserved(segment: str, *, first: bool) -> bool:
+    """
+    Return whether a file or folder can't have a name, in whatever case: a device's, or one of our own.
+
+    :param first: whether it stands right at the destination, where our own are.
+    """
+    name = segment.lower()
+    return name.partition(".")[0] in _DEVICES or (first and _OURS.fullmatch(name) is not None)
+
+
 def check_filename(template: object, *, across_runs: bool) -> str:
     """
     Read a template of names.
@@ -80,6 +103,8 @@ def _broken_rule(text: str, *, across_runs: bool) -> str | None:
     filled = text.format(**dict.fromkeys(PARTS, "x" * _LONGEST_PART))
     if any(not segment or segment != segment.strip(".") for segment in filled.split("/")):
         return "must be a path inside the destination, without an empty folder, or a '.' at either end of one"
+    if any(is_reserved(segment, first=not index) for index, segment in enumerate(filled.split("/"))):
+        return "begins with a folder of our own, such as records, or holds a name that Windows reserves"
     if len(filled) > _LONGEST_PATH:
         return f"is too long: with its parts it can reach {len(filled):,} characters of {_LONGEST_PATH}"
     if across_runs and ("fingerprint" not in names or names - {"fingerprint", "index", "slug"}):
@@ -132,7 +157,8 @@ class Names:
         numbered = "{index}" in self._template or index == 0
         template = self._template if numbered else self._template + _ADDED + "{index}"
         filled = template.format(**self._parts, index=index)
-        return "/".join(cut_segment(segment) for segment in filled.split("/"))
+        segments = enumerate(map(cut_segment, filled.split("/")))
+        return "/".join(_ADDED + s if is_reserved(s, first=not index) else s for index, s in segments)
 
     def set_apart(self, stem: str) -> str:
         """Return a name like this one that is no other generation's."""
@@ -145,9 +171,15 @@ def is_safe(text: str) -> bool:
     return _SAFE.fullmatch(text) is not None
 
 
-def safe_part(text: str) -> str:
-    """Return a text as a part of a name; what had to be changed for that carries digits of its hash."""
-    if _SAFE.fullmatch(text) and len(text) <= _LONGEST_PART and text == text.strip("."):
+def safe_part(text: str, *, keep_case: bool = False) -> str:
+    """
+    Return a text as a part of a name; what had to be changed for that carries digits of its hash.
+
+    :param keep_case: for a caller that takes care that no two names differ by case alone, which some stores
+        don't see.
+    """
+    plain = _SAFE.fullmatch(text) and text == text.strip(".") and (keep_case or text == text.lower())
+    if plain and len(text) <= _LONGEST_PART:
         return text
     words = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[: _LONGEST_PART - 9]
     return f"{words}{_ADDED}{_hash(text)}"

@@ -21,6 +21,9 @@ KINDS: Final = tuple(_CONTENT_TYPES)
 
 _CHUNK: Final = 1024 * 1024
 
+# In a row or a column, as records have it at most.
+_MOST_PIXELS: Final = 1_000_000
+
 # A JPEG may be followed by some padding; its end marker stands before that.
 _TAIL: Final = 64 * 1024
 
@@ -82,7 +85,8 @@ def _size(file: BinaryIO, source: str) -> Size:
         width, height = imagesize.get(file, exif_rotation=False)
     except Exception as error:
         raise DownloadError(f"The image from {source} can't be read ({type(error).__name__}).") from error
-    if width <= 0 or height <= 0:
+    if not (0 < width <= _MOST_PIXELS and 0 < height <= _MOST_PIXELS):
+        # Also four billion of them, which a header can say: no record has such a size.
         raise DownloadError(f"The image from {source} has no pixel size; it did not arrive whole.")
     return Size(width, height)
 

@@ -12,22 +12,25 @@ from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError, Problem
 from airflow_gpt_image.storage.folders import object_path
+from airflow_gpt_image.storage.references import References
 
 # S3 and Google sign for a week at most.
 _LONGEST: Final = 7 * 24 * 3600
 _SHORTEST: Final = 3600
 
 
-def signed(request: ImageRequest, *, seconds: float) -> ImageRequest:
+def signed(request: ImageRequest, *, seconds: float, references: References) -> ImageRequest:
     """
     Return the request with addresses that anybody can read for a while, in place of objects on stores.
 
     :param seconds: how long they shall be valid; at least an hour is given, and at most a week.
-    :raises InvalidRequestError: when a store can't sign, or Airflow doesn't know it.
+    :param references: the objects that may be signed.
+    :raises InvalidRequestError: when one may not be, a store can't sign, or Airflow doesn't know it.
     :raises DestinationError: when signing fails for another reason, which may pass.
     """
     if not any(map(is_object, request.image_urls)):
         return request
+    references.check(request)
     valid = int(min(max(seconds, _SHORTEST), _LONGEST))
     urls = [
         _signed(index, url, valid) if is_object(url) else url for index, url in enumerate(request.image_urls)

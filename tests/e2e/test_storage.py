@@ -37,12 +37,20 @@ def test_a_worker_killed_while_it_stores_on_s3_leaves_nothing_half_and_the_next_
     assert len(house.charges(prompt)) == 1
 
 
+@pytest.fixture
+def photos(house: House) -> Bucket:
+    """The bucket whose objects the DAG may have signed."""
+    client = house.store.client()
+    client.create_bucket(Bucket="photos")
+    return Bucket(client, "photos")
+
+
 def test_a_reference_image_on_s3_is_signed_for_the_api_and_the_signature_is_nowhere_else(
-    house: House, bucket: Bucket
+    house: House, photos: Bucket
 ) -> None:
     prompt = house.prompt("edited")
-    bucket.write("sofa.png", b"a picture of a sofa")
-    reference = f"{bucket.destination}/sofa.png"
+    photos.write("sofa.png", b"a picture of a sofa")
+    reference = f"{photos.destination}/sofa.png"
 
     run_id = house.start("edited", prompt, reference=reference)
 

@@ -114,7 +114,7 @@ one("no_retries", retries=0)
 one("patient", timeout=600)
 one("spender", retry_policy=GptImageRetryPolicy(spend_limit_delay=timedelta(seconds=3)))
 one("stored", destination="{{ dag_run.conf['destination'] }}")
-one("edited", image_urls=["{{ dag_run.conf['reference'] }}"])
+one("edited", image_urls=["{{ dag_run.conf['reference'] }}"], reference_roots=["s3://image_store@photos/"])
 one("run_bounded", dagrun_timeout=timedelta(seconds=20))
 one("bounded", execution_timeout=timedelta(seconds=4), deferrable=False)
 

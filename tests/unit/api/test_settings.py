@@ -6,8 +6,8 @@ from pathlib import Path
 import certifi
 import pytest
 
-from airflow_gpt_image.api.addresses import is_loopback
 from airflow_gpt_image.api.certificates import load_ca_bundle
+from airflow_gpt_image.api.hosts import is_loopback
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.errors import GptImageError, InvalidApiKeyError, InvalidSettingsError
 
@@ -208,6 +208,25 @@ def test_an_api_on_loopback_is_on_this_machine():
     assert ClientSettings(api_key=KEY, base_url="http://[::1]:8000").on_this_machine is True
 
 
+@pytest.mark.parametrize(
+    "base_url",
+    ["http://127.0.0.1:8000", "https://localhost", "http://[::1]:1", "http://127.1", "http://localhost."],
+)
+def test_an_api_on_this_machine_is_never_asked_through_a_proxy_which_would_see_the_key(base_url):
+    error = _refusal(base_url=base_url, proxy="http://me:hunter2@proxy.example.com:3128")
+
+    happened, rule, remedy = error.message.split("\n")
+    assert base_url in happened
+    assert "in clear" in rule
+    assert "Remove the proxy" in remedy
+    assert "hunter2" not in error.message
+
+
+@pytest.mark.parametrize("base_url", ["http://127.1:8000", "http://0x7f.1", "http://2130706433"])
+def test_an_api_on_loopback_is_on_this_machine_however_its_address_is_written(base_url):
+    assert ClientSettings(api_key=KEY, base_url=base_url).on_this_machine is True
+
+
 # --- how patiently, and what else ---------------------------------------------------------------------------
 
 
@@ -346,6 +365,12 @@ def test_hosts_that_are_not_bare_names_are_refused(hosts):
 
     assert type(error) is InvalidSettingsError
     assert "image_hosts" in error.message
+
+
+def test_a_host_images_may_come_from_is_kept_as_resolvers_read_it():
+    settings = ClientSettings(api_key=KEY, image_hosts=("127.1", "0:0::1", "files.example.com."))
+
+    assert settings.image_hosts == ("127.0.0.1", "::1", "files.example.com")
 
 
 def test_a_single_host_that_is_no_tuple_is_not_taken_letter_by_letter():

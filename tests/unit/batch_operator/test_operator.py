@@ -47,7 +47,7 @@ def made(**options):
         ({"timeout": float("inf")}, "timeout=inf must be"),
         (
             {"destination": "posters"},
-            "'posters' is not a folder images can be stored in. Give an absolute path",
+            "'posters' is not a folder images can be stored in.\nIt has to be absolute",
         ),
         ({"destination": ""}, "'' is not a folder"),
     ],

@@ -256,7 +256,7 @@ def connect(emulator):
 
 
 def head(emulator, request_line, **headers):
-    lines = [f"{request_line} HTTP/1.1", "Host: emulator", f"Authorization: Bearer {emulator.key}"]
+    lines = [f"{request_line} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {emulator.key}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()
 

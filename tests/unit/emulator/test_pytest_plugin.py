@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -28,12 +29,50 @@ def test_every_test_has_fresh_books(gpt_image_emulator, round):
     assert gpt_image_emulator.books()["submits"] == 1
 
 
-def test_the_plugin_loads_nothing_that_takes_time():
-    program = (
-        "import sys, airflow_gpt_image.emulator.pytest_plugin as plugin; "
-        "print({'uvicorn', 'starlette', 'pydantic', 'PIL', 'httpx', 'airflow'} & set(sys.modules))"
+PLUGIN = "airflow_gpt_image.emulator.pytest_plugin"
+HEAVY = ("uvicorn", "starlette", "pydantic", "PIL", "httpx", "h11", "airflow")
+
+# Written by a user whose tests have nothing to do with images.
+THEIR_TEST = f"""
+import sys
+
+def loaded():
+    ours = {{name for name in sys.modules if name.split(".")[0] == "airflow_gpt_image"}}
+    return ours, set({HEAVY}) & set(sys.modules)
+
+def test_something(request):
+    ours, heavy = loaded()
+    assert {PLUGIN!r} in ours
+    assert ours <= {{{PLUGIN!r}, "airflow_gpt_image.emulator", "airflow_gpt_image"}}
+    assert not heavy
+    request.getfixturevalue("gpt_image_emulator")
+    ours, heavy = loaded()
+    assert "airflow_gpt_image.emulator.server" in ours
+    assert "uvicorn" in heavy
+"""
+
+
+def test_until_a_test_asks_for_the_emulator_the_plugin_loads_nothing_but_itself(tmp_path):
+    (tmp_path / "test_theirs.py").write_text(THEIR_TEST)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", "test_theirs.py"]
+
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_the_packages_that_the_plugin_is_in_hold_no_code_that_runs_at_import():
+    # They are imported with it, whatever it does itself: so a user's coverage doesn't begin too late.
+    program = f"import sys; before = set(sys.modules); import {PLUGIN}; print(*(set(sys.modules) - before))"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert loaded.stdout.strip() == "set()"
+    ours = {name for name in loaded.stdout.split() if name.startswith("airflow_gpt_image")}
+    assert ours == {"airflow_gpt_image", "airflow_gpt_image.emulator", PLUGIN}

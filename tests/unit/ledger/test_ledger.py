@@ -11,8 +11,7 @@ from airflow_gpt_image.errors import (
 )
 from airflow_gpt_image.ledger.record import GenerationFacts
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY
-from airflow_gpt_image.storage.images import ImageFile
-from tests.records import DEADLINE, NOW, OTHER, identity, verdict
+from tests.records import DEADLINE, NOW, OTHER, PNG, identity, png_file, verdict
 
 # Rule 1: reading takes both places, and the record furthest along counts
 
@@ -108,8 +107,8 @@ def test_an_image_beside_its_sidecar_is_done_where_the_task_state_is_gone(
 ):
     ledger = pay()
     [record] = ledger.find(identity())
-    folder.files["g1-0.png"] = b"image"
-    image = ImageFile(url="u", name="g1-0.png", bytes=5)
+    folder.files["g1-0.png"] = PNG
+    image = png_file("g1-0.png")
     ledger.write_stored(record.stored([image], GenerationFacts(status="completed"), NOW), ["g1-0"])
     store.empty()
 

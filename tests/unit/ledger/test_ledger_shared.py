@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from airflow_gpt_image.ledger.record import GenerationFacts
-from airflow_gpt_image.storage.images import ImageFile
-from tests.records import DEADLINE, NOW, identity
+from tests.records import DEADLINE, NOW, PNG, identity, png_file
 
 
 def stored(record):
-    image = ImageFile(url="u", name="shared-0.png", bytes=5)
-    return record.stored([image], GenerationFacts(status="completed"), NOW)
+    return record.stored([png_file("shared-0.png")], GenerationFacts(status="completed"), NOW)
 
 
 def find_shared(ledger):
@@ -22,7 +20,7 @@ def test_another_runs_stored_image_is_found_by_its_name(open_ledger, intent, pay
     theirs.write_stored(record, ["shared-0"])
 
     assert find_shared(open_ledger()) == []
-    folder.files["shared-0.png"] = b"image"
+    folder.files["shared-0.png"] = PNG
     assert find_shared(open_ledger()) == [record]
 
 
@@ -73,7 +71,7 @@ def test_a_worker_that_was_frozen_puts_no_intent_over_an_image_that_was_stored_m
 ):
     later = open_ledger(payer(2))
     later.write_stored(stored(intent(by=payer(2)).submitted("g2", NOW, name="shared-0")), ["shared-0"])
-    folder.files["shared-0.png"] = b"image"
+    folder.files["shared-0.png"] = PNG
     stale = open_ledger()
 
     assert stale.write_intent(intent(), deadline=DEADLINE, shared="shared-0") is False

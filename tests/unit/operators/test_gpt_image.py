@@ -36,6 +36,7 @@ CONTRACT = {
     "resolution": None,
     "nsfw_checker": True,
     "callback_url": None,
+    "reference_roots": None,
     "destination": None,
     "filename": None,
     "strict_size": False,

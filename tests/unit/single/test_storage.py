@@ -129,7 +129,8 @@ def test_another_run_finds_the_image_at_the_destination_only_where_the_author_sa
     task.new_run()
     task.run(destination=place.destination)
 
-    assert second["images"] == retry["images"] == first["images"]
+    # The same image; where the API had it is the other run's to know.
+    assert second["images"] == retry["images"] == [{**first["images"][0], "url": ""}]
     assert (second["reused"], second["spent"]["charged"], retry["reused"]) == (True, "0", True)
     assert submits(api) == 2
 

@@ -25,6 +25,7 @@ from airflow_gpt_image.storage.folders import check_destination, open_file, open
         ("file:///data/images", "/data/images"),
         ("file://localhost/data/images", "/data/images"),
         ("file:///data/two%20words", "/data/two words"),
+        ("/data/..images/a..b", "/data/..images/a..b"),
         ("/", "/"),
     ],
 )
@@ -59,6 +60,13 @@ def test_a_destination_is_an_absolute_path_or_a_file_address(destination, folder
         "://images",
         "/data/\0images",
         "file:///data/%00images",
+        "/data/images/..",
+        "/data/images/../../etc",
+        "/../data",
+        "file:///data/images/../../etc",
+        "file:///data/%2e%2e/etc",
+        "file:///data/..%2fetc",
+        "s3://bucket/images/..",
     ],
 )
 def test_any_other_destination_is_refused_with_its_value_the_rule_and_an_example(destination):

@@ -6,8 +6,22 @@ import re
 
 import pytest
 
+from airflow_gpt_image.batch import plan
+from airflow_gpt_image.batch.lock import LOCKS
+from airflow_gpt_image.batch.manifest import CSV, FAILURES, INVALID, JSONL, UNSETTLED, place_of
+from airflow_gpt_image.batch.plan import ITEMS
 from airflow_gpt_image.errors import InvalidRequestError
-from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST, PARTS, Names, check_filename
+from airflow_gpt_image.ledger.destination import RECORDS
+from airflow_gpt_image.ledger.history import History
+from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.storage.names import (
+    OF_GENERATION,
+    OF_REQUEST,
+    PARTS,
+    Names,
+    check_filename,
+    is_reserved,
+)
 
 GENERATION_ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 OF_TASK = "{dag_id}/{run_id}/{task_id}-{map_index}"
@@ -241,6 +255,73 @@ def test_several_images_of_one_task_are_not_those_of_another_one():
 def test_an_image_and_its_sidecar_are_in_one_folder_whatever_the_template(index):
     for template in (OF_GENERATION, OF_REQUEST, OF_TASK, "{slug}/{generation_id}"):
         assert stem(template, index=index).rpartition("/")[0] == stem(template).rpartition("/")[0]
+
+
+# Disks that take two names for one, and names that aren't free
+
+
+CASES = ["shop", "Shop", "SHOP", "sHOP", "Manual_1", "manual_1"]
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in ("index", "slug", "map_index")])
+def test_no_two_values_that_differ_by_case_share_a_name_on_a_disk_that_does_not_see_it(part):
+    found = [stem(f"{{{part}}}", **{part: value}).lower() for value in CASES]
+
+    assert len(set(found)) == len(CASES)
+
+
+DEVICES = ["con", "CON", "Nul", "aux", "prn", "com1", "LPT9", "con.txt", "nul.a.b"]
+OURS = [
+    "records",
+    "Records",
+    "items",
+    "locks",
+    "map-3",
+    "iteration-2",
+    "iteration-2-map-3",
+    "manifest.jsonl",
+    "manifest.csv",
+    "plan.jsonl",
+    "FAILURES.jsonl",
+]
+
+
+@pytest.mark.parametrize("value", DEVICES + OURS)
+def test_a_reserved_name_is_set_apart_and_stays_the_only_one_of_its_kind(value):
+    name = stem("{dag_id}/{run_id}/{task_id}-{map_index}", dag_id=value)
+
+    first = name.split("/")[0]
+    assert not is_reserved(first, first=True)
+    assert first != stem("{dag_id}", dag_id=f"~{value}")
+    assert first != stem("{dag_id}", dag_id=f"{value}_")
+
+
+@pytest.mark.parametrize("value", DEVICES)
+def test_a_devices_name_is_set_apart_in_every_folder(value):
+    name = stem("a/{task_id}/{generation_id}", task_id=value)
+
+    assert not any(is_reserved(segment, first=False) for segment in name.split("/"))
+
+
+@pytest.mark.parametrize("value", OURS)
+def test_names_of_our_own_files_are_free_in_every_other_folder(value):
+    assert stem("a/{task_id}/b", task_id=value.lower()) == f"a/{value.lower()}/b"
+
+
+@pytest.mark.parametrize(
+    "folder", ["records", "Items", "locks", "map-1", "x.jsonl", "con", "a/NUL", "a/com1.x"]
+)
+def test_a_template_with_a_reserved_name_is_refused_while_the_dag_is_parsed(folder):
+    with pytest.raises(InvalidRequestError, match="reserves"):
+        check_filename(f"{folder}/{{generation_id}}", across_runs=False)
+
+
+def test_all_that_we_write_right_at_a_destination_is_reserved():
+    history = History(first_run=True, cleared=False, mapped=True)
+    payer = Payer(dag_id="d", run_id="r", task_id="t", map_index=3, loop_index=2, clear_epoch=0, attempt=1)
+    ours = [RECORDS, ITEMS, LOCKS, plan.NAME, JSONL, CSV, FAILURES, UNSETTLED, INVALID]
+
+    assert all(is_reserved(name, first=True) for name in [*ours, place_of(payer, history).rstrip("/")])
 
 
 # A name that is taken

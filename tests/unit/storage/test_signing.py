@@ -14,6 +14,7 @@ from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.protocol import submit_call
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
 from airflow_gpt_image.ledger.record import fingerprint
+from airflow_gpt_image.storage.references import NO_REFERENCES, References
 from airflow_gpt_image.storage.signing import signed
 
 HOUR, WEEK = 3600, 7 * 24 * 3600
@@ -42,8 +43,13 @@ def connection(monkeypatch, s3):
     return made
 
 
+def signed_for(request, seconds=HOUR):
+    """A request whose author wrote all addresses down himself."""
+    return signed(request, seconds=seconds, references=References(written=frozenset(request.image_urls)))
+
+
 def sign(*addresses, seconds=HOUR):
-    return signed(ImageRequest(image_urls=addresses), seconds=seconds).image_urls
+    return signed_for(ImageRequest(image_urls=addresses), seconds).image_urls
 
 
 def test_a_signed_address_is_read_by_anybody_without_credentials(sofa):
@@ -84,7 +90,7 @@ def test_addresses_of_the_web_pass_unchanged_and_all_stay_in_their_order(sofa):
 def test_a_request_without_objects_is_the_very_same():
     request = ImageRequest(prompt="a bicycle", image_urls=[HTTP])
 
-    assert signed(request, seconds=HOUR) is request
+    assert signed_for(request) is request
 
 
 def test_nothing_of_the_request_changes_but_the_addresses(sofa):
@@ -97,7 +103,7 @@ def test_nothing_of_the_request_changes_but_the_addresses(sofa):
         callback_url="https://example.com/done",
     )
 
-    ready = signed(request, seconds=HOUR)
+    ready = signed_for(request)
 
     assert ready.model_dump(exclude={"image_urls"}) == request.model_dump(exclude={"image_urls"})
     assert submit_call(ready).body["input"]["image_urls"] == ready.image_urls
@@ -108,11 +114,16 @@ def test_an_object_that_nobody_signed_is_not_sent(sofa):
         submit_call(ImageRequest(image_urls=[sofa]))
 
 
+def test_an_object_that_nobody_allowed_is_not_signed(sofa):
+    with pytest.raises(InvalidRequestError, match="reference_roots"):
+        signed(ImageRequest(image_urls=[HTTP, sofa]), seconds=HOUR, references=NO_REFERENCES)
+
+
 def test_the_fingerprint_is_that_of_the_object(sofa):
     request = ImageRequest(image_urls=[sofa])
     before = fingerprint(request, conn_id="c", host="h")
 
-    ready = signed(request, seconds=HOUR)
+    ready = signed_for(request)
 
     assert fingerprint(request, conn_id="c", host="h") == before
     assert fingerprint(ready, conn_id="c", host="h") != before
