@@ -157,9 +157,9 @@ def test_while_an_image_arrives_no_glob_finds_it(emulator, made, client, place):
     ("fault", "error", "words"),
     [
         ("file:truncated", DownloadError, "did not arrive"),
-        ("file:html", ImageRefusedError, "no PNG, JPEG or WebP"),
-        ("file:empty", ImageRefusedError, "no PNG, JPEG or WebP"),
-        ("file:garbage", ImageRefusedError, "no PNG, JPEG or WebP"),
+        ("file:html", DownloadError, "no PNG, JPEG or WebP"),
+        ("file:empty", DownloadError, "no PNG, JPEG or WebP"),
+        ("file:garbage", DownloadError, "no PNG, JPEG or WebP"),
         ("file:200;body=GIF89a, an animation;content_type=image/png", ImageRefusedError, "GIF89a"),
         ("file:200;body=RIFF....WAVEfmt ;content_type=image/webp", ImageRefusedError, "RIFF"),
         ("file:404", ImageExpiredError, "isn't there"),
