@@ -157,12 +157,17 @@ class GptImageClient:
         """
         return self._run(flows.balance(self._retrying))
 
-    def download(self, url: str, into: BinaryIO) -> Downloaded:
+    def download(
+        self, url: str, into: BinaryIO, *, age: float | None = None, retrying: Retrying | None = None
+    ) -> Downloaded:
         """Fetch an image into a seekable binary file, without the API key; memory stays flat.
 
+        :param age: seconds since its generation was completed, as ``Generation.age`` has it; None: that isn't
+            known. Only an image that is older than a day can have expired.
+        :param retrying: in place of the client's own.
         :raises DownloadError: or one of its subclasses.
         """
-        return self._run(downloads.download(url, into, self.settings, self._retrying))
+        return self._run(downloads.download(url, into, self.settings, retrying or self._retrying, age=age))
 
     def close(self) -> None:
         """Close all connections."""
@@ -323,9 +328,13 @@ class AsyncGptImageClient:
         """As :meth:`GptImageClient.credits`."""
         return await self._run(flows.balance(self._retrying))
 
-    async def download(self, url: str, into: BinaryIO) -> Downloaded:
+    async def download(
+        self, url: str, into: BinaryIO, *, age: float | None = None, retrying: Retrying | None = None
+    ) -> Downloaded:
         """As :meth:`GptImageClient.download`."""
-        return await self._run(downloads.download(url, into, self.settings, self._retrying))
+        return await self._run(
+            downloads.download(url, into, self.settings, retrying or self._retrying, age=age)
+        )
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -216,6 +216,9 @@ def _keep_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+# Seconds. Machines of one service differ by less; a completion that is further ahead is no time of one.
+_CLOCK_DIFFERENCE: Final = 300.0
+
 # Ours: a response with more of them isn't the API's, and mustn't fill a user's storage.
 _MAX_IMAGES: Final = 100
 
@@ -291,6 +294,8 @@ class Generation(BaseModel):
 
     ``status`` is ``pending``, ``processing``, ``completed`` or ``failed``; a word the document doesn't know
     is kept and counts as not finished. Times are UTC, None when the API gave none that can be read.
+
+    :param told_at: when the API said so, by its own clock.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -302,6 +307,7 @@ class Generation(BaseModel):
     completed_at: Moment = None
     output: GenerationOutput = GenerationOutput()
     error: GenerationFailure = GenerationFailure()
+    told_at: Moment = None
 
     @field_validator("output", "error", mode="before")
     @classmethod
@@ -312,6 +318,18 @@ class Generation(BaseModel):
     def finished(self) -> bool:
         """Return whether it is completed or failed: the API will not change it again."""
         return self.status in ("completed", "failed")
+
+    @property
+    def age(self) -> float | None:
+        """Return the seconds from its completion until the API told of it; None: the API gave no such times.
+
+        Both are the API's own times, so no clock of ours makes an image younger or older.
+        """
+        ended = self.completed_at or self.created_at
+        if self.told_at is None or ended is None:
+            return None
+        seconds = (self.told_at - ended).total_seconds()
+        return max(0.0, seconds) if seconds > -_CLOCK_DIFFERENCE else None
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from airflow_gpt_image.api.addresses import is_object
 from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
-from airflow_gpt_image.api.retrying import parse_retry_after
+from airflow_gpt_image.api.retrying import parse_http_date, parse_retry_after
 from airflow_gpt_image.api.text import quote, redact_queries, single_line
 from airflow_gpt_image.errors import (
     ERROR_REFERENCE,
@@ -235,7 +235,8 @@ def parse_generation(reply: Reply, generation_id: str) -> Generation:
     if not 200 <= response.status < 300 or "status" not in document:
         _raise_for_error(response, generation_id)
     try:
-        generation = Generation.model_validate(document)
+        told_at = parse_http_date(response.headers.get("date")) or response.at
+        generation = Generation.model_validate({**document, "told_at": told_at})
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, details["loc"])) for details in error.errors()}))
         what = f"these fields are missing or not what the document says: {fields}"
