@@ -145,6 +145,7 @@ class TaskInstance:
         made anew for each part of a try.
     :param deferral_pause: seconds between a deferral and its trigger's event.
     :ivar while_deferred: is called in between.
+    :ivar while_waiting: likewise, with the seconds until the trigger's first poll.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class TaskInstance:
         self.ti_id = ""
         self.deferral_pause = deferral_pause
         self.while_deferred: Callable[[], object] = lambda: None
+        self.while_waiting: Callable[[float], object] = lambda seconds: None
         self.store = StateStore()
         self.accessor = self.store.accessor()
         self.xcoms: dict[str, Any] = {}
@@ -227,6 +229,7 @@ class TaskInstance:
         while time.monotonic() < give_up_at:
             self.deferrals.append(deferral)
             time.sleep(self.deferral_pause)
+            self.while_waiting(deferral.trigger.first_poll_at - time.time())
             self.while_deferred()
             try:
                 return getattr(self.operator(**options), deferral.method_name)(self.context, event)

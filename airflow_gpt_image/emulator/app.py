@@ -11,6 +11,7 @@ import itertools
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -168,7 +169,7 @@ def _ready(answer: Answer) -> Callable[[], Awaitable[Answer]]:
 
 
 class _Doorway:
-    """Gives every answer its ``x-request-id``, counts what is under way, lets clients leave in peace."""
+    """Give every answer its id and its date, count what is under way, let clients leave in peace."""
 
     def __init__(self, emulator: Emulator, app: ASGIApp) -> None:
         self._emulator = emulator
@@ -177,11 +178,14 @@ class _Doorway:
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        header = (b"x-request-id", f"{self._prefix}{next(self._numbers):08x}".encode())
+        headers = [
+            (b"x-request-id", f"{self._prefix}{next(self._numbers):08x}".encode()),
+            (b"date", formatdate(self._emulator.now(), usegmt=True).encode()),
+        ]
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], header]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         books = self._emulator.books if scope["path"].startswith("/v1/") else None

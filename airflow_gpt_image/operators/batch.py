@@ -274,6 +274,7 @@ class GptImageBatchOperator(BaseOperator):
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
                 deadline=deferral.deadline,
+                pause=deferral.pause,
                 now=time.time(),
             )
         )

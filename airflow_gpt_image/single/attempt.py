@@ -13,16 +13,18 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_gpt_image import results
 from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.client import GptImageClient
+from airflow_gpt_image.api.downloads import Patience
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.errors import (
+    DownloadError,
     GenerationFailedError,
     GenerationNotFoundError,
     GptImageError,
@@ -39,6 +41,9 @@ from airflow_gpt_image.single.storing import ImageStorer
 from airflow_gpt_image.storage.images import ImageFolder
 from airflow_gpt_image.storage.names import Names
 
+# Seconds that a worker's slot is held for an image that is late, where the triggerer can wait.
+_LONGEST_HOLD: Final = 5.0
+
 
 class ImageAttempt:
     """
@@ -48,6 +53,7 @@ class ImageAttempt:
     :param ledger: of the task instance.
     :param images: where the images are stored; None: they stay where the API put them.
     :param names: what the images are called, as far as it is known before there is a generation.
+    :param patience: how long an image that doesn't arrive counts as late.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class ImageAttempt:
         names: Names,
         options: ImageOptions,
         log: Log,
+        patience: Patience = Patience(),
     ) -> None:
         self._client = client
         self._ledger = ledger
@@ -65,7 +72,8 @@ class ImageAttempt:
         self._options = options
         self._log = log
         self._submitter = ImageSubmitter(client, ledger, names, options, log)
-        self._storer = ImageStorer(client, ledger, images, names, options, log)
+        self._storer = ImageStorer(client, ledger, images, names, options, log, patience)
+        self._patience = patience
         self._lost: set[str] = set()
         self._record: Record | None = None
 
@@ -225,6 +233,40 @@ class ImageAttempt:
             raise
         stored = self._storer.store(record, generation)
         return self._result(stored, reused=not self._submitter.submitted)
+
+    def finish_or_defer(self, generation: Generation, *, deferrable: bool) -> dict[str, Any] | float:
+        """
+        As :meth:`finish`; an image that is late is asked for again, each time at the address that the API
+        tells then.
+
+        :param deferrable: wait here for no longer than a few seconds at a time.
+        :return: the task's result; or the seconds until the image is to be asked for again, by another
+            worker.
+        """
+        while True:
+            try:
+                return self.finish(generation)
+            except DownloadError as error:
+                pause = self._pause_while_late(generation, error)
+                if pause is None:
+                    raise
+                self._log.warning("%s\nIt is asked for again in %.0f s.", error.message, pause)
+            if deferrable and pause > _LONGEST_HOLD:
+                return pause
+            self._ledger.clock.sleep(pause)
+            generation = self.poll()
+
+    def _pause_while_late(self, generation: Generation, error: DownloadError) -> float | None:
+        now = self._now()
+        # Whatever the API says of its age: it was completed before the deadline.
+        if now.timestamp() > self.late_deadline:
+            return None
+        return self._patience.pause(error, self._current.age_of_images(generation, now))
+
+    @property
+    def late_deadline(self) -> float:
+        """Return until when images may be late at most, in seconds since 1970."""
+        return self.deadline + self._patience.lasts
 
     def submitted_result(self) -> dict[str, Any]:
         """Return the result as far as it is known while nobody waits."""

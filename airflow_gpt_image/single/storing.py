@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow_gpt_image.api.client import GptImageClient
+from airflow_gpt_image.api.downloads import Patience
 from airflow_gpt_image.api.models import Generation
+from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.ledger.ledger import Ledger
 from airflow_gpt_image.ledger.reading import same_id_error
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
@@ -20,6 +22,7 @@ class ImageStorer:
     Stores the images of a task that makes one.
 
     :param images: where they are stored; None: they stay where the API put them.
+    :param patience: how long one that doesn't arrive counts as late.
     """
 
     def __init__(
@@ -30,8 +33,10 @@ class ImageStorer:
         names: Names,
         options: ImageOptions,
         log: Log,
+        patience: Patience,
     ) -> None:
         self.images = images
+        self._patience = patience
         self._client = client
         self._ledger = ledger
         self._names = names
@@ -53,7 +58,17 @@ class ImageStorer:
             return stored
         stems = self._free_stems(record, generation)
         self._check_is_ours(record, stems[0])
-        files, warnings = self.images.fetch_all(self._client, generation, stems, record.request, self._log)
+        age = record.age_of_images(generation, self._now())
+        files, warnings = self.images.fetch_all(
+            self._client,
+            generation,
+            stems,
+            record.request,
+            self._log,
+            age=age,
+            # While it may be late, whoever waits for it asks again.
+            retrying=Retrying(most_sends=1) if age < self._patience.lasts else None,
+        )
         stored = record.stored(files, facts, self._now(), name=stems[0], warnings=warnings)
         self._ledger.write_stored(stored, stems, moved=stems[0] != record.name)
         return stored

@@ -19,6 +19,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.errors import (
+    DownloadError,
     GenerationFailedError,
     GenerationNotFoundError,
     GenerationTimeoutError,
@@ -308,3 +309,26 @@ def test_on_a_worker_one_look_is_one_poke(submitted, api):
 
     assert not returned.is_done
     assert api.books()["requests"]["poll"] == 1
+
+
+# Images that are late
+
+
+@pytest.mark.parametrize("fault", ["file:404*6", "file:403*6", "file:html*2", "file:503*6"])
+def test_an_image_that_is_late_is_stored_without_a_retry(sense, submitted, api, tmp_path, fault):
+    api.fault(fault)
+
+    result = sense(submitted(), destination=str(tmp_path))
+
+    assert Path(result["images"][0]["path"]).exists()
+    assert api.faults()[0]["met"] == int(fault.rpartition("*")[2])
+
+
+def test_an_image_that_is_no_longer_late_fails_so_that_a_retry_can_have_it(api, submitted, tmp_path):
+    api.settings(image_life=0, duration=0)
+    sensor = GptImageSensor(task_id="wait", generation_id=submitted(), destination=str(tmp_path))
+
+    with pytest.raises(DownloadError, match="for nothing") as caught:
+        sensor.execute_complete(CONTEXT, None, deadline=time.time() - 700)
+
+    assert caught.value.retryable

@@ -89,7 +89,8 @@ def test_a_refund_gives_its_credits_back_to_the_limit(task, api):
         ("submit:401", "0", "0"),
     ],
 )
-def test_what_a_failed_try_spent_is_in_xcom(task, api, fault, charged, refunded):
+def test_what_a_failed_try_spent_is_in_xcom(task, api, clock, fault, charged, refunded):
+    task.while_waiting = clock.forward
     api.fault(fault)
 
     with pytest.raises(Exception, match=r"."):

@@ -83,7 +83,9 @@ def _told(lines):
         ("", {"wait_for_completion": False}, "4.7 charged, 0 refunded. This try submitted."),
     ],
 )
-def test_what_was_spent_is_the_logs_last_line_however_the_try_ends(task, api, fault, options, spent):
+def test_what_was_spent_is_the_logs_last_line_however_the_try_ends(task, api, clock, fault, options, spent):
+    if fault == "file:404":
+        task.while_waiting = clock.forward
     if fault:
         api.fault(fault)
 

@@ -13,7 +13,6 @@ from airflow.sdk import Asset, ObjectStoragePath
 from airflow_gpt_image.errors import (
     DestinationError,
     GptImageError,
-    ImageExpiredError,
     ImageRefusedError,
     InvalidRequestError,
 )
@@ -189,18 +188,6 @@ def test_a_sidecar_that_makes_no_sense_is_an_error_and_nothing_is_paid(task, api
         task.run(**options)
 
     assert submits(api) == 1
-
-
-def test_an_expired_image_says_which_generation_it_was_and_is_not_paid_for_again(task, api, place):
-    api.fault("file:404")
-
-    for _ in range(2):
-        with pytest.raises(ImageExpiredError, match="on_clear='regenerate'") as raised:
-            task.run(destination=place.destination)
-
-    [charge] = api.books()["charges"]
-    assert raised.value.generation_id == charge["task_id"]
-    assert charge["task_id"] in str(raised.value)
 
 
 def test_a_destination_that_cannot_be_written_costs_nothing_more_when_it_can(task, api, tmp_path):
