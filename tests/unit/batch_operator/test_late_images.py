@@ -1,4 +1,4 @@
-"""Images of a batch that aren't there yet: they hold up no other one, no worker, and are not paid for again."""
+"""Images of a batch that aren't there yet: they hold up nothing, and are not paid for again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_images_that_are_late_do_not_hold_up_the_others(batch, api):
         api.fault(f"file:404;match=poster {number}")
 
     with pytest.raises(UnsettledImagesError):
-        batch.run(requests=TEN)
+        batch.run(requests=TEN, item_retries=0)
 
     # More are late than are stored at a time.
     assert statuses({"manifest": batch.folder})["poster 9"] == "stored"
@@ -78,7 +78,7 @@ def test_a_late_image_does_not_wake_a_batch_whose_other_generations_go_on(deferr
 def test_images_that_stay_away_are_unsettled_and_fetched_by_the_next_try_for_nothing(batch, api):
     api.fault("file:404")
     with pytest.raises(UnsettledImagesError) as caught:
-        batch.run(requests=TEN)
+        batch.run(requests=TEN, item_retries=0)
     api.clear_faults()
 
     result = batch.run(requests=TEN)
