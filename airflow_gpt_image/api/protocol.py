@@ -9,7 +9,9 @@ Rules:
    together in the document's table; an envelope without an id whose code refuses, under a status that is a
    success or the same code. A type, a status or a gateway's JSON alone proves nothing.
 3. An id in the response to a submit is taken whatever else is missing: it is what was paid for.
-4. The API key is concealed in everything that came over the wire before anybody else sees it, and so are the
+4. Odd JSON is no reason to lose what is paid for. What no database takes (half a surrogate pair, NUL, numbers
+   without end, nesting without end) is left out or replaced before anybody else sees it.
+5. The API key is concealed in everything that came over the wire before anybody else sees it, and so are the
    queries of addresses in every text that is quoted: the API may quote a reference image's signature.
 """
 
@@ -25,9 +27,16 @@ from typing import Any, Final, NoReturn
 from pydantic import ValidationError
 
 from airflow_gpt_image.api.addresses import is_object
-from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
+from airflow_gpt_image.api.foreign_json import parse_json
+from airflow_gpt_image.api.models import (
+    MODEL,
+    Generation,
+    ImageRequest,
+    check_generation_id,
+    parse_generation_id,
+)
 from airflow_gpt_image.api.retrying import parse_http_date, parse_retry_after
-from airflow_gpt_image.api.text import quote, redact_queries, single_line
+from airflow_gpt_image.api.text import quote, redact_queries, single_line, storable
 from airflow_gpt_image.errors import (
     ERROR_REFERENCE,
     ConnectionFailedError,
@@ -91,7 +100,7 @@ def parse_response(
     """Read what came over the wire; ``headers`` in lower case."""
     text = body.decode("utf-8-sig", errors="replace")
     try:
-        found = _conceal(json.loads(text), api_key)
+        found = _conceal(parse_json(text), api_key)
         # Out of what was read, for in the text itself the key may stand escaped.
         excerpt = redact_queries(json.dumps(found))[:200]
     except (ValueError, RecursionError):
@@ -106,9 +115,9 @@ def parse_response(
 
 
 def _conceal(value: Any, secret: str) -> Any:
-    """Return the same JSON value with the secret replaced in every string, keys included."""
+    """Return the same JSON value, storable, with the secret replaced in every string, keys included."""
     if isinstance(value, str):
-        return value.replace(secret, "***")
+        return storable(value).replace(secret, "***")
     if isinstance(value, list):
         return [_conceal(item, secret) for item in value]
     if isinstance(value, dict):
@@ -219,7 +228,7 @@ def _raise_for_refusal(response: Response, document: dict[str, Any]) -> None:
 def _generation_id_in(document: dict[str, Any]) -> str | None:
     data = document.get("data")
     try:
-        return check_generation_id(data.get("taskId") if isinstance(data, dict) else None)
+        return parse_generation_id(data.get("taskId") if isinstance(data, dict) else None)
     except ValueError:
         return None
 
@@ -334,7 +343,7 @@ def _raise_error(
         type=type,
         retry_after=retry_after,
         generation_id=generation_id,
-        request_id=response.headers.get("x-request-id"),
+        request_id=single_line(response.headers.get("x-request-id")),
     )
 
 
@@ -349,5 +358,5 @@ def _raise_unreadable(response: Response, what: str, generation_id: str | None =
         status=response.status,
         retry_after=parse_retry_after(response.headers.get("retry-after"), now=response.at),
         generation_id=generation_id,
-        request_id=response.headers.get("x-request-id"),
+        request_id=single_line(response.headers.get("x-request-id")),
     )

@@ -84,7 +84,7 @@ def test_each_look_is_told_once_also_one_that_fails_and_before_what_came_of_it(w
 
 
 def test_a_status_the_document_does_not_know_counts_as_not_finished(world):
-    here = world(_in_status("queued"), _in_status("COMPLETED"), DONE)
+    here = world(_in_status("queued"), _in_status("done"), DONE)
 
     assert _wait(here).status == "completed"
     assert here.looked_at == [0, 5, 10]

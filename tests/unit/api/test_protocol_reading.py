@@ -52,7 +52,7 @@ def test_a_failed_generation_is_no_failed_read():
         ({"status": "pending"}, "id"),
         ({"id": 5, "status": "pending"}, "id"),
         ({"id": ID, "status": 5}, "status"),
-        ({"id": ID, "status": "completed", "output": {"urls": "x"}}, "urls"),
+        ({"id": ID, "status": "completed", "output": {"urls": {"0": "x"}}}, "urls"),
         ({"id": ID, "status": "completed", "output": {"urls": [5]}}, "urls"),
     ],
 )
