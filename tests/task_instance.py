@@ -58,6 +58,15 @@ class Clock:
         self._due.append((self.ahead + seconds, happens))
 
 
+def in_a_database(value: Any) -> str:
+    """JSON as Airflow keeps it, if PostgreSQL takes it: it refuses NUL and half a surrogate pair."""
+    text = json.dumps(value, allow_nan=False)
+    plain = json.dumps(json.loads(text), ensure_ascii=False)
+    assert "\\u0000" not in plain
+    assert plain.encode()
+    return text
+
+
 class StateStore:
     """
     Airflow's task state store of one task instance: JSON in, JSON out.
@@ -127,7 +136,7 @@ class StateStoreAccessor:
             raise ConnectionError("the API server does not answer")
         if self._identity is not store.newest:
             raise RuntimeError("TASK_STORE_NOT_FOUND: 404")
-        store.texts[key], store.retentions[key] = json.dumps(value), retention
+        store.texts[key], store.retentions[key] = in_a_database(value), retention
         self._befall("die after", DiedError())
         self._befall("lost", ConnectionError("the API server's answer did not arrive"))
 
@@ -188,7 +197,7 @@ class TaskInstance:
             try_number=self.try_number,
             max_tries=self.max_tries,
             xcom_pull=lambda task_ids, **_: self.xcoms[task_ids],
-            xcom_push=lambda key, value: self.pushed.update({key: json.loads(json.dumps(value))}),
+            xcom_push=lambda key, value: self.pushed.update({key: json.loads(in_a_database(value))}),
             get_task_states=self._task_states,
         )
         looped = {} if self.loop_index is None else {"loop": SimpleNamespace(index=self.loop_index)}
