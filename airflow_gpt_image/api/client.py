@@ -124,10 +124,13 @@ class GptImageClient:
         poll_interval: float,
         deadline: float,
         on_poll: Callable[[], object] = do_nothing,
+        on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """As :meth:`wait`, with a deadline in seconds since 1970.
 
         :param on_poll: called after each poll, whatever came of it.
+        :param on_unknown_status: called once for each status that the API document doesn't know, with a
+            warning; logs it by default.
         """
         return self._run(
             flows.wait(
@@ -136,6 +139,7 @@ class GptImageClient:
                 deadline=deadline,
                 retrying=self._retrying,
                 on_poll=on_poll,
+                on_unknown_status=on_unknown_status,
             )
         )
 
@@ -304,6 +308,7 @@ class AsyncGptImageClient:
         poll_interval: float,
         deadline: float,
         on_poll: Callable[[], object] = do_nothing,
+        on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """As :meth:`GptImageClient.wait_until`."""
         return await self._run(
@@ -313,6 +318,7 @@ class AsyncGptImageClient:
                 deadline=deadline,
                 retrying=self._retrying,
                 on_poll=on_poll,
+                on_unknown_status=on_unknown_status,
             )
         )
 

@@ -63,6 +63,7 @@ class Session:
         self._active_until = time.monotonic()
         self._locking: asyncio.Future[bool] | None = None
         self._late_logged = False
+        self._status_logged = False
         # Two clients, so that no submit queues up behind polls; neither sends anything twice by itself.
         settings, senders = context.client.settings, context.timing.senders
         self._submitting = AsyncGptImageClient(settings, retrying=_ONCE, at_once=senders)
@@ -277,6 +278,7 @@ class Session:
             poll_interval=poll_interval,
             deadline=self.deadline(record),
             on_poll=on_poll,
+            on_unknown_status=self._warn_once,
         )
         return flows.succeeded(generation)
 
@@ -343,6 +345,12 @@ class Session:
         if outcome.then != "not_submitted" and not outcome.stops:
             self._log_lost(entry, error)
             self._check_failures()
+
+    def _warn_once(self, text: str) -> None:
+        """Log that a status is unknown: once, and not for each of a thousand generations that have it."""
+        if not self._status_logged:
+            self._status_logged = True
+            self._log.warning("%s\nThe same is not said of others.", text)
 
     def _log_lost(self, entry: Entry, error: GptImageError) -> None:
         lost = self._table.lost

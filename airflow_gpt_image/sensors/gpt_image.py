@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # Seconds that the id may be unknown: this task may start a second after the one that submitted.
 _NOT_FOUND_GRACE: Final = 5.0
+
+# The key in the task state store of the unknown status that was warned of.
+_STATUS_TOLD: Final = "gpt_image_status_told"
 
 
 class GptImageSensor(BaseSensorOperator):
@@ -88,6 +92,7 @@ class GptImageSensor(BaseSensorOperator):
             generation = self._poll(client)
             if not generation.finished:
                 self.log.info("Generation %s is %s.", generation.id, generation.status)
+                self._warn_of_unknown_status(context, generation)
                 return PokeReturnValue(is_done=False)
             try:
                 return PokeReturnValue(is_done=True, xcom_value=self._store(context, client, generation))
@@ -106,7 +111,12 @@ class GptImageSensor(BaseSensorOperator):
                 self._defer(deadline)
             if not generation.finished:
                 # Polls once more, and raises the error that says what to do.
-                generation = client.wait_until(self.generation_id, poll_interval=1.0, deadline=deadline)
+                generation = client.wait_until(
+                    self.generation_id,
+                    poll_interval=1.0,
+                    deadline=deadline,
+                    on_unknown_status=lambda text: self.log.warning("%s", text),
+                )
             return self._store_or_defer(context, client, generation, deadline)
 
     def _check_arguments(self) -> None:
@@ -180,6 +190,21 @@ class GptImageSensor(BaseSensorOperator):
 
         # Of a generation without times nobody knows whether it is late.
         return None if generation.age is None else Patience().pause(error, generation.age)
+
+    def _warn_of_unknown_status(self, context: Context, generation: Generation) -> None:
+        """Say once that a status is unknown, also where each poke is another process."""
+        from airflow_gpt_image.api import flows
+
+        warning, store = flows.unknown_status(generation), context["task_state_store"]
+        if warning is None:
+            return
+        # To say it twice is better than not at all, or than to fail over it.
+        with suppress(Exception):
+            if store.get(_STATUS_TOLD) == generation.status:
+                return
+        self.log.warning("%s", warning)
+        with suppress(Exception):
+            store.set(_STATUS_TOLD, generation.status)
 
     def _defer(self, deadline: float, *, pause: float = 0.0) -> NoReturn:
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger

@@ -211,7 +211,10 @@ class ImageAttempt:
         """Wait on this worker for the generation to finish; it is read a last time at the deadline."""
         try:
             return self._client.wait_until(
-                self.generation_id, poll_interval=poll_interval, deadline=self.deadline
+                self.generation_id,
+                poll_interval=poll_interval,
+                deadline=self.deadline,
+                on_unknown_status=lambda text: self._log.warning("%s", text),
             )
         except GenerationNotFoundError as error:
             raise _forgotten(error, self._current) from None

@@ -213,7 +213,10 @@ class GptImageTrigger(BaseTrigger):
     async def _poll(self, poller: Poller, generation_id: str, tally: Tally, enough: int) -> None:
         try:
             status = await poller.wait_until_finished(
-                generation_id, poll_interval=self.poll_interval, deadline=self.deadline
+                generation_id,
+                poll_interval=self.poll_interval,
+                deadline=self.deadline,
+                on_unknown_status=tally.warn,
             )
         except GptImageError as error:
             tally.give_up(generation_id, error, time.monotonic())
