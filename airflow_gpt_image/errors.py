@@ -21,7 +21,7 @@
     ├── GenerationFailedError     (*)  request  the generation failed, and was refunded; as its code says
     ├── GenerationTimeoutError     *   request  not finished before the deadline
     ├── DownloadError              *   request  an image didn't arrive whole
-    │   ├── ImageExpiredError          request  the file host no longer has the image
+    │   ├── ImageExpiredError          request  the image isn't there, and is older than a day
     │   └── ImageRefusedError          request  the address or the content isn't one that is taken
     ├── InvalidSettingsError           account  the connection's settings break a rule
     ├── CreditLimitError               account  submitting would spend more than max_credits
@@ -257,7 +257,7 @@ class GenerationTimeoutError(GptImageError):
 
 
 class DownloadError(GptImageError):
-    """Report an image that could not be fetched whole.
+    """Report an image that could not be fetched whole, or isn't there (yet).
 
     The generation is paid for, and fetching again costs nothing.
     """
@@ -266,7 +266,10 @@ class DownloadError(GptImageError):
 
 
 class ImageExpiredError(DownloadError):
-    """Report the file host's response that the image isn't there (any more)."""
+    """Report the file host's response that an image isn't there, so long after it was made that it is gone.
+
+    Before that it may be late, which is a :class:`DownloadError`. Asking once more costs nothing.
+    """
 
     retryable = False
 

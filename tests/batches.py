@@ -19,6 +19,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_gpt_image import datasets
+from airflow_gpt_image.api.downloads import Patience
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES
 from airflow_gpt_image.batch.attempt import BatchAttempt
@@ -158,6 +159,7 @@ QUICK = Timing(
     write_pause=0.05,
     insist=20.0,
     insist_withdrawn=0.5,
+    patience=Patience(lasts=1.0, first_pause=0.05),
 )
 """A batch that begins at a rate it would otherwise feel its way to, and doesn't wait long for the dead."""
 
@@ -248,9 +250,9 @@ class BatchTask(TaskInstance):
         folder = open_folder(destination)
         return folder if self.meddle is None else MeddledFolder(folder, self.meddle)
 
-    def retimed(self, **timing: float) -> None:
+    def retimed(self, **timing: Any) -> None:
         """Let its attempts have other times."""
-        self.timing = replace(self.timing or Timing(), **timing)  # type: ignore[arg-type]
+        self.timing = replace(self.timing or Timing(), **timing)
 
 
 def paid(api: Any) -> Counter[str]:

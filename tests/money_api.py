@@ -125,7 +125,7 @@ class Client:
     def credits(self) -> Decimal:
         return Decimal(1000)
 
-    def download(self, url: str, into: Any) -> Downloaded:
+    def download(self, url: str, into: Any, **options: Any) -> Downloaded:
         self.worker.step("download", "before")
         data = png(url.rpartition("/")[2])
         into.write(data)

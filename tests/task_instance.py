@@ -22,6 +22,15 @@ class DiedError(BaseException):
     """The worker is dead: nothing of it runs on, so no ``except Exception`` may see this."""
 
 
+def in_a_database(value: Any) -> str:
+    """JSON as Airflow keeps it, if PostgreSQL takes it: it refuses NUL and half a surrogate pair."""
+    text = json.dumps(value, allow_nan=False)
+    plain = json.dumps(json.loads(text), ensure_ascii=False)
+    assert "\\u0000" not in plain
+    assert plain.encode()
+    return text
+
+
 class StateStore:
     """
     Airflow's task state store of one task instance: JSON in, JSON out.
@@ -91,7 +100,7 @@ class StateStoreAccessor:
             raise ConnectionError("the API server does not answer")
         if self._identity is not store.newest:
             raise RuntimeError("TASK_STORE_NOT_FOUND: 404")
-        store.texts[key], store.retentions[key] = json.dumps(value), retention
+        store.texts[key], store.retentions[key] = in_a_database(value), retention
         self._befall("die after", DiedError())
         self._befall("lost", ConnectionError("the API server's answer did not arrive"))
 
@@ -109,6 +118,7 @@ class TaskInstance:
         made anew for each part of a try.
     :param deferral_pause: seconds between a deferral and its trigger's event.
     :ivar while_deferred: is called in between.
+    :ivar while_waiting: likewise, with the seconds until the trigger's first poll.
     """
 
     def __init__(
@@ -130,6 +140,7 @@ class TaskInstance:
         self.ti_id = ""
         self.deferral_pause = deferral_pause
         self.while_deferred: Callable[[], object] = lambda: None
+        self.while_waiting: Callable[[float], object] = lambda seconds: None
         self.store = StateStore()
         self.accessor = self.store.accessor()
         self.xcoms: dict[str, Any] = {}
@@ -150,7 +161,7 @@ class TaskInstance:
             try_number=self.try_number,
             max_tries=self.max_tries,
             xcom_pull=lambda task_ids, **_: self.xcoms[task_ids],
-            xcom_push=lambda key, value: self.pushed.update({key: json.loads(json.dumps(value))}),
+            xcom_push=lambda key, value: self.pushed.update({key: json.loads(in_a_database(value))}),
             get_task_states=self._task_states,
         )
         looped = {} if self.loop_index is None else {"loop": SimpleNamespace(index=self.loop_index)}
@@ -191,6 +202,7 @@ class TaskInstance:
         while time.monotonic() < give_up_at:
             self.deferrals.append(deferral)
             time.sleep(self.deferral_pause)
+            self.while_waiting(deferral.trigger.first_poll_at - time.time())
             self.while_deferred()
             try:
                 return getattr(self.operator(**options), deferral.method_name)(self.context, event)

@@ -124,10 +124,13 @@ class GptImageClient:
         poll_interval: float,
         deadline: float,
         on_poll: Callable[[], object] = do_nothing,
+        on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """As :meth:`wait`, with a deadline in seconds since 1970.
 
         :param on_poll: called after each poll, whatever came of it.
+        :param on_unknown_status: called once for each status that the API document doesn't know, with a
+            warning; logs it by default.
         """
         return self._run(
             flows.wait(
@@ -136,6 +139,7 @@ class GptImageClient:
                 deadline=deadline,
                 retrying=self._retrying,
                 on_poll=on_poll,
+                on_unknown_status=on_unknown_status,
             )
         )
 
@@ -157,12 +161,17 @@ class GptImageClient:
         """
         return self._run(flows.balance(self._retrying))
 
-    def download(self, url: str, into: BinaryIO) -> Downloaded:
+    def download(
+        self, url: str, into: BinaryIO, *, age: float | None = None, retrying: Retrying | None = None
+    ) -> Downloaded:
         """Fetch an image into a seekable binary file, without the API key; memory stays flat.
 
+        :param age: seconds since its generation was completed, as ``Generation.age`` has it; None: that isn't
+            known. Only an image that is older than a day can have expired.
+        :param retrying: in place of the client's own.
         :raises DownloadError: or one of its subclasses.
         """
-        return self._run(downloads.download(url, into, self.settings, self._retrying))
+        return self._run(downloads.download(url, into, self.settings, retrying or self._retrying, age=age))
 
     def close(self) -> None:
         """Close all connections."""
@@ -292,6 +301,7 @@ class AsyncGptImageClient:
         poll_interval: float,
         deadline: float,
         on_poll: Callable[[], object] = do_nothing,
+        on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """As :meth:`GptImageClient.wait_until`."""
         return await self._run(
@@ -301,6 +311,7 @@ class AsyncGptImageClient:
                 deadline=deadline,
                 retrying=self._retrying,
                 on_poll=on_poll,
+                on_unknown_status=on_unknown_status,
             )
         )
 
@@ -316,9 +327,13 @@ class AsyncGptImageClient:
         """As :meth:`GptImageClient.credits`."""
         return await self._run(flows.balance(self._retrying))
 
-    async def download(self, url: str, into: BinaryIO) -> Downloaded:
+    async def download(
+        self, url: str, into: BinaryIO, *, age: float | None = None, retrying: Retrying | None = None
+    ) -> Downloaded:
         """As :meth:`GptImageClient.download`."""
-        return await self._run(downloads.download(url, into, self.settings, self._retrying))
+        return await self._run(
+            downloads.download(url, into, self.settings, retrying or self._retrying, age=age)
+        )
 
     async def aclose(self) -> None:
         """Close all connections."""

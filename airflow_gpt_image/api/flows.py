@@ -5,6 +5,7 @@ The two clients only carry out the steps; see :mod:`airflow_gpt_image.api.steps`
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,11 +13,11 @@ from decimal import Decimal
 from typing import Final, TypeVar
 
 from airflow_gpt_image.api import protocol
-from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.api.models import STATUSES, Generation, ImageRequest
 from airflow_gpt_image.api.protocol import Call, Reply
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.steps import Flow, Send, Sleep, do_nothing
-from airflow_gpt_image.api.text import single_line
+from airflow_gpt_image.api.text import quote, single_line
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationFailedError,
@@ -30,9 +31,16 @@ from airflow_gpt_image.errors import (
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 # A generation just submitted may not be readable everywhere at once: for so long, an unknown id is one that
 # is not known yet.
 NOT_FOUND_GRACE: Final = 15.0
+
+
+def warn(text: str) -> None:
+    """Log a warning, where nobody else wants to."""
+    _log.warning("%s", text)
 
 
 def submit(
@@ -119,18 +127,21 @@ def wait(
     deadline: float,
     retrying: Retrying,
     on_poll: Callable[[], object] = do_nothing,
+    on_unknown_status: Callable[[str], object] = warn,
 ) -> Flow[Generation]:
     """Poll until the generation is finished; a poll that fails for a passing reason doesn't end the wait.
 
     :param poll_interval: seconds from one poll to the next.
     :param deadline: seconds since 1970; the last poll is at the deadline.
     :param on_poll: called after each poll, whatever came of it.
+    :param on_unknown_status: called once for each status that the API document doesn't know, with a warning.
     :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
     :raises GptImageError: at once, when polling again can't help.
     """
     call = protocol.get_call(generation_id)
     _check_interval(poll_interval)
     failures = 0
+    told: set[str] = set()
     now = started = yield Sleep(0)
     while True:
         reply = yield Send(call)
@@ -149,6 +160,9 @@ def wait(
         else:
             if generation.finished:
                 return generation
+            if generation.status not in told and (warning := unknown_status(generation, deadline)):
+                told.add(generation.status)
+                on_unknown_status(warning)
             failures = 0
             seen = f"its status is {generation.status!r}"
             pause = poll_interval
@@ -159,6 +173,20 @@ def wait(
                 generation_id=generation_id,
             )
         yield Sleep(min(pause, deadline - now))
+
+
+def unknown_status(generation: Generation, deadline: float | None = None) -> str | None:
+    """Return what there is to say of a status that the API document doesn't know; None for one that it does.
+
+    :param deadline: until when it is polled, in seconds since 1970; None: that isn't known here.
+    """
+    if generation.status in STATUSES:
+        return None
+    until = "" if deadline is None else f" until {_utc(deadline)}"
+    return (
+        f"Generation {generation.id} has the status {quote(generation.status)}, a word that the API document "
+        f"doesn't know.\nIt counts as not finished, and is polled on{until}.\nNothing is paid for again."
+    )
 
 
 def generate(

@@ -8,6 +8,7 @@ something does.
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,10 +31,13 @@ from pydantic import (
 from airflow_gpt_image.api import pricing, sizes
 from airflow_gpt_image.api.addresses import check_reference, check_url
 from airflow_gpt_image.api.sizes import Resolution
-from airflow_gpt_image.api.text import quote, redact_queries
+from airflow_gpt_image.api.text import bounded, quote, redact_queries, storable
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 MODEL: Final = "gpt-image-2"
+STATUSES: Final = ("pending", "processing", "completed", "failed")
+"""The words of the API document's status flow."""
+
 MAX_PROMPT_CHARACTERS: Final = 20_000
 MAX_IMAGE_URLS: Final = 16
 
@@ -200,21 +204,48 @@ def _invalid(problems: list[Problem]) -> InvalidRequestError:
     )
 
 
+_FIRST_MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LAST_MOMENT: Final = datetime(2100, 1, 1, tzinfo=UTC)
+
+
 def _parse_moment(value: object) -> datetime | None:
     # Seconds since 1970. Informative only, so a value that makes no sense is no reason to lose a paid image.
     if isinstance(value, datetime):
         return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
-        return datetime.fromtimestamp(value, UTC)
+        moment = datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+    return moment if _FIRST_MOMENT <= moment < _LAST_MOMENT else None
 
 
 def _keep_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return bounded(value) if isinstance(value, str) else None
 
+
+def _parse_status(value: object) -> object:
+    # What is longer is no word of the API's; it counts as one that nobody knows.
+    if not isinstance(value, str):
+        return value
+    word = value.strip()
+    return word.lower() if word.lower() in STATUSES else bounded(word)[:64]
+
+
+def _parse_urls(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, (list, tuple)):
+        return value or ()
+    # What is no text beside an address is no reason to lose the address.
+    return tuple(url for url in value if isinstance(url, str)) or tuple(value)
+
+
+# Seconds. Machines of one service differ by less; a completion that is further ahead is no time of one.
+_CLOCK_DIFFERENCE: Final = 300.0
 
 # Ours: a response with more of them isn't the API's, and mustn't fill a user's storage.
 _MAX_IMAGES: Final = 100
@@ -228,16 +259,18 @@ def _parse_metadata(value: object) -> dict[str, Any]:
         return {}
     try:
         found: dict[str, Any] = _redact(value)
-        length = len(json.dumps(found))
+        length = len(json.dumps(found, allow_nan=False))
     except (ValueError, TypeError, RecursionError):
         return {}
     return found if length <= _MAX_METADATA_CHARACTERS else {"omitted": f"{length:,} characters"}
 
 
 def _redact(value: Any) -> Any:
-    """Return the same JSON value without the queries of addresses, keys included."""
+    """Return the same JSON value, storable, without the queries of addresses, keys included."""
     if isinstance(value, str):
-        return redact_queries(value)
+        return storable(redact_queries(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, (list, tuple)):
         return [_redact(item) for item in value]
     if isinstance(value, dict):
@@ -245,6 +278,7 @@ def _redact(value: Any) -> Any:
     return value
 
 
+_Url = Annotated[StrictStr, Field(max_length=10_000)]
 Moment = Annotated[datetime | None, BeforeValidator(_parse_moment)]
 Text = Annotated[str | None, BeforeValidator(_keep_text)]
 
@@ -260,6 +294,13 @@ def check_generation_id(value: object) -> str:
     if not isinstance(value, str) or not _GENERATION_ID.fullmatch(value):
         raise ValueError(f"{quote(value)} is not a generation id (1 to 128 letters, digits, '_' or '-').")
     return value
+
+
+def parse_generation_id(value: object) -> str:
+    """As :func:`check_generation_id`, of the API's own answer, which may have a number for it."""
+    return check_generation_id(
+        str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    )
 
 
 class GenerationFailure(BaseModel):
@@ -280,28 +321,29 @@ class GenerationOutput(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    urls: Annotated[
-        tuple[StrictStr, ...], Field(max_length=_MAX_IMAGES), BeforeValidator(lambda urls: urls or ())
-    ] = ()
+    urls: Annotated[tuple[_Url, ...], Field(max_length=_MAX_IMAGES), BeforeValidator(_parse_urls)] = ()
     metadata: Annotated[dict[str, Any], BeforeValidator(_parse_metadata)] = {}
 
 
 class Generation(BaseModel):
     """Describe one remote job, as the API does (which calls it a task).
 
-    ``status`` is ``pending``, ``processing``, ``completed`` or ``failed``; a word the document doesn't know
-    is kept and counts as not finished. Times are UTC, None when the API gave none that can be read.
+    ``status`` is one of :data:`STATUSES`; a word the document doesn't know is kept and counts as not
+    finished. Times are UTC, None when the API gave none that can be read. Texts are bounded and storable.
+
+    :param told_at: when the API said so, by its own clock.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    id: Annotated[str, BeforeValidator(check_generation_id)]
-    status: Annotated[str, Field(min_length=1, max_length=64, strict=True)]
+    id: Annotated[str, BeforeValidator(parse_generation_id)]
+    status: Annotated[str, Field(min_length=1, strict=True), BeforeValidator(_parse_status)]
     model: Text = None
     created_at: Moment = None
     completed_at: Moment = None
     output: GenerationOutput = GenerationOutput()
     error: GenerationFailure = GenerationFailure()
+    told_at: Moment = None
 
     @field_validator("output", "error", mode="before")
     @classmethod
@@ -312,6 +354,18 @@ class Generation(BaseModel):
     def finished(self) -> bool:
         """Return whether it is completed or failed: the API will not change it again."""
         return self.status in ("completed", "failed")
+
+    @property
+    def age(self) -> float | None:
+        """Return the seconds from its completion until the API told of it; None: the API gave no such times.
+
+        Both are the API's own times, so no clock of ours makes an image younger or older.
+        """
+        ended = self.completed_at or self.created_at
+        if self.told_at is None or ended is None:
+            return None
+        seconds = (self.told_at - ended).total_seconds()
+        return max(0.0, seconds) if seconds > -_CLOCK_DIFFERENCE else None
 
     @property
     def urls(self) -> tuple[str, ...]:

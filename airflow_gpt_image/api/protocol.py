@@ -11,7 +11,9 @@ Rules:
 3. An id in the response to a submit is taken whatever else is missing: it is what was paid for. A document
    that is whole counts, also when something follows it or the response breaks off; but as a refusal it proves
    nothing then.
-4. The API key is concealed in everything that came over the wire before anybody else sees it, and so are the
+4. Odd JSON is no reason to lose what is paid for. What no database takes (half a surrogate pair, NUL, numbers
+   without end, nesting without end) is left out or replaced before anybody else sees it.
+5. The API key is concealed in everything that came over the wire before anybody else sees it, and so are the
    queries of addresses in every text that is quoted: the API may quote a reference image's signature.
 """
 
@@ -27,9 +29,16 @@ from typing import Any, Final, NoReturn
 from pydantic import ValidationError
 
 from airflow_gpt_image.api.addresses import is_object
-from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
-from airflow_gpt_image.api.retrying import parse_retry_after
-from airflow_gpt_image.api.text import quote, redact_queries, single_line
+from airflow_gpt_image.api.foreign_json import parse_json
+from airflow_gpt_image.api.models import (
+    MODEL,
+    Generation,
+    ImageRequest,
+    check_generation_id,
+    parse_generation_id,
+)
+from airflow_gpt_image.api.retrying import parse_http_date, parse_retry_after
+from airflow_gpt_image.api.text import quote, redact_queries, single_line, storable
 from airflow_gpt_image.errors import (
     ERROR_REFERENCE,
     ConnectionFailedError,
@@ -105,8 +114,7 @@ def parse_response(
     text = body.decode(json.detect_encoding(body), errors="replace").strip()
     followed = False
     try:
-        document, end = _DECODER.raw_decode(text)
-        followed = end < len(text)
+        document, followed = parse_json(text)
         if followed and not isinstance(document, dict):
             raise ValueError("a page that begins with a number or a word of JSON")
         found = _conceal(document, api_key)
@@ -125,13 +133,10 @@ def parse_response(
     )
 
 
-_DECODER: Final = json.JSONDecoder()
-
-
 def _conceal(value: Any, secret: str) -> Any:
-    """Return the same JSON value with the secret replaced in every string, keys included."""
+    """Return the same JSON value, storable, with the secret replaced in every string, keys included."""
     if isinstance(value, str):
-        return value.replace(secret, "***")
+        return storable(value).replace(secret, "***")
     if isinstance(value, list):
         return [_conceal(item, secret) for item in value]
     if isinstance(value, dict):
@@ -243,7 +248,7 @@ def _raise_for_refusal(response: Response, document: dict[str, Any]) -> None:
 def _generation_id_in(document: dict[str, Any]) -> str | None:
     data = document.get("data")
     try:
-        return check_generation_id(data.get("taskId") if isinstance(data, dict) else None)
+        return parse_generation_id(data.get("taskId") if isinstance(data, dict) else None)
     except ValueError:
         return None
 
@@ -259,7 +264,8 @@ def parse_generation(reply: Reply, generation_id: str) -> Generation:
     if not 200 <= response.status < 300 or "status" not in document:
         _raise_for_error(response, generation_id)
     try:
-        generation = Generation.model_validate(document)
+        told_at = parse_http_date(response.headers.get("date")) or response.at
+        generation = Generation.model_validate({**document, "told_at": told_at})
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, details["loc"])) for details in error.errors()}))
         what = f"these fields are missing or not what the document says: {fields}"
@@ -357,7 +363,7 @@ def _raise_error(
         type=type,
         retry_after=retry_after,
         generation_id=generation_id,
-        request_id=response.headers.get("x-request-id"),
+        request_id=single_line(response.headers.get("x-request-id")),
     )
 
 
@@ -372,5 +378,5 @@ def _raise_unreadable(response: Response, what: str, generation_id: str | None =
         status=response.status,
         retry_after=parse_retry_after(response.headers.get("retry-after"), now=response.at),
         generation_id=generation_id,
-        request_id=response.headers.get("x-request-id"),
+        request_id=single_line(response.headers.get("x-request-id")),
     )

@@ -32,11 +32,16 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     value = value.strip()
     if _SECONDS.fullmatch(value):
         return min(float(value), _LONGEST_RETRY_AFTER)
+    moment = parse_http_date(value)
+    return None if moment is None else min(max(0.0, moment - now), _LONGEST_RETRY_AFTER)
+
+
+def parse_http_date(value: str | None) -> float | None:
+    """Return the seconds since 1970 of a header that is an HTTP date; junk means None."""
     try:
-        date = parsedate_to_datetime(value)
+        date = parsedate_to_datetime(value or "")
         # HTTP dates are UTC; in the old form that doesn't say so, too.
-        moment = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return min(max(0.0, moment.timestamp() - now), _LONGEST_RETRY_AFTER)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -1,4 +1,6 @@
-"""Write values and foreign texts into messages: short, and without what signed addresses give away."""
+"""Take foreign texts in, and write values into messages: storable, short, and without what signed addresses
+give away.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +47,24 @@ def _redact_query(address: re.Match[str]) -> str:
     # What closes a quotation is not the address's.
     secret = query.rstrip("'\\,;.)]}")
     return f"{address[0][: mark.end()]}***{query[len(secret) :]}" if secret else address[0]
+
+
+def storable(text: str) -> str:
+    """Return a text as any database takes it: without half a surrogate pair, and without NUL.
+
+    PostgreSQL refuses both. Either becomes U+FFFD.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "�")
+
+
+def bounded(text: str) -> str:
+    """Return a foreign text as it is kept: storable, at most 500 characters, no queries of addresses."""
+    text = storable(redact_queries(text))
+    return text if len(text) <= _MAX_LINE_CHARACTERS else f"{text[: _MAX_LINE_CHARACTERS - 1]}…"
 
 
 def quote(value: object, limit: int = 80) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
@@ -73,11 +74,13 @@ class Deferral(NamedTuple):
     :param generation_ids: in the order in which they were submitted.
     :param share: of those that a trigger takes, how many are worth a worker's start.
     :param deadline: when the last of them has had its time, in seconds since 1970.
+    :param pause: seconds until the first look, at least.
     """
 
     generation_ids: list[str]
     share: float
     deadline: float
+    pause: float = 0.0
 
 
 @dataclass
@@ -381,7 +384,10 @@ class BatchAttempt:
         self, context: BatchContext, table: ItemTable, session: Session, waiting: Sequence[Entry]
     ) -> Deferral:
         records = [entry.record for entry in waiting if entry.record is not None]
-        deadline = max(map(session.deadline, records))
+        # With more to submit, half a window is worth a worker's start; else nearly all of it.
+        share = 0.5 if session.has_more else 0.9
+        pause = session.pause(waiting, math.ceil(len(waiting) * share))
+        deadline = max(*map(session.deadline, records), self.clock.now().timestamp() + pause)
         context.lock.acquire(until=deadline)
         changes: dict[str, Any] = {
             "stored": encode_indexes(table.indexes("stored")),
@@ -394,6 +400,4 @@ class BatchAttempt:
         }
         context.lease.release(self._begun.model_copy(update=changes))
         self.log.info("%s Waiting is all that is left for now.", session.progress_line())
-        # With more to submit, half a window is worth a worker's start; else nearly all of it.
-        share = 0.5 if session.has_more else 0.9
-        return Deferral([record.generation_id or "" for record in records], share, deadline)
+        return Deferral([record.generation_id or "" for record in records], share, deadline, pause)

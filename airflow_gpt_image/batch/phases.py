@@ -9,8 +9,9 @@
                      └──> not_submitted
 
 ``working``: it is being submitted or stored, or pauses before it is tried again. ``waiting``: its generation
-is polled. ``failed``: nothing is paid for, and it is not tried again in this attempt. ``unsettled``: it is
-paid for, and not waited for any more in this attempt. ``unknown``: nobody knows whether it is paid for.
+is polled, or its image is late. ``failed``: nothing is paid for, and it is not tried again in this attempt.
+``unsettled``: it is paid for, and not waited for any more in this attempt. ``unknown``: nobody knows whether
+it is paid for.
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ class Entry:
 
     :param record: the one that counts, of those that are known.
     :param polled_at: when its generation was last read, in seconds of a monotonic clock.
+    :param asked_at: when its image, which is late, is asked for again, by the same clock; 0: it isn't late.
     """
 
     item: Item
     phase: Phase
     record: Record | None = None
     polled_at: float = 0.0
+    asked_at: float = 0.0
 
 
 class ItemTable:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from airflow_gpt_image.api import flows
@@ -25,13 +25,14 @@ from airflow_gpt_image.batch.sender import Sender
 from airflow_gpt_image.errors import (
     DestinationError,
     DestinationTakenError,
+    DownloadError,
     GenerationFailedError,
     GptImageError,
     ItemsFailedError,
     TaskInterruptedError,
 )
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
-from airflow_gpt_image.storage.images import ImageFile, ImageFolder
+from airflow_gpt_image.storage.images import ImageFile, ImageFolder, about
 
 T = TypeVar("T")
 
@@ -61,6 +62,8 @@ class Session:
         self._storing = asyncio.Semaphore(_STORED_AT_ONCE)
         self._active_until = time.monotonic()
         self._locking: asyncio.Future[bool] | None = None
+        self._late_logged = False
+        self._status_logged = False
         # Two clients, so that no submit queues up behind polls; neither sends anything twice by itself.
         settings, senders = context.client.settings, context.timing.senders
         self._submitting = AsyncGptImageClient(settings, retrying=_ONCE, at_once=senders)
@@ -99,6 +102,15 @@ class Session:
     def progress_line(self) -> str:
         """Return how far the batch is."""
         return self._progress.line(self._context.budget, now=time.monotonic())
+
+    def pause(self, waiting: Sequence[Entry], enough: int) -> float:
+        """
+        Return the seconds until it is worth looking at what is waited for; 0 as soon as it is finished.
+
+        :param enough: how many of them have to be finished. Those whose images are late are.
+        """
+        late = sorted(entry.asked_at for entry in waiting if entry.asked_at)
+        return max(0.0, late[0] - time.monotonic()) if len(late) >= enough else 0.0
 
     def deadline(self, record: Record) -> float:
         """Return when the wait for a generation ends, in seconds since 1970."""
@@ -142,8 +154,11 @@ class Session:
         table = self._table
         if not self._options.deferrable or table.count("working") or (self.has_more and not full):
             return False
-        waiting = table.entries("waiting")
-        return bool(waiting) and all(entry.polled_at > self._active_until for entry in waiting)
+        waiting, soon = table.entries("waiting"), time.monotonic() + self._context.timing.longest_late_hold
+        return bool(waiting) and all(
+            entry.asked_at > soon if entry.asked_at else entry.polled_at > self._active_until
+            for entry in waiting
+        )
 
     async def _tick(self) -> None:
         """Log the progress, and keep the lock on the destination."""
@@ -184,9 +199,10 @@ class Session:
                 during = "wait"
                 generation = await self._wait(entry, record)
                 during = "store"
-                await self._store(entry, record, generation)
+                await self._store_when_there(entry, record, generation)
                 return
             except GptImageError as error:
+                entry.asked_at = 0.0
                 self._active()
                 self._table.move(entry, "working")
                 failures += 1
@@ -209,9 +225,47 @@ class Session:
                     return
             await asyncio.sleep(self._pauses.backoff(failures))
 
+    async def _store_when_there(self, entry: Entry, record: Record, generation: Generation) -> None:
+        """
+        Store an item's images; one that is late is asked for again, at the address that the API tells then.
+
+        That is no failure of the item, holds up no other one, and needs no worker.
+        """
+        while True:
+            try:
+                await self._store(entry, record, generation)
+                return
+            except DownloadError as error:
+                pause = self._pause_while_late(record, generation, error)
+                if pause is None:
+                    raise
+                self._log_late(entry, error)
+            entry.asked_at = time.monotonic() + pause
+            self._table.move(entry, "waiting")
+            await asyncio.sleep(pause)
+            generation = await self._wait(entry, record)
+
+    def _pause_while_late(self, record: Record, generation: Generation, error: DownloadError) -> float | None:
+        now, patience = self._context.now(), self._context.timing.patience
+        # Whatever the API says of its age: it was completed before the deadline.
+        if now.timestamp() > self.deadline(record) + patience.lasts:
+            return None
+        return patience.pause(error, record.age_of_images(generation, now))
+
+    def _log_late(self, entry: Entry, error: DownloadError) -> None:
+        if not self._late_logged:
+            self._late_logged = True
+            self._log.warning(
+                "Row %d: %s\nImages that are late are asked for again for %.0f minutes.",
+                entry.item.row,
+                error.message,
+                self._context.timing.patience.lasts / 60,
+            )
+
     async def _wait(self, entry: Entry, record: Record) -> Generation:
         self._table.move(entry, "waiting", record)
-        self._active()
+        if not entry.asked_at:
+            self._active()
         poll_interval = self._options.poll_interval
         # Nothing is finished right after it was submitted.
         await asyncio.sleep(poll_interval - record.age(self._context.now()))
@@ -224,10 +278,12 @@ class Session:
             poll_interval=poll_interval,
             deadline=self.deadline(record),
             on_poll=on_poll,
+            on_unknown_status=self._warn_once,
         )
         return flows.succeeded(generation)
 
     async def _store(self, entry: Entry, record: Record, generation: Generation) -> None:
+        entry.asked_at = 0.0
         self._table.move(entry, "working")
         async with self._storing:
             # A successor may have paid for the item again by now, as its author wants it, and stored that.
@@ -239,12 +295,20 @@ class Session:
     def _fetch_images(self, entry: Entry, record: Record, generation: Generation) -> Record:
         context, name = self._context, record.name or entry.item.name
         request = context.plan.request(entry.item)
+        age = record.age_of_images(generation, context.now())
+        # While it may be late it is asked for again without holding up the others.
+        retrying = _ONCE if age < context.timing.patience.lasts else None
         images: list[ImageFile] = []
         warnings: list[str] = []
         first = context.records.files.stem(entry.item.file or name, name)
         for index, url in enumerate(generation.urls):
             stem = first if index == 0 else f"{first}~{index}"
-            image, unusual = self._images.fetch(context.client, url, stem, request)
+            try:
+                image, unusual = self._images.fetch(
+                    context.client, url, stem, request, age=age, retrying=retrying
+                )
+            except DownloadError as error:
+                raise about(generation.id, error) from error
             images.append(image)
             warnings += unusual
         for warning in warnings:
@@ -282,6 +346,12 @@ class Session:
         if outcome.then != "not_submitted" and not outcome.stops:
             self._log_lost(entry, error)
             self._check_failures()
+
+    def _warn_once(self, text: str) -> None:
+        """Log that a status is unknown: once, and not for each of a thousand generations that have it."""
+        if not self._status_logged:
+            self._status_logged = True
+            self._log.warning("%s\nThe same is not said of others.", text)
 
     def _log_lost(self, entry: Entry, error: GptImageError) -> None:
         lost = self._table.lost

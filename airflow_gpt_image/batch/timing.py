@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from airflow_gpt_image.api.downloads import Patience
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Timing:
     :param longest_refusal: the rate limit refusing everything for so long stops the submitting, too.
     :param report_every: between two lines in the log that tell the progress.
     :param idle_after: with nothing happening for so long, it is checked whether waiting is all that is left.
+    :param patience: how long an image that doesn't arrive counts as late.
+    :param longest_late_hold: an image that is asked for so soon again is waited for on the worker.
     :param first_rate: submits per second to begin with.
     :param senders: submits under way at a time. At a rate of 40 per second, an API that takes a second for
         each has so many under way.
@@ -50,5 +54,7 @@ class Timing:
     longest_refusal: float = 600.0
     report_every: float = 10.0
     idle_after: float = 0.25
+    patience: Patience = field(default_factory=Patience)
+    longest_late_hold: float = 5.0
     first_rate: float = 10.0
     senders: int = 64

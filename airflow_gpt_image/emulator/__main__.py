@@ -13,7 +13,7 @@ from airflow_gpt_image.emulator.emulator import Emulator
 from airflow_gpt_image.emulator.fault_kinds import described
 from airflow_gpt_image.emulator.faults import Fault
 from airflow_gpt_image.emulator.server import Server, listen
-from airflow_gpt_image.emulator.settings import DEFAULT_KEY, Settings
+from airflow_gpt_image.emulator.settings import DEFAULT_KEY, IMAGE_LIFE, Settings
 
 _EXAMPLES = """
 examples:
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Its "Started server process" says nothing that the line below doesn't.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     prices = dict(price.partition("=")[::2] for price in options.prices)
-    names = ("credits", "duration", "rate_limit", "fail_rate", "seed", "files_url")
+    names = ("credits", "duration", "rate_limit", "fail_rate", "seed", "files_url", "image_life")
     try:
         settings = Settings().changed(
             {
@@ -145,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--files-url", metavar="URL", help="base of the image addresses (default: the emulator's own address)"
+    )
+    add(
+        "--image-life",
+        default=IMAGE_LIFE,
+        metavar="SECONDS",
+        help="how long an image is there after it was made; then 404 (default %(default)g, a day)",
     )
     add(
         "--price",

@@ -80,6 +80,7 @@ class _Desk:
                 "seed": settings.seed,
                 "files_url": settings.files_url,
                 "prices": {tier: str(price) for tier, price in settings.prices.items()},
+                "image_life": settings.image_life,
             }
         )
 

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import re
 import uuid
+from email.utils import formatdate
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -40,7 +41,7 @@ class BodyTooLargeError(Exception):
 
 
 class Doorway:
-    """Lets in who may come, gives every answer its ``x-request-id``, counts what is under way."""
+    """Lets in who may come, gives every answer its id and its date, counts what is under way."""
 
     def __init__(self, emulator: Emulator, app: ASGIApp) -> None:
         self._emulator = emulator
@@ -50,11 +51,14 @@ class Doorway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        header = (b"x-request-id", f"{self._prefix}{next(self._numbers):08x}".encode())
+        headers = [
+            (b"x-request-id", f"{self._prefix}{next(self._numbers):08x}".encode()),
+            (b"date", formatdate(self._emulator.now(), usegmt=True).encode()),
+        ]
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], header]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         refusal = _refused(Headers(scope=scope))

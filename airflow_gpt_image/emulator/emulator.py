@@ -130,9 +130,11 @@ class Emulator:
         )
 
     def picture(self, file_name: str) -> tuple[Generation, Picture] | None:
-        """What an image file shows; None when there is no such file, or not yet."""
-        generation = self.books.generations.get(file_name[:36])
-        if generation is None or generation.status(self.now()) != "completed":
+        """What an image file shows; None when there is no such file, not yet or not any more."""
+        generation, now = self.books.generations.get(file_name[:36]), self.now()
+        if generation is None or generation.status(now) != "completed":
+            return None
+        if now >= generation.finished_at + self.settings.image_life:
             return None
         names = generation.file_names()
         if file_name not in names:

@@ -20,7 +20,7 @@ from airflow_gpt_image.emulator.app import build_app
 from airflow_gpt_image.emulator.emulator import Emulator
 from airflow_gpt_image.emulator.faults import Fault
 from airflow_gpt_image.emulator.loopback import is_loopback
-from airflow_gpt_image.emulator.settings import DEFAULT_KEY, Duration, Settings
+from airflow_gpt_image.emulator.settings import DEFAULT_KEY, IMAGE_LIFE, Duration, Settings
 from airflow_gpt_image.emulator.wire import TRANSPORT
 
 T = TypeVar("T")
@@ -68,6 +68,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 proxy_headers=False,
                 server_header=False,
+                date_header=False,  # the emulator's own clock says what time it is
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=1,
             )
@@ -135,6 +136,7 @@ class EmulatorServer:
     :param seed: of durations, failures and shares.
     :param files_url: base of the image addresses, instead of the emulator's own.
     :param prices: credits by tier, ``{"1k": "5"}``, where they aren't the document's.
+    :param image_life: seconds that images are there after they were made; a day by default.
     :param faults: faults from the start, as :class:`Fault` or as text; :meth:`reset` returns to them.
     :param now: seconds since 1970; give a clock of your own to move generations on without waiting.
     :raises ValueError: when a setting, a fault or the host is not valid.
@@ -154,6 +156,7 @@ class EmulatorServer:
         seed: int = 0,
         files_url: str | None = None,
         prices: Mapping[str, float | str | Decimal] | None = None,
+        image_life: float = IMAGE_LIFE,
         faults: Iterable[Fault | str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -167,6 +170,7 @@ class EmulatorServer:
                 "seed": seed,
                 "files_url": files_url,
                 "prices": prices or {},
+                "image_life": image_life,
             }
         )
         initial = [fault if isinstance(fault, Fault) else Fault.parse(fault) for fault in faults]

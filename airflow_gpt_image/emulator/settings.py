@@ -12,6 +12,9 @@ from airflow_gpt_image.api.pricing import CREDITS
 
 DEFAULT_KEY: Final = "sk-emulator"
 
+IMAGE_LIFE: Final = 24 * 3600.0
+"""Seconds that an image is there after it was made, unless something else is asked for."""
+
 _DOCUMENTED: Final[Mapping[str, Decimal]] = {str(tier): price for tier, price in CREDITS.items()}
 
 Duration = str | float | tuple[float, float]
@@ -36,6 +39,7 @@ class Settings:
         under another name (``http://localhost:…``) to have the images on another host than the API.
     :param prices: credits for a generation of each tier, ``1k``, ``2k`` and ``4k``. What is left out costs
         what the API document says. A generation keeps the price that it was accepted for.
+    :param image_life: seconds that images are there after they were made; then the file host answers 404.
     """
 
     keys: tuple[str, ...] = (DEFAULT_KEY,)
@@ -46,6 +50,7 @@ class Settings:
     seed: int = 0
     files_url: str | None = None
     prices: Mapping[str, Decimal] = field(default_factory=lambda: {**_DOCUMENTED})
+    image_life: float = IMAGE_LIFE
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
         """The same settings with these changes, each checked.
@@ -140,6 +145,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "seed": int,
     "files_url": _files_url,
     "prices": _prices,
+    "image_life": _amount,
 }
 _RULES: Final = {
     "keys": "a list of API keys, each starting with 'sk-'",
@@ -150,5 +156,6 @@ _RULES: Final = {
     "seed": "a whole number",
     "files_url": "an http or https address, or null for the emulator's own",
     "prices": "credits, 0 or more, for each of " + ", ".join(_DOCUMENTED),
+    "image_life": "seconds, 0 or more",
 }
 assert set(_READERS) == set(_RULES) == {field.name for field in fields(Settings)}

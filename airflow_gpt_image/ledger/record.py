@@ -226,6 +226,14 @@ class Record(BaseModel):
         """Return the seconds since it was submitted; 0 when another machine's clock is ahead of ``now``."""
         return max(0.0, (now - self.submitted_at).total_seconds()) if self.submitted_at else 0.0
 
+    def age_of_images(self, generation: Generation, now: datetime) -> float:
+        """
+        Return the seconds since its images were made, at most: by the API's clock, and since the submit by
+        ours.
+        """
+        ours = self.age(now)
+        return ours if generation.age is None else min(ours, generation.age)
+
     def may_be_under_way(self, now: datetime) -> bool:
         """
         Return whether the POST after this intent may still be going on somewhere.

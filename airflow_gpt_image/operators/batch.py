@@ -322,6 +322,7 @@ class GptImageBatchOperator(BaseOperator):
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
                 deadline=deferral.deadline,
+                pause=deferral.pause,
                 now=time.time(),
             )
         )

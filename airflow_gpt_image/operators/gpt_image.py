@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_gpt_image.api.client import GptImageClient
-    from airflow_gpt_image.api.models import ImageRequest
+    from airflow_gpt_image.api.models import Generation, ImageRequest
     from airflow_gpt_image.ledger.ledger import Ledger
     from airflow_gpt_image.ledger.payer import Payer
     from airflow_gpt_image.single.attempt import ImageAttempt
@@ -170,7 +170,7 @@ class GptImageGenerateOperator(BaseOperator):
             if result is None and self.deferrable:
                 self._defer(attempt)
             if result is None:
-                result = attempt.finish(attempt.wait(self.poll_interval))
+                result = self._finish(attempt, attempt.wait(self.poll_interval))
             return self._publish_asset_events(context, result)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class GptImageGenerateOperator(BaseOperator):
                     self.log.info("Generation %s is %s; waiting on.", generation.id, generation.status)
                     self._defer(attempt)
                 finished = generation if generation.finished else attempt.wait(self.poll_interval)
-                return self._publish_asset_events(context, attempt.finish(finished))
+                return self._publish_asset_events(context, self._finish(attempt, finished))
         self.log.warning("The task state no longer says what this task waits for: it begins anew.")
         self._resumed = True
         return self.execute(context)
@@ -309,7 +309,18 @@ class GptImageGenerateOperator(BaseOperator):
 
         return checks.references(self, self.reference_roots, "image_urls", self.image_urls)
 
-    def _defer(self, attempt: ImageAttempt) -> NoReturn:
+    def _finish(self, attempt: ImageAttempt, generation: Generation) -> dict[str, Any]:
+        result = attempt.finish_or_defer(generation, deferrable=self.deferrable)
+        if not isinstance(result, dict):
+            self._defer(attempt, pause=result)
+        return result
+
+    def _defer(self, attempt: ImageAttempt, *, pause: float = 0.0) -> NoReturn:
+        """
+        Wait in the triggerer.
+
+        :param pause: seconds until an image that is late is asked for again; 0: for the generation.
+        """
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 
         self.defer(
@@ -317,8 +328,9 @@ class GptImageGenerateOperator(BaseOperator):
                 [attempt.generation_id],
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
-                deadline=attempt.deadline,
+                deadline=attempt.late_deadline if pause else attempt.deadline,
                 now=time.time(),
+                pause=pause,
             )
         )
 

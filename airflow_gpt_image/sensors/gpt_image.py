@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
 
     from airflow_gpt_image.api.client import GptImageClient
     from airflow_gpt_image.api.models import Generation
-
+    from airflow_gpt_image.errors import DownloadError
 
 # Seconds that the id may be unknown: this task may start a second after the one that submitted.
 _NOT_FOUND_GRACE: Final = 5.0
+
+# The key in the task state store of the unknown status that was warned of.
+_STATUS_TOLD: Final = "gpt_image_status_told"
 
 
 class GptImageSensor(BaseSensorOperator):
@@ -73,20 +77,30 @@ class GptImageSensor(BaseSensorOperator):
         self._check_arguments()
         if not self.deferrable:
             return super().execute(context)
+        deadline = time.time() + self.timeout
         with self._client() as client:
             generation = self._poll(client)
             if not generation.finished:
-                self._defer(time.time() + self.timeout)
-            return self._store(context, client, generation)
+                self._defer(deadline)
+            return self._store_or_defer(context, client, generation, deadline)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once, on the worker."""
+        from airflow_gpt_image.errors import DownloadError
+
         with self._client() as client:
             generation = self._poll(client)
             if not generation.finished:
                 self.log.info("Generation %s is %s.", generation.id, generation.status)
+                self._warn_of_unknown_status(context, generation)
                 return PokeReturnValue(is_done=False)
-            return PokeReturnValue(is_done=True, xcom_value=self._store(context, client, generation))
+            try:
+                return PokeReturnValue(is_done=True, xcom_value=self._store(context, client, generation))
+            except DownloadError as error:
+                if self._pause_while_late(generation, error) is None:
+                    raise
+                self.log.warning("%s\nIt is asked for again at the next poke.", error.message)
+                return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: Any = None, deadline: float | None = None) -> Any:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
@@ -97,8 +111,13 @@ class GptImageSensor(BaseSensorOperator):
                 self._defer(deadline)
             if not generation.finished:
                 # Polls once more, and raises the error that says what to do.
-                generation = client.wait_until(self.generation_id, poll_interval=1.0, deadline=deadline)
-            return self._store(context, client, generation)
+                generation = client.wait_until(
+                    self.generation_id,
+                    poll_interval=1.0,
+                    deadline=deadline,
+                    on_unknown_status=lambda text: self.log.warning("%s", text),
+                )
+            return self._store_or_defer(context, client, generation, deadline)
 
     def _check_arguments(self) -> None:
         from airflow_gpt_image.api.models import check_generation_id
@@ -138,7 +157,9 @@ class GptImageSensor(BaseSensorOperator):
         folder = open_folder(self.destination)
         names = Names(OF_GENERATION).of("none", generation.id, None)
         stems = [names.stem(index) for index in range(len(generation.urls))]
-        files, warnings = ImageFolder(folder).fetch_all(client, generation, stems, None, self.log)
+        files, warnings = ImageFolder(folder).fetch_all(
+            client, generation, stems, None, self.log, age=generation.age
+        )
         record = foreign_record(generation, files, payer, datetime.now(UTC), name=stems[0], warnings=warnings)
         sidecars = RecordsFolder(folder, payer.task_digest)
         for stem in reversed(stems):
@@ -148,14 +169,52 @@ class GptImageSensor(BaseSensorOperator):
                 sidecars.write_sidecar(record, stem)
         return results.of_record(record, folder)
 
-    def _defer(self, deadline: float) -> NoReturn:
+    def _store_or_defer(
+        self, context: Context, client: GptImageClient, generation: Generation, deadline: float
+    ) -> dict[str, Any]:
+        """Store the images; one that is late is asked for again, and meanwhile no worker slot is held."""
+        from airflow_gpt_image.api.downloads import Patience
+        from airflow_gpt_image.errors import DownloadError
+
+        try:
+            return self._store(context, client, generation)
+        except DownloadError as error:
+            pause = self._pause_while_late(generation, error)
+            if pause is None or time.time() > deadline + Patience().lasts:
+                raise
+            self.log.warning("%s\nIt is asked for again in %.0f s.", error.message, pause)
+            self._defer(deadline, pause=pause)
+
+    def _pause_while_late(self, generation: Generation, error: DownloadError) -> float | None:
+        from airflow_gpt_image.api.downloads import Patience
+
+        # Of a generation without times nobody knows whether it is late.
+        return None if generation.age is None else Patience().pause(error, generation.age)
+
+    def _warn_of_unknown_status(self, context: Context, generation: Generation) -> None:
+        """Say once that a status is unknown, also where each poke is another process."""
+        from airflow_gpt_image.api import flows
+
+        warning, store = flows.unknown_status(generation), context["task_state_store"]
+        if warning is None:
+            return
+        # To say it twice is better than not at all, or than to fail over it.
+        with suppress(Exception):
+            if store.get(_STATUS_TOLD) == generation.status:
+                return
+        self.log.warning("%s", warning)
+        with suppress(Exception):
+            store.set(_STATUS_TOLD, generation.status)
+
+    def _defer(self, deadline: float, *, pause: float = 0.0) -> NoReturn:
         from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
 
         deferral = GptImageTrigger.deferral(
             [self.generation_id],
             gpt_image_conn_id=self.gpt_image_conn_id,
             poll_interval=self.poke_interval,
-            deadline=deadline,
+            deadline=deadline + pause,
             now=time.time(),
+            pause=pause,
         )
         self.defer(**deferral, kwargs={"deadline": deadline})

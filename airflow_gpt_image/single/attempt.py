@@ -24,6 +24,7 @@ from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.errors import (
+    DownloadError,
     GenerationFailedError,
     GenerationNotFoundError,
     LedgerError,
@@ -35,6 +36,9 @@ from airflow_gpt_image.ledger.record import Record, fingerprint
 from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.single.paying import ImageSubmitter
 from airflow_gpt_image.single.storing import store_images
+
+# Seconds that a worker's slot is held for an image that is late, where the triggerer can wait.
+_LONGEST_HOLD: Final = 5.0
 
 
 class ImageAttempt:
@@ -180,7 +184,10 @@ class ImageAttempt:
         """Wait on this worker for the generation to finish; it is read a last time at the deadline."""
         with _on_record(self._current):
             return self._client.wait_until(
-                self.generation_id, poll_interval=poll_interval, deadline=self.deadline
+                self.generation_id,
+                poll_interval=poll_interval,
+                deadline=self.deadline,
+                on_unknown_status=lambda text: self._log.warning("%s", text),
             )
 
     def finish(self, generation: Generation) -> dict[str, Any]:
@@ -199,6 +206,40 @@ class ImageAttempt:
             self._ledger.write_outcome(self._record)
             raise
         return self._result(store_images(self._context, record, generation))
+
+    def finish_or_defer(self, generation: Generation, *, deferrable: bool) -> dict[str, Any] | float:
+        """
+        As :meth:`finish`; an image that is late is asked for again, each time at the address that the API
+        tells then.
+
+        :param deferrable: wait here for no longer than a few seconds at a time.
+        :return: the task's result; or the seconds until the image is to be asked for again, by another
+            worker.
+        """
+        while True:
+            try:
+                return self.finish(generation)
+            except DownloadError as error:
+                pause = self._pause_while_late(generation, error)
+                if pause is None:
+                    raise
+                self._log.warning("%s\nIt is asked for again in %.0f s.", error.message, pause)
+            if deferrable and pause > _LONGEST_HOLD:
+                return pause
+            self._ledger.clock.sleep(pause)
+            generation = self.poll()
+
+    def _pause_while_late(self, generation: Generation, error: DownloadError) -> float | None:
+        now = self._context.now()
+        # Whatever the API says of its age: it was completed before the deadline.
+        if now.timestamp() > self.late_deadline:
+            return None
+        return self._context.patience.pause(error, self._current.age_of_images(generation, now))
+
+    @property
+    def late_deadline(self) -> float:
+        """Return until when images may be late at most, in seconds since 1970."""
+        return self.deadline + self._context.patience.lasts
 
     def submitted_result(self) -> dict[str, Any]:
         """Return the result as far as it is known while nobody waits."""

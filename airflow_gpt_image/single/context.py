@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from airflow_gpt_image.api.client import GptImageClient
+from airflow_gpt_image.api.downloads import Patience
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.ledger.ledger import Ledger
 from airflow_gpt_image.log import Log
@@ -23,6 +24,7 @@ class ImageContext:
     :param ledger: of the task instance.
     :param images: where the images are stored; None: they stay where the API put them.
     :param names: what the images are called, as far as it is known before there is a generation.
+    :param patience: how long an image that doesn't arrive counts as late.
     """
 
     client: GptImageClient
@@ -31,6 +33,7 @@ class ImageContext:
     names: Names
     options: ImageOptions
     log: Log
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def prices(self) -> Prices:

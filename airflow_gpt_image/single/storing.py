@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_gpt_image.api.models import Generation
+from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
 from airflow_gpt_image.ledger.submitting import same_id_error
 from airflow_gpt_image.single.context import ImageContext
@@ -24,8 +25,17 @@ def store_images(context: ImageContext, record: Record, generation: Generation) 
         return stored
     stems = _free_stems(context, record, generation)
     _check_is_ours(context, record, stems[0])
-    fetch_all, request = context.images.fetch_all, record.request
-    files, warnings = fetch_all(context.client, generation, stems, request, context.log)
+    age = record.age_of_images(generation, context.now())
+    files, warnings = context.images.fetch_all(
+        context.client,
+        generation,
+        stems,
+        record.request,
+        context.log,
+        age=age,
+        # While it may be late, whoever waits for it asks again.
+        retrying=Retrying(most_sends=1) if age < context.patience.lasts else None,
+    )
     stored = record.stored(files, facts, context.now(), name=stems[0], warnings=warnings)
     context.ledger.write_stored(stored, stems, moved=stems[0] != record.name)
     return stored

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from airflow_gpt_image.api.models import GeneratedImage, Generation, ImageRequest
+from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.sizes import Size
-from airflow_gpt_image.api.text import quote_url
-from airflow_gpt_image.errors import DownloadError, ImageExpiredError, ImageRefusedError
+from airflow_gpt_image.api.text import quote, quote_url
+from airflow_gpt_image.errors import DownloadError, ImageRefusedError
 from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.pictures import Picture, inspect_image
 
@@ -77,12 +78,17 @@ class ImageFolder:
         stems: Sequence[str],
         request: ImageRequest | None,
         log: Log,
+        *,
+        age: float | None = None,
+        retrying: Retrying | None = None,
     ) -> tuple[list[ImageFile], tuple[str, ...]]:
         """
         Fetch a completed generation's images, in the order of its URLs.
 
         :param stems: their names in the folder, without the endings.
         :param request: what was asked for; None when somebody else did.
+        :param age: seconds since it was completed; None: that isn't known.
+        :param retrying: how often each is asked for; None: as the client has it.
         :return: the images, and what is unusual about them.
         :raises ImageExpiredError: when the file host no longer has one.
         :raises DownloadError: or another subclass, when one doesn't arrive as it should.
@@ -93,9 +99,9 @@ class ImageFolder:
         warnings: list[str] = []
         for url, stem in zip(generation.urls, stems, strict=True):
             try:
-                file, unusual = self.fetch(client, url, stem, request)
+                file, unusual = self.fetch(client, url, stem, request, age=age, retrying=retrying)
             except DownloadError as error:
-                raise _about(generation, error) from error
+                raise about(generation.id, error) from error
             for warning in unusual:
                 log.warning("%s", warning)
             log.info("Image: %s", self.folder.address(file.name or ""))
@@ -104,16 +110,24 @@ class ImageFolder:
         return files, tuple(warnings)
 
     def fetch(
-        self, client: GptImageClient, url: str, stem: str, request: ImageRequest | None
+        self,
+        client: GptImageClient,
+        url: str,
+        stem: str,
+        request: ImageRequest | None,
+        *,
+        age: float | None = None,
+        retrying: Retrying | None = None,
     ) -> tuple[ImageFile, tuple[str, ...]]:
         """
         Fetch one image, check it and publish it under this name; return it, and what is unusual about it.
 
+        :param age: as in :meth:`fetch_all`, ``retrying`` likewise.
         :raises DownloadError: or a subclass, when it doesn't arrive as it should.
         :raises DestinationError: when the folder doesn't take it.
         """
         with self.folder.draft(stem) as draft:
-            downloaded = client.download(url, draft)
+            downloaded = client.download(url, draft, age=age, retrying=retrying)
             picture = inspect_image(draft, quote_url(url))
             warnings = _warnings(picture, downloaded.content_type, request.sizes if request else ())
             if self.strict_size and request is not None and picture.size not in request.sizes:
@@ -135,23 +149,21 @@ def _warnings(picture: Picture, content_type: str, expected: Sequence[Size]) -> 
     said = content_type.partition(";")[0].strip().lower()
     found = []
     if said not in ("", "application/octet-stream", "binary/octet-stream", picture.content_type):
-        found.append(f"The file host calls the image {said!r}; by its content it is {picture.content_type}.")
+        found.append(
+            f"The file host calls the image {quote(said)}; by its content it is {picture.content_type}."
+        )
     if expected and picture.size not in expected:
         found.append(f"The image is {picture.size} pixels; {' or '.join(map(str, expected))} was asked for.")
     return tuple(found)
 
 
-def _about(generation: Generation, error: DownloadError) -> DownloadError:
+def about(generation_id: str, error: DownloadError) -> DownloadError:
     """Return the same error, saying which generation it is about, and what can be done."""
-    remedy = (
-        "\nIt is paid for, and only a new generation brings another image: clear the task with "
-        "on_clear='regenerate'."
-        if isinstance(error, ImageExpiredError)
-        else ""
-    )
+    refused = isinstance(error, ImageRefusedError)
+    remedy = "" if refused else "\nIt is paid for: clear the task, and it is fetched again for nothing."
     return type(error)(
-        f"Generation {generation.id}: {error.message}{remedy}",
+        f"Generation {generation_id}: {error.message}{remedy}",
         status=error.status,
         retry_after=error.retry_after,
-        generation_id=generation.id,
+        generation_id=generation_id,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zlib
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -14,7 +15,13 @@ from airflow_gpt_image.api.sizes import Size
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import DownloadError, ImageRefusedError
 
-_SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
+_SIGNATURES: Final = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "png"),
+    (re.compile(rb"\xff\xd8\xff"), "jpg"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "webp"),
+)
+# GIF, BMP, TIFF, AVIF and HEIC, and what else is in a RIFF: they are that however often they are fetched.
+_OTHER_KINDS: Final = re.compile(rb"GIF8|BM|II\*\0|MM\0\*|....ftyp|RIFF....[ -~]{4}", re.DOTALL)
 _CONTENT_TYPES: Final = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 KINDS: Final = tuple(_CONTENT_TYPES)
 """What an image can be: also the ending of its name."""
@@ -24,8 +31,10 @@ _CHUNK: Final = 1024 * 1024
 # In a row or a column, as records have it at most.
 _MOST_PIXELS: Final = 1_000_000
 
-# A JPEG may be followed by some padding; its end marker stands before that.
-_TAIL: Final = 64 * 1024
+# In a JPEG's scan 0xFF is followed by 0 where it is data; restart markers belong to the scan.
+_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SOS, _EOI = 0xDA, 0xD9
+_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,9 @@ def inspect_image(file: BinaryIO, source: str) -> Picture:
     Look at a whole image file.
 
     :param source: where it came from, for messages.
-    :raises ImageRefusedError: when it is no PNG, JPEG or WebP.
-    :raises DownloadError: when it is cut off or can't be read.
+    :raises ImageRefusedError: when it is an image of another kind than PNG, JPEG or WebP.
+    :raises DownloadError: when it is cut off, can't be read, or is no image: a page of a proxy, an error's
+        text, or nothing. Fetching it again can help.
     """
     kind = _kind(file, source)
     size = _size(file, source)
@@ -71,12 +81,12 @@ def inspect_image(file: BinaryIO, source: str) -> Picture:
 def _kind(file: BinaryIO, source: str) -> str:
     file.seek(0)
     head = file.read(16)
-    kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
-    if kind is None or (kind == "webp" and head[8:12] != b"WEBP"):
-        raise ImageRefusedError(
-            f"What came from {source} is no PNG, JPEG or WebP image; it begins {quote(head)}."
-        )
-    return kind
+    for signature, kind in _SIGNATURES:
+        if signature.match(head):
+            return kind
+    error = ImageRefusedError if _OTHER_KINDS.match(head) else DownloadError
+    what = f"begins {quote(head)}" if head else "is empty"
+    raise error(f"What came from {source} is no PNG, JPEG or WebP image; it {what}.")
 
 
 def _size(file: BinaryIO, source: str) -> Size:
@@ -92,15 +102,11 @@ def _size(file: BinaryIO, source: str) -> Size:
 
 
 def _is_whole(file: BinaryIO, kind: str) -> bool:
-    """Whether its end is there: a host that gives no length and hangs up looks as if it had sent all."""
-    length = file.seek(0, os.SEEK_END)
-    if kind == "png":
-        return _png_ends(file)
-    if kind == "webp":
-        file.seek(4)
-        return int.from_bytes(file.read(4), "little") + 8 <= length
-    file.seek(max(0, length - _TAIL))
-    return b"\xff\xd9" in file.read()
+    """Whether its end is there: a host that gives no length and hangs up looks as if it had sent all.
+
+    What follows the end is no matter: telephones put a film behind a picture.
+    """
+    return {"png": _png_ends, "jpg": _jpeg_ends, "webp": _webp_ends}[kind](file)
 
 
 def _png_ends(file: BinaryIO) -> bool:
@@ -118,6 +124,64 @@ def _png_ends(file: BinaryIO) -> bool:
         if head[4:] == b"IEND":
             return True
     return False
+
+
+def _jpeg_ends(file: BinaryIO) -> bool:
+    """Walk a JPEG's segments, and the scans between them, to its end marker.
+
+    A preview inside a segment has an end marker of its own, which is passed over with the segment.
+    """
+    file.seek(2)
+    scans = 0
+    while (marker := _jpeg_marker(file)) is not None:
+        if marker == _EOI:
+            return scans > 0
+        if marker in _WITHOUT_LENGTH:
+            continue
+        length = int.from_bytes(file.read(2), "big")
+        if length < 2:
+            return False
+        file.seek(length - 2, os.SEEK_CUR)
+        if marker == _SOS:
+            scans += 1
+            _skip_scan(file)
+    return False
+
+
+def _jpeg_marker(file: BinaryIO) -> int | None:
+    """Return a marker's second byte; None where there is no marker. Any number of 0xFF may precede it."""
+    byte = file.read(1)
+    if byte != b"\xff":
+        return None
+    while byte == b"\xff":
+        byte = file.read(1)
+    return byte[0] if byte else None
+
+
+def _skip_scan(file: BinaryIO) -> None:
+    """Go to the marker that ends a scan's data, or to the end of the file."""
+    while len(part := file.read(_CHUNK)) > 1:
+        found = _AFTER_SCAN.search(part)
+        # The last byte may be the first one of a marker: it is read again.
+        file.seek(found.start() - len(part) if found else -1, os.SEEK_CUR)
+        if found:
+            return
+
+
+def _webp_ends(file: BinaryIO) -> bool:
+    """Walk a WebP's chunks to the end that its head tells; one of them has to be an image."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(4)
+    end = int.from_bytes(file.read(4), "little") + 8
+    file.seek(12)
+    images = 0
+    while (at := file.tell()) + 8 <= end <= length:
+        name, size = file.read(4), int.from_bytes(file.read(4), "little")
+        if at + 8 + size > end:
+            return False
+        images += name in (b"VP8 ", b"VP8L", b"ANMF")
+        file.seek(size + size % 2, os.SEEK_CUR)
+    return images > 0
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:

@@ -141,18 +141,22 @@ class GptImageTrigger(BaseTrigger):
         deadline: float,
         now: float,
         enough: int | None = None,
+        pause: float = 0.0,
         method_name: str = "execute_complete",
     ) -> dict[str, Any]:
-        """Return the arguments for a ``defer`` that waits for generations and goes on in the method named."""
+        """Return the arguments for a ``defer`` that waits for generations and goes on in the method named.
+
+        :param pause: seconds until the first poll, at least: for one that is completed, whose image is late.
+        """
         trigger = cls(
             gpt_image_conn_id=gpt_image_conn_id,
             generation_ids=generation_ids,
             deadline=deadline,
             poll_interval=poll_interval,
-            first_poll_at=now + defer_grace_seconds(),
+            first_poll_at=now + max(pause, defer_grace_seconds()),
             enough=enough,
         )
-        seconds_left = max(0.0, deadline - now) + _DEFERRAL_MARGIN
+        seconds_left = max(pause, deadline - now, 0.0) + _DEFERRAL_MARGIN
         return {"trigger": trigger, "method_name": method_name, "timeout": timedelta(seconds=seconds_left)}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -209,7 +213,10 @@ class GptImageTrigger(BaseTrigger):
     async def _poll(self, poller: Poller, generation_id: str, tally: Tally, enough: int) -> None:
         try:
             status = await poller.wait_until_finished(
-                generation_id, poll_interval=self.poll_interval, deadline=self.deadline
+                generation_id,
+                poll_interval=self.poll_interval,
+                deadline=self.deadline,
+                on_unknown_status=tally.warn,
             )
         except GptImageError as error:
             tally.give_up(generation_id, error, time.monotonic())

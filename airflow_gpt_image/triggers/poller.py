@@ -8,7 +8,7 @@ loop: so the last user closes it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -29,15 +29,26 @@ class Poller:
         self.users = 0
         self.outdated = False
 
-    async def wait_until_finished(self, generation_id: str, *, poll_interval: float, deadline: float) -> str:
+    async def wait_until_finished(
+        self,
+        generation_id: str,
+        *,
+        poll_interval: float,
+        deadline: float,
+        on_unknown_status: Callable[[str], object],
+    ) -> str:
         """Wait until a generation is completed or failed, and return which.
 
+        :param on_unknown_status: called once for each status that the API document doesn't know.
         :raises GptImageError: as :func:`airflow_gpt_image.api.flows.wait`.
         """
         client = await self._open()
         try:
             generation = await client.wait_until(
-                generation_id, poll_interval=poll_interval, deadline=deadline
+                generation_id,
+                poll_interval=poll_interval,
+                deadline=deadline,
+                on_unknown_status=on_unknown_status,
             )
         except GptImageError as error:
             # The connection may have been corrected since this client was built (a new key), so the next user

@@ -26,6 +26,7 @@ class Tally:
         self.failures: list[GptImageError] = []
         self._log = log
         self._total = total
+        self._warned = False
         self._next_counts = now + SECONDS_BETWEEN_COUNTS
 
     @property
@@ -53,6 +54,12 @@ class Tally:
             self._log.warning("No longer waiting for generation %s: %s", generation_id, error)
         else:
             self._count(now)
+
+    def warn(self, text: str) -> None:
+        """Log a warning about one generation; when they are many, one stands for all."""
+        if self._few or not self._warned:
+            self._warned = True
+            self._log.warning("%s", text)
 
     def end(self) -> None:
         """Log the final counts, unless each generation had its line."""

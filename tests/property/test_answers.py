@@ -14,6 +14,7 @@ from airflow_gpt_image.api import flows, pricing, protocol
 from airflow_gpt_image.api.models import Generation
 from airflow_gpt_image.api.retrying import parse_retry_after
 from airflow_gpt_image.errors import GptImageError, SubmissionUnknownError, error_class
+from airflow_gpt_image.ledger.record import GenerationFacts
 
 KEY = "sk-live-0123456789abcdef"
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
@@ -39,6 +40,8 @@ leaves = st.one_of(
     texts,
     st.just("\ud800"),
     st.just("\x00\x1b[31m\r\n"),
+    st.just("x" * 900_000),
+    st.sampled_from([1775383908, 1775383908000, -1775383908, "1775383908", 253402300800]),
     st.just(10**4000),
     st.sampled_from(["completed", "failed", "pending", *CODES]),
 )
@@ -114,6 +117,23 @@ def test_an_answer_to_a_read_is_that_generation_or_an_error_of_ours(status, head
         assert isinstance(generation, Generation)
         assert generation.id == ID
         assert KEY not in repr(generation)
+
+
+@given(headers, bodies)
+def test_what_is_kept_of_a_generation_can_be_stored_in_any_database(headers, body):
+    try:
+        generation = protocol.parse_generation(_answer(200, headers, body), ID)
+    except GptImageError:
+        return
+    facts = GenerationFacts.of(generation).model_dump(mode="json")
+    kept = json.dumps([facts, generation.urls, generation.error.model_dump()], allow_nan=False)
+    text = json.dumps(json.loads(kept), ensure_ascii=False)
+
+    assert text.encode()
+    assert "\\u0000" not in text
+    assert len(json.dumps(facts)) < 6_000
+    assert all(len(url) <= 10_000 for url in generation.urls)
+    assert GenerationFacts.model_validate_json(json.dumps(facts)) == GenerationFacts.of(generation)
 
 
 @given(statuses, headers, bodies)

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import flows, protocol
-from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.protocol import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
@@ -84,10 +84,53 @@ def test_each_look_is_told_once_also_one_that_fails_and_before_what_came_of_it(w
 
 
 def test_a_status_the_document_does_not_know_counts_as_not_finished(world):
-    here = world(_in_status("queued"), _in_status("COMPLETED"), DONE)
+    here = world(_in_status("queued"), _in_status("done"), DONE)
 
     assert _wait(here).status == "completed"
     assert here.looked_at == [0, 5, 10]
+
+
+def test_a_status_that_nobody_knows_is_said_once_however_often_it_is_seen(world):
+    told = []
+    here = world(
+        PENDING,
+        *[_in_status("queued")] * 3,
+        PROCESSING,
+        _in_status("on hold\x1b"),
+        _in_status("queued"),
+        DONE,
+    )
+
+    here.run(
+        flows.wait(
+            ID,
+            poll_interval=5,
+            deadline=here.start + 3600,
+            retrying=RETRYING,
+            on_unknown_status=told.append,
+        )
+    )
+
+    assert [text.splitlines()[0] for text in told] == [
+        f"Generation {ID} has the status 'queued', a word that the API document doesn't know.",
+        f"Generation {ID} has the status 'on hold\\x1b', a word that the API document doesn't know.",
+    ]
+    assert "polled on until 2026-04-05T11:11:48+00:00" in told[0]
+    assert "Nothing is paid for again." in told[0]
+
+
+def test_it_is_logged_where_nobody_else_wants_to_say_it(world, caplog):
+    _wait(world(_in_status("queued"), _in_status("queued"), DONE))
+
+    [line] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "'queued'" in line.getMessage()
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "completed", "failed", "Completed"])
+def test_there_is_nothing_to_say_of_a_status_that_is_known(status):
+    generation = Generation(id=ID, status=status)
+
+    assert flows.unknown_status(generation) is None
 
 
 def test_the_last_look_is_at_the_deadline(world):

@@ -41,8 +41,8 @@ def _error_of(body, status=200, **headers):
         b"\x00",
         b"{" * 2000,
         b"[" * 1_000_000,
-        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-        b'{"n": ' + b"9" * 5000 + b"}",
+        b'{"a":' * 100_000,
+        b'{"n": ' + b"9" * 5000,
     ],
 )
 def test_what_is_no_json_object_is_no_document(body):

@@ -52,7 +52,7 @@ def test_a_failed_generation_is_no_failed_read():
         ({"status": "pending"}, "id"),
         ({"id": 5, "status": "pending"}, "id"),
         ({"id": ID, "status": 5}, "status"),
-        ({"id": ID, "status": "completed", "output": {"urls": "x"}}, "urls"),
+        ({"id": ID, "status": "completed", "output": {"urls": {"0": "x"}}}, "urls"),
         ({"id": ID, "status": "completed", "output": {"urls": [5]}}, "urls"),
     ],
 )
@@ -188,3 +188,38 @@ def test_an_absurd_balance_is_unreadable_for_nothing_could_be_done_with_it(amoun
 def test_a_refused_read_of_the_balance_says_why():
     with pytest.raises(InvalidApiKeyError):
         _balance({"error": {"code": "invalid_api_key", "message": "m"}}, 401)
+
+
+# How old a generation is
+
+
+def _aged(date, at=2_000_000_000.0, **times):
+    body = {"id": ID, "status": "completed", "told_at": 0, **times}
+    headers = {} if date is None else {"date": date}
+    response = protocol.parse_response(
+        status=200, headers=headers, body=json.dumps(body).encode(), at=at, api_key="sk-live-key"
+    )
+    return protocol.parse_generation(response, ID).age
+
+
+COMPLETED = 1_775_383_910
+HALF_A_MINUTE_LATER = "Sun, 05 Apr 2026 10:12:20 GMT"
+
+
+def test_a_generation_is_as_old_as_the_api_says_whatever_our_clock_does():
+    assert _aged(HALF_A_MINUTE_LATER, completed_at=COMPLETED) == 30
+    assert _aged(HALF_A_MINUTE_LATER, created_at=COMPLETED - 60) == 90
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday"])
+def test_where_the_api_does_not_say_what_time_it_is_our_clock_does(date):
+    assert _aged(date, at=COMPLETED + 40.0, completed_at=COMPLETED) == 40
+
+
+def test_a_completion_a_little_ahead_of_the_api_has_just_been_and_one_far_ahead_is_none():
+    assert _aged(HALF_A_MINUTE_LATER, completed_at=COMPLETED + 60) == 0
+    assert _aged(HALF_A_MINUTE_LATER, completed_at=COMPLETED + 3600) is None
+
+
+def test_a_generation_without_times_has_no_age():
+    assert _aged(HALF_A_MINUTE_LATER) is None

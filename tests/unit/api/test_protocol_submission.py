@@ -46,7 +46,8 @@ def test_an_id_is_believed_whatever_else_is_missing(body, status):
         "x",
         {},
         {"taskId": None},
-        {"taskId": 5},
+        {"taskId": 5.5},
+        {"taskId": True},
         {"taskId": ""},
         {"taskId": "../credits"},
         {"taskId": "a\nb"},
@@ -195,7 +196,7 @@ OUTCOMES = [
     (400, {}, UNKNOWN),
     (307, b"", UNKNOWN),
     # What may name a generation, though none that can be read.
-    (400, _error("invalid_request", data={"taskId": 5}), UNKNOWN),
+    (400, _error("invalid_request", data={"taskId": 5.5}), UNKNOWN),
     (503, _error("upstream_error", id=ID, status="failed"), UNKNOWN),
     (429, _error("rate_limit_exceeded", taskId=ID), UNKNOWN),
     (200, _envelope(402, data={"task_id": ID}), UNKNOWN),

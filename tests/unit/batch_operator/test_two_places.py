@@ -389,7 +389,11 @@ def test_an_id_that_is_another_submits_already_is_unknown_and_no_row_gets_anothe
 
 @pytest.mark.parametrize(
     ("fault", "options"),
-    [("file:404", {}), ("file:500", {"item_retries": 0}), ("generation:takes=900", {"timeout": 0.3})],
+    [
+        ("file:404", {"item_retries": 0}),
+        ("file:500", {"item_retries": 0}),
+        ("generation:takes=900", {"timeout": 0.3}),
+    ],
     ids=["gone at the file host", "file host down", "out of time"],
 )
 def test_images_that_are_paid_for_and_not_stored_are_no_success(batch, api, fault, options):

@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.errors import GptImageError, ImageExpiredError, InvalidRequestError
+from airflow_gpt_image.errors import GptImageError, ImageRefusedError, InvalidRequestError
 
 URL = "https://example.com/a.png"
 
@@ -192,9 +192,9 @@ def test_the_function_is_called_once_and_not_again_after_a_deferral(decorated, a
 
 
 def test_a_try_is_a_call_and_a_retry_pays_nothing(decorated, api, poster, calls, tmp_path):
-    api.fault("file:404*1")
+    api.fault("file:redirect=http://images.example.com/x.png*1")
     task = decorated(poster, destination=str(tmp_path))
-    with pytest.raises(ImageExpiredError):
+    with pytest.raises(ImageRefusedError):
         task.run()
 
     result = task.run()

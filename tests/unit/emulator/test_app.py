@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from email.utils import formatdate
 
 import pytest
 
@@ -254,6 +255,25 @@ def test_an_image_downloaded_twice_has_the_same_bytes(image, api):
     first, second = api.get(url), api.get(url)
 
     assert first.content == second.content
+
+
+def test_an_image_lives_for_a_day_or_as_long_as_it_was_asked_for(image, api, emulator, clock):
+    url = image()
+
+    clock.advance(24 * 3600 - 1)
+    assert api.get(url).status_code == 200
+    clock.advance(1)
+    assert api.get(url).status_code == 404
+    emulator.settings(image_life=48 * 3600)
+    assert api.get(url).status_code == 200
+
+
+def test_every_answer_says_what_time_it_is_by_the_emulators_own_clock(image, api, clock):
+    url = image()
+    clock.advance(3600)
+
+    for answer in (api.get(url), api.get("/v1/credits"), api.get("/nowhere")):
+        assert answer.headers.get_list("date") == [formatdate(clock(), usegmt=True)]
 
 
 def test_there_is_no_image_before_the_generation_is_completed(submitted, api):

@@ -259,6 +259,7 @@ def test_settings_change_over_http(control, submit):
         "seed": 0,
         "files_url": None,
         "prices": {"1k": "4.7", "2k": "5.5", "4k": "14.1"},
+        "image_life": 86_400.0,
     }
     assert submit().status_code == 402
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import imagesize
 import pytest
+import structlog
 from airflow.sdk import DAG, task
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
 from airflow.sdk.exceptions import TaskDeferred
@@ -19,6 +20,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.errors import (
+    DownloadError,
     GenerationFailedError,
     GenerationNotFoundError,
     GenerationTimeoutError,
@@ -308,3 +310,55 @@ def test_on_a_worker_one_look_is_one_poke(submitted, api):
 
     assert not returned.is_done
     assert api.books()["requests"]["poll"] == 1
+
+
+# Words that nobody knows
+
+
+def test_a_status_that_nobody_knows_is_said_once_over_all_pokes(submitted, api):
+    task = TaskInstance(None, task_id="wait")
+    generation_id = submitted()
+    api.fault("get:unknown_status=on hold*3")
+
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):  # each is another process
+            sensor = GptImageSensor(task_id="wait", generation_id=generation_id, deferrable=False)
+            assert not sensor.poke(task.context).is_done
+
+    [warning] = [line for line in lines if line["log_level"] == "warning" and "on hold" in str(line)]
+    assert "counts as not finished" in str(warning)
+
+
+def test_a_store_that_is_away_is_no_reason_to_fail_over_a_status(submitted, api):
+    task = TaskInstance(None, task_id="wait")
+    task.store.unreachable = True
+    api.fault("get:unknown_status=on hold*1")
+    sensor = GptImageSensor(task_id="wait", generation_id=submitted(), deferrable=False)
+
+    with structlog.testing.capture_logs() as lines:
+        assert not sensor.poke(task.context).is_done
+
+    assert "on hold" in str(lines)
+
+
+# Images that are late
+
+
+@pytest.mark.parametrize("fault", ["file:404*6", "file:403*6", "file:html*2", "file:503*6"])
+def test_an_image_that_is_late_is_stored_without_a_retry(sense, submitted, api, tmp_path, fault):
+    api.fault(fault)
+
+    result = sense(submitted(), destination=str(tmp_path))
+
+    assert Path(result["images"][0]["path"]).exists()
+    assert api.faults()[0]["met"] == int(fault.rpartition("*")[2])
+
+
+def test_an_image_that_is_no_longer_late_fails_so_that_a_retry_can_have_it(api, submitted, tmp_path):
+    api.settings(image_life=0, duration=0)
+    sensor = GptImageSensor(task_id="wait", generation_id=submitted(), destination=str(tmp_path))
+
+    with pytest.raises(DownloadError, match="for nothing") as caught:
+        sensor.execute_complete(CONTEXT, None, deadline=time.time() - 700)
+
+    assert caught.value.retryable

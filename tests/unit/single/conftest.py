@@ -20,7 +20,7 @@ def api(api):
 
 @pytest.fixture
 def clock():
-    """The clock of every ledger: nobody waits in these tests for an intent to age, or an outage to pass."""
+    """The clock of every ledger: nobody waits here for an intent to age, or for an image that is late."""
     return RunningClock()
 
 

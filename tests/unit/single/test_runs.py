@@ -12,12 +12,10 @@ import imagesize
 import pytest
 
 from airflow_gpt_image.errors import (
-    DownloadError,
     GenerationFailedError,
     GenerationNotFoundError,
     GenerationTimeoutError,
     GptImageError,
-    ImageExpiredError,
     RecordMissingError,
 )
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
@@ -168,30 +166,6 @@ def test_a_generation_that_failed_for_good_says_so(task, api):
 
     assert not caught.value.retryable
     assert net(api.books()) == 0
-
-
-@pytest.mark.parametrize(
-    ("fault", "error", "retryable", "says"),
-    [
-        ("file:500", DownloadError, True, "did not arrive"),
-        ("file:404", ImageExpiredError, False, "on_clear='regenerate'"),
-    ],
-)
-def test_an_image_that_did_not_arrive_is_fetched_again_and_not_paid_for_again(
-    task, api, fault, error, retryable, says
-):
-    api.fault(fault)
-    with pytest.raises(error, match=says) as caught:
-        task.run()
-    api.clear_faults()
-
-    result = task.run()
-
-    assert (caught.value.retryable, caught.value.generation_id) == (retryable, result["generation_id"])
-    assert result["generation_id"] in str(caught.value)
-    assert result["reused"]
-    assert Path(result["images"][0]["path"]).exists()
-    assert api.books()["submits"] == 1
 
 
 def test_a_changed_prompt_is_a_new_request_and_changed_back_is_the_old_one(task, api):

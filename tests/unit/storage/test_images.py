@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.errors import DownloadError, ImageExpiredError, ImageRefusedError
+from airflow_gpt_image.errors import DownloadError, ImageRefusedError
 from airflow_gpt_image.storage.folders import open_folder
 from airflow_gpt_image.storage.images import ImageFolder
 from tests.log_lines import Lines
@@ -157,13 +157,13 @@ def test_while_an_image_arrives_no_glob_finds_it(emulator, made, client, place):
     ("fault", "error", "words"),
     [
         ("file:truncated", DownloadError, "did not arrive"),
-        ("file:html", ImageRefusedError, "no PNG, JPEG or WebP"),
-        ("file:empty", ImageRefusedError, "no PNG, JPEG or WebP"),
-        ("file:garbage", ImageRefusedError, "no PNG, JPEG or WebP"),
+        ("file:html", DownloadError, "no PNG, JPEG or WebP"),
+        ("file:empty", DownloadError, "sent nothing"),
+        ("file:garbage", DownloadError, "no PNG, JPEG or WebP"),
         ("file:200;body=GIF89a, an animation;content_type=image/png", ImageRefusedError, "GIF89a"),
         ("file:200;body=RIFF....WAVEfmt ;content_type=image/webp", ImageRefusedError, "RIFF"),
-        ("file:404", ImageExpiredError, "isn't there"),
-        ("file:403", ImageExpiredError, "isn't there"),
+        ("file:404", DownloadError, "isn't there"),
+        ("file:403", DownloadError, "isn't there"),
         ("file:503", DownloadError, "503"),
         ("file:close", DownloadError, "did not arrive"),
         ("file:reset", DownloadError, "did not arrive"),

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.errors import DestinationError, ImageExpiredError
+from airflow_gpt_image.errors import DestinationError, DownloadError, ImageExpiredError
 from airflow_gpt_image.storage.folders import open_folder
 from airflow_gpt_image.storage.images import ImageFolder
 from tests.log_lines import Lines
@@ -21,9 +21,9 @@ from tests.log_lines import Lines
 REQUEST = ImageRequest(prompt="a red bicycle")
 
 
-def store(place, client, generation, stem="bicycle"):
+def store(place, client, generation, stem="bicycle", **options):
     images = ImageFolder(open_folder(place.destination))
-    files, _ = images.fetch_all(client, generation, [stem], REQUEST, Lines())
+    files, _ = images.fetch_all(client, generation, [stem], REQUEST, Lines(), **options)
     return files
 
 
@@ -157,19 +157,22 @@ def test_a_disk_that_is_full_says_where_and_landing_again_works(made, client, pl
     assert len(place.names()) == 1
 
 
-# Images that are gone
+# Images that aren't there
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_an_expired_address_says_which_generation_it_was_and_what_can_be_done(
-    emulator, made, client, place, status
+@pytest.mark.parametrize(("age", "error"), [(90.0, DownloadError), (100_000.0, ImageExpiredError)])
+def test_an_image_that_is_not_there_says_which_generation_it_was_and_what_can_be_done(
+    emulator, made, client, place, status, age, error
 ):
     generation = made()
     emulator.fault(f"file:{status}")
 
-    with pytest.raises(ImageExpiredError, match="on_clear='regenerate'") as raised:
-        store(place, client, generation)
+    with pytest.raises(DownloadError, match="clear the task, and it is fetched again for nothing") as raised:
+        store(place, client, generation, age=age)
 
+    assert type(raised.value) is error
+    assert "regenerate" not in str(raised.value)
     assert generation.id in str(raised.value)
     assert raised.value.generation_id == generation.id
     assert place.names() == []

@@ -8,10 +8,12 @@ import time
 import uuid
 
 import pytest
+import structlog
 from airflow.sdk.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
 
 from airflow_gpt_image.triggers.gpt_image import MOST_IDS, GptImageTrigger, WaitedEvent, first_that_fit
+from tests.batches import logged
 
 MOST_BYTES = 48_000
 SECRET_PROMPT = "the unannounced product"
@@ -70,6 +72,19 @@ def test_a_word_the_document_does_not_know_is_not_the_end(emulator, submit, trig
     event = event_of(trigger(generation_id))
 
     assert event["generation_ids"] == {"completed": [generation_id]}
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_word_the_document_does_not_know_is_said_once(emulator, submit, trigger, event_of, count):
+    ids = [submit(f"poster {number}") for number in range(count)]
+    emulator.fault(f"get:unknown_status=on hold*{3 * count}")
+
+    with structlog.testing.capture_logs() as lines:
+        event = event_of(trigger(*ids))
+
+    assert len(event["generation_ids"]["completed"]) == count
+    [line] = [line for line in logged(lines) if "'on hold'" in line]
+    assert "It counts as not finished, and is polled on until" in line
 
 
 def test_a_generation_that_cannot_be_read_yet_is_waited_for(emulator, submit, trigger, event_of):
