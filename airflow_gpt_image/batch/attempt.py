@@ -299,6 +299,9 @@ class BatchAttempt:
             raise  # the lock may be our successor's by now
         except BaseException:
             with contextlib.suppress(GptImageError):
+                if self._context is not None:
+                    self._context.plan.redact(folder)
+            with contextlib.suppress(GptImageError):
                 lease.release()
                 lock.release()
             raise

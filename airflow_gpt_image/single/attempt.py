@@ -121,12 +121,12 @@ class ImageAttempt:
         while True:
             verdict = self._decided(identity, request)
             record = verdict.record
-            if verdict.decision == "done" and record is not None:
+            if verdict.decision == "done" and record is not None and self._tells_all(record):
                 self._say_whose(record)
                 self._log.info("Generation %s is stored already; nothing is paid.", record.generation_id)
                 self._ledger.wait_for(record, deadline=self._deadline(), reused=True)
                 return self._result(record, reused=True)
-            if verdict.decision == "attach" and record is not None:
+            if verdict.decision in ("attach", "done") and record is not None:
                 if self._is_lost(record):
                     continue
                 self._say_whose(record)
@@ -177,7 +177,7 @@ class ImageAttempt:
     @property
     def stored_result(self) -> dict[str, Any] | None:
         """Return the task's result if the images are stored already; None when they aren't."""
-        if self._current.state != "stored":
+        if self._current.state != "stored" or not self._tells_all(self._current):
             return None
         return self._result(self._current, reused=not self._submitter.submitted)
 
@@ -319,6 +319,10 @@ class ImageAttempt:
 
     def _counts(self, record: Record) -> bool:
         return record.payer.same_task(self._ledger.payer) or record.generation_id not in self._lost
+
+    def _tells_all(self, record: Record) -> bool:
+        """Return whether a stored record suffices for a result: signatures of addresses are not on record."""
+        return self._storer.images is not None or all(image.can_be_fetched for image in record.images)
 
     def _is_lost(self, record: Record) -> bool:
         """
