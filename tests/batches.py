@@ -97,7 +97,7 @@ def stored(item: Item, payer: Payer = ME, *, count: int = 1) -> Record:
     """A record of images that the test has to put where it says."""
     images = [
         ImageFile(
-            url=f"https://files.example.com/{item.index}-{index}.png?Signature=secret",
+            url=f"https://files.example.com/{item.index}-{index}.png",
             name=f"{item.name}{f'~{index}' if index else ''}.png",
             width=1024,
             height=1024,

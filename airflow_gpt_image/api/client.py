@@ -7,6 +7,7 @@ never followed, and images are fetched without it. Submits, reads and images hav
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -26,11 +27,15 @@ from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing
+from airflow_gpt_image.api.text import QueryFilter
 from airflow_gpt_image.api.transport import Transports, proxy_of
 from airflow_gpt_image.errors import InvalidSettingsError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+for name in QueryFilter.LOGGERS:
+    logging.getLogger(name).addFilter(QueryFilter())
 
 
 class SettingsOptions(TypedDict, total=False):

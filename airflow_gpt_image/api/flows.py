@@ -57,7 +57,7 @@ def submit(
     return (
         yield from _send_with_retries(
             protocol.submit_call(request),
-            protocol.parse_submit,
+            lambda reply: protocol.parse_submit(protocol.without_address(reply, request.callback_url)),
             retrying,
             again_after=(RateLimitError, ConnectionFailedError),
             before_send=before_send,

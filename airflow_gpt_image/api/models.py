@@ -31,7 +31,7 @@ from pydantic import (
 from airflow_gpt_image.api import pricing, sizes
 from airflow_gpt_image.api.addresses import check_reference, check_url
 from airflow_gpt_image.api.sizes import Resolution
-from airflow_gpt_image.api.text import bounded, quote, redact_queries, storable
+from airflow_gpt_image.api.text import REDACTED_QUERY, bounded, quote, quote_host, redact_queries, storable
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 MODEL: Final = "gpt-image-2"
@@ -111,6 +111,11 @@ class ImageRequest(BaseModel):
     def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for index, url in enumerate(urls):
             try:
+                if url.endswith(REDACTED_QUERY):
+                    raise ValueError(
+                        f"{quote(url)} has no signature any more: a batch leaves none behind. "
+                        "Give the address as the data set had it, or sign it anew."
+                    )
                 check_reference(url)
             except ValueError as error:
                 raise ValueError(f"item {index}: {error}") from None
@@ -155,7 +160,8 @@ class ImageRequest(BaseModel):
     @field_validator("callback_url")
     @classmethod
     def _callback_address(cls, url: str | None) -> str | None:
-        return url if url is None else check_url(url)
+        # Whoever knows its path or query can call it, so neither is in a message.
+        return url if url is None else check_url(url, quote_host)
 
     @model_validator(mode="wrap")
     @classmethod

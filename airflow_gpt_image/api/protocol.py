@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
@@ -131,6 +131,18 @@ def parse_response(
         at=at,
         whole=complete and not followed,
     )
+
+
+def without_address(reply: Reply, url: str | None) -> Reply:
+    """Return a reply that doesn't repeat an address whose path is as good as a key: a callback's."""
+    if url is None or isinstance(reply, NoResponse):
+        return reply
+    path = url.partition("://")[2].partition("/")[2].partition("?")[0]
+    for secret in (url, path):
+        if len(secret) > 1:
+            document, excerpt = _conceal(reply.document, secret), reply.excerpt.replace(secret, "***")
+            reply = replace(reply, document=document, excerpt=excerpt)
+    return reply
 
 
 def _conceal(value: Any, secret: str) -> Any:

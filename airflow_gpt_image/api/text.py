@@ -4,12 +4,16 @@ give away.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Final
 
 _MAX_LINE_CHARACTERS: Final = 500
 # More than any message shows of a text.
 _MAX_QUOTED_CHARACTERS: Final = 50_000
+
+REDACTED_QUERY: Final = "?***"
+"""What stands in place of an address's query."""
 
 
 def _in_any_form(character: str) -> str:
@@ -19,9 +23,16 @@ def _in_any_form(character: str) -> str:
     return rf"(?:{plain}|{address}|&#(?:{number}|x{number:x});|\\{{1,8}}u{number:04x})"
 
 
+# A login without a scheme, as people type a proxy's.
+_LOGIN: Final = re.compile(r"[^\s'\"/:@]{1,100}:(?!//)[^\s'\"@]{1,200}@(?=[\w\[])")
+_WORD: Final = re.compile(r"[A-Za-z0-9.:-]{0,80}")
+
+# What comes before an address's path; and a colon in it that begins a password and no port.
+_AUTHORITY: Final = re.compile(r"[^/?#]*")
+_PASSWORD: Final = re.compile(r"[^:\[]*:(?!\d{0,5}['\\]?$)")
 _QUESTION_MARK: Final = re.compile(_in_any_form("?"), re.IGNORECASE)
 _ADDRESS: Final = re.compile(
-    rf"https?{_in_any_form(':')}{_in_any_form('/')}{_in_any_form('/')}[^\s\"<>]*", re.IGNORECASE
+    rf"{_in_any_form(':')}{_in_any_form('/')}{_in_any_form('/')}[^\s\"<>]*", re.IGNORECASE
 )
 # Of an address that was cut or taken apart.
 _SIGNATURE: Final = re.compile(
@@ -32,21 +43,40 @@ _SIGNATURE: Final = re.compile(
 
 
 def redact_queries(text: str) -> str:
-    """Replace the queries of all addresses in a text: whoever has a signed address can read the object.
+    """Replace the queries of all addresses in a text, and the users and passwords before their hosts.
+
+    Whoever has a signed address can read the object.
 
     It takes time in proportion to the text, which may be a response of anybody's.
     """
-    return _SIGNATURE.sub(r"\1***", _ADDRESS.sub(_redact_query, text))
+    return _SIGNATURE.sub(r"\1***", _ADDRESS.sub(_redact_address, text))
 
 
-def _redact_query(address: re.Match[str]) -> str:
-    mark = _QUESTION_MARK.search(address[0])
+def _redact_address(found: re.Match[str]) -> str:
+    address = _redact_user(found[0])
+    mark = _QUESTION_MARK.search(address)
     if mark is None:
-        return address[0]
-    query = address[0][mark.end() :]
+        return address
+    query = address[mark.end() :]
     # What closes a quotation is not the address's.
     secret = query.rstrip("'\\,;.)]}")
-    return f"{address[0][: mark.end()]}***{query[len(secret) :]}" if secret else address[0]
+    return f"{address[: mark.end()]}***{query[len(secret) :]}" if secret else address
+
+
+def _redact_user(address: str) -> str:
+    """Replace a user with a password before a host; a slash in a password should be encoded, and may not be.
+
+    A user alone stays: it is a connection's id, as in ``s3://conn_id@bucket``.
+    """
+    begin, slashes, rest = address.partition("//")
+    authority = _AUTHORITY.match(rest)
+    assert authority is not None, "it matches nothing, too"
+    end = authority[0].rfind("@")
+    if end >= 0 and ":" not in authority[0][:end]:
+        return address
+    if end < 0 and _PASSWORD.match(authority[0]):
+        end = rest.rfind("@")
+    return f"{begin}{slashes}***{rest[end:]}" if end >= 0 else address
 
 
 def storable(text: str) -> str:
@@ -68,7 +98,7 @@ def bounded(text: str) -> str:
 
 
 def quote(value: object, limit: int = 80) -> str:
-    """Return a value as an error message shows it: its repr, without the queries of addresses.
+    """Return a value as an error message shows it: its repr, without the queries of addresses, and logins.
 
     It is cut, so that a whole prompt doesn't land in a log; a long text also before it is looked through, for
     it may be megabytes, in a hundred thousand rows.
@@ -76,7 +106,7 @@ def quote(value: object, limit: int = 80) -> str:
     if isinstance(value, str) and len(value) > _MAX_QUOTED_CHARACTERS:
         return f"{redact_queries(repr(value[:_MAX_QUOTED_CHARACTERS]))[:limit]}… ({len(value):,} characters)"
     try:
-        text = redact_queries(repr(value))
+        text = _LOGIN.sub("***@", redact_queries(repr(value)))
     except ValueError:  # an integer with thousands of digits
         text = f"a {type(value).__name__} too long to be shown"
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
@@ -85,6 +115,26 @@ def quote(value: object, limit: int = 80) -> str:
 def quote_url(url: str) -> str:
     """Return an address for a message: without its query, which may hold a signature."""
     return quote(url.partition("?")[0], 200)
+
+
+def quote_host(url: str) -> str:
+    """Return where an address leads for a message: without its path, too, which may be as good as a key."""
+    scheme, separator, rest = url.partition("://")
+    host = re.split(r"[/?#]", rest)[0] if separator else ""
+    if "@" in url or not (separator or _WORD.fullmatch(url)):
+        return "An address that is not shown"
+    return f"{quote(f'{scheme}{separator}{host}')}{' (its path is not shown)' if separator else ''}"
+
+
+class QueryFilter(logging.Filter):
+    """Keep the queries of addresses out of the logs of httpx, which tell them whole."""
+
+    LOGGERS: Final = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "proxy", "socks")))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the record pass, without them."""
+        record.msg, record.args = redact_queries(record.getMessage()), ()
+        return True
 
 
 def single_line(value: object) -> str | None:

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from airflow_gpt_image import results
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.batch import MOST_ITEMS, manifest, report
-from airflow_gpt_image.batch.checkpoint import Checkpoint, decode_indexes, encode_indexes
+from airflow_gpt_image.batch.checkpoint import Checkpoint, Deferral, decode_indexes, encode_indexes
 from airflow_gpt_image.batch.context import BatchContext
 from airflow_gpt_image.batch.deciding import decide_phases, merge_stranded, reconsider_unknown
 from airflow_gpt_image.batch.ending import finish
@@ -67,22 +67,6 @@ _THREADS: Final = 32
 _MOST_BAD_LOGGED: Final = 20
 
 
-class Deferral(NamedTuple):
-    """
-    What is waited for when waiting is all that is left to do.
-
-    :param generation_ids: in the order in which they were submitted.
-    :param share: of those that a trigger takes, how many are worth a worker's start.
-    :param deadline: when the last of them has had its time, in seconds since 1970.
-    :param pause: seconds until the first look, at least.
-    """
-
-    generation_ids: list[str]
-    share: float
-    deadline: float
-    pause: float = 0.0
-
-
 @dataclass
 class BatchAttempt:
     """
@@ -107,6 +91,7 @@ class BatchAttempt:
     open_folder: Callable[[object], Folder] = open_folder
     _budget: Budget | None = field(default=None, init=False)
     _begun: Checkpoint = field(init=False)
+    _plan: Plan | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.stop = Stop(self.log)
@@ -314,6 +299,9 @@ class BatchAttempt:
             raise  # the lock may be our successor's by now
         except BaseException:
             with contextlib.suppress(GptImageError):
+                if self._plan is not None:
+                    self._plan.redact(folder)
+            with contextlib.suppress(GptImageError):
                 lease.release()
                 lock.release()
             raise
@@ -321,6 +309,7 @@ class BatchAttempt:
     def _open(
         self, folder: Folder, plan: Plan, lease: Lease, lock: DestinationLock, threads: Executor
     ) -> BatchContext:
+        self._plan = plan
         records = BatchRecords(
             RecordsFolder(folder, self._scope),
             threads,

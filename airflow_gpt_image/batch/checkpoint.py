@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,22 @@ from airflow_gpt_image.batch.stop import StopReason
 
 Indexes = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 """A set of items' indexes: a number with a bit for each, in hex."""
+
+
+class Deferral(NamedTuple):
+    """
+    What is waited for when waiting is all that is left to do.
+
+    :param generation_ids: in the order in which they were submitted.
+    :param share: of those that a trigger takes, how many are worth a worker's start.
+    :param deadline: when the last of them has had its time, in seconds since 1970.
+    :param pause: seconds until the first look, at least.
+    """
+
+    generation_ids: list[str]
+    share: float
+    deadline: float
+    pause: float = 0.0
 
 
 class Checkpoint(BaseModel):

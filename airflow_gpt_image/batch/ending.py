@@ -34,6 +34,7 @@ def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: st
         "seconds": round(context.now().timestamp() - begun.began, 1),
         **manifest.write(context.folder, context.plan, entries, context.payer, place=place, source=source),
     }
+    context.plan.redact(context.folder)
     context.lease.release()
     context.lock.release()
     context.log.info(

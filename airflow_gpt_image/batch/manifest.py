@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.pricing import plain
-from airflow_gpt_image.api.text import quote, redact_queries
+from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.datasets import FIELDS, BadCell, as_line
@@ -105,8 +105,13 @@ def write(
 
 def write_invalid(folder: Folder, bad: Iterable[BadCell], *, place: str = "") -> str:
     """Write down what is wrong with rows that can't be requests; return its address."""
-    lines = b"".join(_json({**cell._asdict(), "message": str(cell)}) for cell in bad)
-    return folder.write(place + INVALID, lines)
+    lines = (_json({**_shown(cell)._asdict(), "message": str(cell)}) for cell in bad)
+    return folder.write(place + INVALID, b"".join(lines))
+
+
+def _shown(cell: BadCell) -> BadCell:
+    # Whoever knows its path can call it.
+    return cell._replace(value="") if cell.column == "callback_url" else cell
 
 
 def status(record: Record | None) -> str:
@@ -160,7 +165,7 @@ def line(folder: Folder, plan: Plan, entry: Entry, payer: Payer) -> dict[str, An
 
 
 def _described(folder: Folder, image: ImageFile) -> dict[str, Any]:
-    return {**image.located(folder).model_dump(mode="json"), "url": redact_queries(image.url)}
+    return image.located(folder).model_dump(mode="json")
 
 
 def read_manifest(path: object) -> Iterator[dict[str, Any]]:
@@ -232,7 +237,7 @@ _REMEDY: Final = (
 def _write_rows(
     folder: Folder, name: str, plan: Plan, entries: Iterable[Entry], source: str, *statuses: str
 ) -> str | None:
-    """Write the rows that have an image of these statuses, each once and as it was given."""
+    """Write the rows that have an image of these statuses, each once and as it was given, but for secrets."""
     rows = {entry.item.row: entry.item for entry in entries if status(entry.record) in statuses}
     if not rows:
         if folder.address(name) != source:

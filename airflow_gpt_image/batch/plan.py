@@ -28,11 +28,12 @@ from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
 from airflow_gpt_image.api.sizes import Resolution
 from airflow_gpt_image.batch import MOST_VARIANTS
 from airflow_gpt_image.batch.filenames import FileNames, UniqueNames
+from airflow_gpt_image.batch.redaction import has_secrets, redacted_row
 from airflow_gpt_image.datasets import Row
 from airflow_gpt_image.errors import DestinationError, GptImageError, PlanError
 from airflow_gpt_image.ledger.destination import ANY
 from airflow_gpt_image.ledger.payer import Slot
-from airflow_gpt_image.ledger.record import Hex64, fingerprint
+from airflow_gpt_image.ledger.record import Hex64, fingerprint, redacted_request
 from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.images import FileName
 
@@ -103,10 +104,12 @@ class Plan:
     A plan that is read.
 
     :param file: the whole of it; what is asked for is read from there, by any thread.
+    :param has_secrets: that it has signatures or callbacks, which mustn't outlast the batch.
     """
 
-    def __init__(self, items: Sequence[Item], file: BinaryIO, sha256: str) -> None:
+    def __init__(self, items: Sequence[Item], file: BinaryIO, sha256: str, *, has_secrets: bool) -> None:
         self.items = items
+        self._has_secrets = has_secrets
         self.sha256 = sha256
         self._file = file
         # Not by whoever made it: a thread that reads it may outlast him.
@@ -155,6 +158,7 @@ class Plan:
         items: list[Item] = []
         digest = hashlib.sha256()
         head: _Head | None = None
+        secrets = False
         try:
             file.seek(0)
             offset = 0
@@ -164,6 +168,7 @@ class Plan:
                     head = _Head.model_validate_json(text)
                 else:
                     line = _Line.model_validate_json(text)
+                    secrets = secrets or has_secrets(line.request)
                     items += _items_of(line, head, len(items), (offset, len(text)), prices)
                 offset += len(text)
         except (ValidationError, GptImageError, RecursionError) as error:
@@ -176,7 +181,7 @@ class Plan:
             raise PlanError(
                 f"{NAME} isn't the plan that this task wrote. Does something else write there?\n{_REMEDY}"
             )
-        return cls(items, file, digest.hexdigest())
+        return cls(items, file, digest.hexdigest(), has_secrets=secrets)
 
     @classmethod
     def fetch(cls, folder: Folder, *, sha256: str, prices: Prices = DEFAULT_PRICES) -> Self:
@@ -202,14 +207,32 @@ class Plan:
                 draft.write(chunk)
             folder.publish(draft, NAME)
 
+    def redact(self, folder: Folder) -> None:
+        """Put it there without its secrets, if it has any: no more work is done by it."""
+        if not self._has_secrets:
+            return
+        with folder.draft(NAME) as draft:
+            self._file.seek(0)
+            draft.write(self._file.readline())
+            for text in self._file:
+                line = json.loads(text)
+                request = ImageRequest(**line["request"])
+                line |= {
+                    "request": redacted_request(request).model_dump(),
+                    "given": redacted_row(line["given"], request),
+                }
+                draft.write(_json(line))
+            folder.publish(draft, NAME)
+
     def request(self, item: Item) -> ImageRequest:
         """Return what an item asks for."""
         return ImageRequest(**self._line(item)["request"])
 
     def given(self, item: Item) -> Mapping[str, Any]:
-        """Return an item's row as the data set gave it."""
-        given: dict[str, Any] = self._line(item)["given"]
-        return given
+        """Return an item's row as the data set gave it, but for what mustn't outlast the batch."""
+        line = self._line(item)
+        given: dict[str, Any] = line["given"]
+        return redacted_row(given, ImageRequest(**line["request"])) if self._has_secrets else given
 
     def _line(self, item: Item) -> dict[str, Any]:
         offset, length = item.span

@@ -195,6 +195,13 @@ KINDS: Final[dict[str, Kind]] = {
     "wrong_id": Kind(("get", "callback"), "the id of another generation"),
     "unknown_status": Kind(("get",), "the status is {value}", _text, "queued"),
     "no_urls": Kind(("get",), "completed, without an address", completed=True),
+    "signed": Kind(
+        ("get",),
+        "completed, with the images at addresses that are signed with {value}",
+        header,
+        "emulated",
+        completed=True,
+    ),
     "foreign_url": Kind(("get",), "completed, with the image at {value}", _text, completed=True),
     # Images.
     "wrong_type": Kind(("file",), "the image, with content type {value}", header, "application/octet-stream"),

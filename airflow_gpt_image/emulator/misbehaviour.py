@@ -202,6 +202,9 @@ def _told_otherwise(fault: Fault, answer: Answer) -> Response | None:
             return _json({**payload, "status": fault.value})
         case "no_urls":
             return _json({**payload, "output": {**payload["output"], "urls": []}})
+        case "signed":
+            urls = [f"{url}?X-Amz-Signature={fault.value}" for url in payload["output"]["urls"]]
+            return _json({**payload, "output": {**payload["output"], "urls": urls}})
         case "foreign_url":
             return _json({**payload, "output": {**payload["output"], "urls": [fault.value]}})
         case "extra":

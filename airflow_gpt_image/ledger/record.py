@@ -227,10 +227,7 @@ class Record(BaseModel):
         return max(0.0, (now - self.submitted_at).total_seconds()) if self.submitted_at else 0.0
 
     def age_of_images(self, generation: Generation, now: datetime) -> float:
-        """
-        Return the seconds since its images were made, at most: by the API's clock, and since the submit by
-        ours.
-        """
+        """Return its images' age in seconds: by the API's clock, but at most that of the submit by ours."""
         ours = self.age(now)
         return ours if generation.age is None else min(ours, generation.age)
 

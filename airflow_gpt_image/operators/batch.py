@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from airflow.sdk.exceptions import TaskDeferred
 
     from airflow_gpt_image.api.client import GptImageClient
-    from airflow_gpt_image.batch.attempt import BatchAttempt, Deferral
+    from airflow_gpt_image.batch.attempt import BatchAttempt
+    from airflow_gpt_image.batch.checkpoint import Deferral
     from airflow_gpt_image.batch.options import (
         BatchOptions,
         OnEmpty,

@@ -102,6 +102,8 @@ class ImageAttempt:
         while self._record is None:
             decision, record = self._decided(identity, request)
             if record is not None and decision in _FOUND:
+                if not self._tells_all(record):
+                    decision = "attach"
                 if decision == "attach" and self._is_lost(record):
                     continue
                 self._say_whose(record)
@@ -152,7 +154,7 @@ class ImageAttempt:
     @property
     def stored_result(self) -> dict[str, Any] | None:
         """Return the task's result if the images are stored already; None when they aren't."""
-        if self._current.state != "stored":
+        if self._current.state != "stored" or not self._tells_all(self._current):
             return None
         return self._result(self._current)
 
@@ -286,6 +288,10 @@ class ImageAttempt:
 
     def _counts(self, record: Record) -> bool:
         return record.payer.same_task(self._ledger.payer) or record.generation_id not in self._lost
+
+    def _tells_all(self, record: Record) -> bool:
+        """Return whether a stored record suffices for a result: signatures of addresses are not on record."""
+        return self._context.images is not None or all(image.can_be_fetched for image in record.images)
 
     def _is_lost(self, record: Record) -> bool:
         """

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
 
 from airflow_gpt_image.api.models import GeneratedImage, Generation, ImageRequest
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.sizes import Size
-from airflow_gpt_image.api.text import quote, quote_url
+from airflow_gpt_image.api.text import REDACTED_QUERY, quote, quote_url, redact_queries
 from airflow_gpt_image.errors import DownloadError, ImageRefusedError
 from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.pictures import Picture, inspect_image
@@ -39,7 +39,7 @@ class ImageFile(BaseModel):
     """
     One image of a generation, as records have it.
 
-    :param url: where the API had it.
+    :param url: where the API had it. Written down it has no query, which may be a signature.
     :param name: its file, relative to the folder; None when it was not stored.
     """
 
@@ -52,11 +52,24 @@ class ImageFile(BaseModel):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     bytes: Annotated[int, Field(ge=0)] | None = None
 
+    @field_serializer("url")
+    def _without_signature(self, url: str) -> str:
+        return redact_queries(url)
+
+    @property
+    def can_be_fetched(self) -> bool:
+        """Return whether the address is whole."""
+        return not self.url.endswith(REDACTED_QUERY)
+
     def located(self, folder: Folder | None) -> GeneratedImage:
-        """Return the image as a task's result tells of it."""
+        """
+        Return the image as a task's result tells of it.
+
+        Where it was not stored, its address is the result, with its signature; else nobody needs that.
+        """
         path = folder.address(self.name) if folder is not None and self.name is not None else None
         fields = self.model_dump(include={"url", "width", "height", "sha256", "bytes"})
-        return GeneratedImage(path=path, **fields)
+        return GeneratedImage(path=path, **fields if self.name is not None else {**fields, "url": self.url})
 
 
 @dataclass(frozen=True)

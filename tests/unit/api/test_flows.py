@@ -362,3 +362,19 @@ def test_after_the_grace_an_unknown_id_is_an_error(world):
         here.run(flows.get(ID, RETRYING, grace=5.0))
 
     assert sum(here.slept) < 5.0 + RETRYING.longest_pause
+
+
+@pytest.mark.parametrize("status", [400, 500, 418])
+def test_what_the_api_repeats_of_a_callback_address_is_in_no_error(world, status):
+    hook = "https://hooks.example.com/services/s3cretpath?token=s3crettoken"
+    request = ImageRequest(prompt="a red teapot", callback_url=hook)
+    said = {"code": "invalid_request", "message": f"can't call {hook} or /services/s3cretpath", "type": "t"}
+
+    with pytest.raises(GptImageError) as caught:
+        world(_response({"error": said, "msg": hook}, status)).run(flows.submit(request, RETRYING))
+
+    assert "s3cret" not in str(caught.value)
+    for other in (None, "https://hooks.example.com", "https://hooks.example.com/"):
+        request = ImageRequest(prompt="a red teapot", callback_url=other)
+        with pytest.raises(GptImageError, match="can't call"):
+            world(_response({"error": said}, status)).run(flows.submit(request, RETRYING))

@@ -314,3 +314,17 @@ def test_a_password_in_an_objects_address_is_refused_and_not_repeated():
 
     assert "contains a password" in str(error)
     assert "hunter2" not in str(error)
+
+
+def test_an_address_whose_signature_was_taken_out_is_refused_and_not_paid_for():
+    error = _refusal(image_urls=["https://example.com/a.png?***"])
+
+    assert "item 0: 'https://example.com/a.png?***' has no signature any more" in error.message
+    assert "sign it anew" in error.message
+
+
+def test_the_path_of_a_callback_is_as_good_as_a_key_and_in_no_message():
+    error = _refusal(prompt="x", callback_url="ftp://hooks.example.com/services/s3cretpath?token=s3crettoken")
+
+    assert "'ftp://hooks.example.com' (its path is not shown)" in error.message
+    assert "s3cret" not in error.message

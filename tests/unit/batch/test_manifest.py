@@ -33,7 +33,7 @@ ROWS = [
     {"prompt": "stored", "sku": "T-1"},
     {"prompt": "by another", "shelf": {"row": [1, 2]}},
     {"prompt": "failed", "aspect_ratio": "16:9", "resolution": "2k", "sku": "T-3"},
-    {"prompt": "late", "image_urls": ["https://example.com/a.png?Signature=secret"]},
+    {"prompt": "late", "image_urls": ["https://example.com/a.png?Signature=secret", "https://h/b.png?v=3"]},
     {"prompt": "unknown", "weight": -2.5},
     {"prompt": "in flight"},
     "never begun",
@@ -120,7 +120,7 @@ def test_a_stored_image_is_told_in_full(written, disk, batch):
         "paths": [f"{disk.destination}/{batch.items[0].name}.png"],
         "images": [
             {
-                "url": "https://files.example.com/0-0.png?***",
+                "url": "https://files.example.com/0-0.png",
                 "path": f"{disk.destination}/{batch.items[0].name}.png",
                 "width": 1024,
                 "height": 1024,
@@ -159,8 +159,7 @@ def test_what_another_task_paid_for_is_reused(written, disk, batch):
 
 
 def test_no_signature_of_an_address_is_in_any_of_them(written, disk):
-    # The rows to run again need it; they are as the author gave them.
-    for name in (manifest.JSONL, manifest.CSV):
+    for name in (manifest.JSONL, manifest.CSV, manifest.FAILURES, manifest.UNSETTLED):
         assert b"secret" not in disk.read(name)
 
 
@@ -267,16 +266,19 @@ def test_the_rows_to_run_again_are_the_rows_as_given(written, disk):
 
 def test_what_is_or_may_be_paid_for_is_not_among_the_rows_to_run_again(written, disk):
     assert written["unsettled"] == f"{disk.destination}/{manifest.UNSETTLED}"
-    assert rows_in(disk, manifest.UNSETTLED) == [ROWS[3], ROWS[4], ROWS[5]]
+    unsigned = ["https://example.com/a.png?***", "https://h/b.png?v=3"]
+    assert rows_in(disk, manifest.UNSETTLED) == [{**ROWS[3], "image_urls": unsigned}, ROWS[4], ROWS[5]]
 
 
-def test_the_rows_are_a_data_set_again(written, disk):
+def test_the_rows_are_a_data_set_again_but_for_signatures_which_have_to_be_made_anew(written, disk):
     failed, bad = datasets.read(written["failures"], open=open_file)
     unsettled, worse = datasets.read(written["unsettled"], open=open_file)
 
-    assert bad == worse == []
-    assert [row.request.prompt for row in failed + unsettled] == ["failed", "late", "unknown", "in flight"]
-    assert unsettled[0].request.image_urls == tuple(ROWS[3]["image_urls"])
+    assert bad == []
+    assert [row.request.prompt for row in failed + unsettled] == ["failed", "unknown", "in flight"]
+    [cell] = worse
+    assert (cell.row, cell.column) == (1, "image_urls")
+    assert "sign it anew" in cell.rule
 
 
 def test_defaults_are_not_written_into_the_rows_to_run_again(on_disk, disk):

@@ -27,7 +27,8 @@ def forged(batch, api):
         result = batch.run(requests=["a teapot", "a vase"], **SHARED)
         return result, next(iter(read_manifest(result["manifest"])))
 
-    forge.true, forge.other = true, sidecars["a vase"].with_suffix(".png")
+    [other] = json.loads(sidecars["a vase"].read_text())["images"]
+    forge.true, forge.other = true, batch.folder / other["name"]
     return forge
 
 

@@ -50,7 +50,7 @@ def test_a_destination_is_an_absolute_path_or_a_file_address(destination, folder
         "file://fileserver/images",
         "s3://",
         "s3:///images",
-        "s3://bucket/images?versionId=1",
+        "s3://bucket/images?",
         "s3://bucket/images#1",
         "s3://bucket/../images",
         "s3://bucket/two words",
