@@ -97,6 +97,13 @@ class World:
                 with self._emptied(by_hand=False):
                     instance.store.clear()
 
+    def change_retries(self) -> None:
+        """The DAG's author gives the task other ``retries``; a clear that showed may not show any more."""
+        before, self.retries = self.retries, (self.retries * 2 + 1) % 5
+        for index, instance in self.instances.items():
+            if instance.shows_clear(before) and not instance.shows_clear(self.retries):
+                self.excused |= {key for key in self.gone if isinstance(key, Key) and key.map_index == index}
+
     def shift(self, how: str) -> None:
         """What a mapped task is expanded over has changed: upstream and all map indexes are cleared."""
         if how == "longer":

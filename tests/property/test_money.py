@@ -202,7 +202,7 @@ class OneImage(Money):
         if what == "a clear":
             world.clear(-1)
         elif what == "other retries":
-            world.retries = (world.retries * 2 + 1) % 5
+            world.change_retries()
         elif what == "time":
             world.clock.sleep(500.0)
         else:
