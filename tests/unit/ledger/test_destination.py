@@ -234,7 +234,7 @@ def test_images_that_were_removed_or_never_stored_are_not_there(folder, submitte
 
 
 def test_sizes_that_are_known_already_are_not_asked_for_again(folder, submitted):
-    assert folder.has_images(stored(submitted), {"g1-0.png": 5})
+    assert folder.has_images(stored(submitted), {"g1-0.png": 5}.get)
 
 
 def test_a_record_of_every_state_comes_through_the_folder(folder, intent, payer):
