@@ -48,7 +48,9 @@ def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: st
         context.log.warning("%s", unsettled.message)
     error = context.stop.error
     if isinstance(error, ItemsFailedError):
-        failures = [entry.record.failure for entry in entries if entry.record and entry.record.failure]
+        # What was being submitted when the batch stopped, and wasn't sent, is no failure.
+        failed = [entry.record for entry in entries if manifest.status(entry.record) == "failed"]
+        failures = [record.failure for record in failed if record and record.failure]
         passing = unsettled is not None or any(failure.retryable for failure in failures)
         error.retryable = passing  # type: ignore[misc]  # as that of what failed
     if error is not None:

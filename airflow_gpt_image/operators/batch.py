@@ -112,7 +112,8 @@ class GptImageBatchOperator(BaseOperator):
     image (yet). ``manifest`` is for
     :func:`~airflow_gpt_image.batch.manifest.read_manifest`; ``failures`` is the path of the rows that failed,
         ready to be mended and run again, and ``unsettled`` of those that are or may be paid for and have no
-        image, each None when there are none. An attempt that fails pushes what was spent since the last clear
+        image, each None when there are none; signatures of addresses and callbacks are taken
+        out of them. An attempt that fails pushes what was spent since the last clear
         under the key ``spent``. Events of
     :class:`~airflow.sdk.Asset` outlets carry ``manifest``, ``stored``, ``failed``, ``credits`` and ``usd``.
         Tasks that set no ``retry_policy`` get a :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.

@@ -76,7 +76,8 @@ class GptImageGenerateOperator(BaseOperator):
     :param deferrable: wait in the triggerer; False: on the worker, holding its slot.
     :param wait_for_completion: False: return as soon as the generation is submitted, with its id.
     :param poll_interval: seconds from one look to the next; above 0.
-    :param timeout: seconds to wait for the generation, from this try's first wait on; above 0.
+    :param timeout: seconds to wait for the generation, from this try's first wait on; above 0. Its image may
+        be ten minutes late after that.
     :param max_credits: what this task instance may spend, net of refunds, since its last clear; more is
         refused before it is submitted. None: no bound.
     :param check_balance: ask for the account's balance first, and refuse when it doesn't suffice.
@@ -92,6 +93,8 @@ class GptImageGenerateOperator(BaseOperator):
          "aspect_ratio", "resolution", "credits", "usd", "fingerprint", "created_at", "completed_at",
          "metadata", "reused", "spent": {"charged", "refunded", "usd"}}
 
+    ``url`` is without its query where the image is stored; without a destination it is whole, and whoever
+    reads the XCom can fetch the image. An image that isn't there yet is asked for again for ten minutes.
     Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
     ``spent`` what this task instance spent since its last clear; ``reused`` says that this try submitted
     nothing. The events of :class:`~airflow.sdk.Asset` outlets carry ``paths``, ``count``, ``credits``,

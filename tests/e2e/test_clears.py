@@ -36,7 +36,7 @@ def test_a_clear_that_regenerates_pays_once_for_each_clear_and_not_for_each_try(
     charges = [len(house.charges(prompt))]
 
     for _ in range(2):
-        # The download fails for good once, so that the clear takes two tries.
+        # The image is late, so that the clear takes a while.
         house.emulator.fault(f"file:500*4;match={prompt}")
         house.airflow.clear(dag_id, run_id, ["image"])
         assert house.finish(dag_id, run_id) == "success"

@@ -442,9 +442,9 @@ LATE = [
         Due(3, 3, "success"),
     ),
     *both(
-        "file host away, no retries left",
+        "images refused, no retries left",
         "life_batch_{}_once",
-        partial(meets, "file:close", rows=3),
+        partial(meets, "file:redirect=http://10.0.0.7/a.png", rows=3),
         Due(3, 0, "failed"),
     ),
 ]

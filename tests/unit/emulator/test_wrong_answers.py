@@ -150,6 +150,15 @@ def test_an_image_can_be_said_to_be_anywhere(completed, get, emulator):
     assert get(completed()).json()["output"]["urls"] == ["http://169.254.169.254/latest"]
 
 
+def test_the_addresses_of_images_can_be_signed(completed, get, emulator, api):
+    emulator.fault("get:signed=s3cret")
+
+    [url] = get(completed()).json()["output"]["urls"]
+
+    assert url.endswith(".png?X-Amz-Signature=s3cret")
+    assert api.get(url).content.startswith(b"\x89PNG")
+
+
 # Generations.
 
 
