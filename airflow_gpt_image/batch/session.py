@@ -135,7 +135,9 @@ class Session:
             if tasks == {ticking}:
                 return False
             try:
-                over = await asyncio.wait_for(ended.get(), self._context.timing.idle_after)
+                # Not wait_for, which on Python 3.11 forgets a cancellation that comes together with an end.
+                async with asyncio.timeout(self._context.timing.idle_after):
+                    over = await ended.get()
             except TimeoutError:
                 if self._only_waits(full=len(tasks) > self._options.max_in_flight):
                     return True

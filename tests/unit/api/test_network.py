@@ -15,7 +15,7 @@ import pytest
 
 from airflow_gpt_image.api.client import AsyncGptImageClient
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.network import AsyncBackend, Backend, Exchange, first_connected
+from airflow_gpt_image.api.network import AsyncBackend, Backend, Exchange, aresolve, first_connected
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.transport import AsyncPooledConnection, PooledConnection
 from airflow_gpt_image.errors import ConnectionFailedError, SubmissionUnknownError
@@ -132,6 +132,21 @@ def test_of_two_connections_that_come_at_once_one_is_closed():
 
     assert other.closed
     assert sorted(one.closed for one in made) == [False, True]
+
+
+def test_who_gives_up_looking_up_is_heard_also_right_when_the_answer_comes():
+    async def given_up_after(turns):
+        looking_up = asyncio.ensure_future(aresolve("127.0.0.1", 80, 60.0))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked = looking_up.cancel()
+        await asyncio.wait([looking_up])
+        return asked, looking_up.cancelled()
+
+    ends = [asyncio.run(given_up_after(turns)) for turns in range(8)]
+
+    assert {asked for asked, _ in ends} == {True, False}
+    assert all(asked == cancelled for asked, cancelled in ends)
 
 
 def test_who_gives_up_connecting_leaves_no_attempt_behind(names, deaf, closed_port):
