@@ -8,6 +8,7 @@ on a disk; on a store it is at most an unfinished upload, which nobody sees and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -32,6 +33,11 @@ _CHUNK: Final = 1024 * 1024
 
 _PART_SUFFIX: Final = ".part"
 
+# What a file system without hard links answers to one.
+_NO_LINKS: Final = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+)
+
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
 
 
@@ -51,6 +57,15 @@ class Folder(Protocol):
 
     def publish(self, draft: BinaryIO, name: str) -> str:
         """Put a draft in its place, in one step; what was there is replaced. Return its address."""
+
+    def publish_new(self, draft: BinaryIO, name: str) -> bool:
+        """
+        Put a draft in its place, in one step, unless a file of this name is there; return whether it was put.
+
+        Of several who do so at the same moment one puts it there: on a disk with hard links, and on a store
+        whose fsspec implementation can create files exclusively, as S3's does. Elsewhere who looks at the
+        same instant may replace the other's.
+        """
 
     def write(self, name: str, data: bytes) -> str:
         """Draft and publish a few bytes; return their address."""
@@ -155,11 +170,25 @@ class DiskFolder(Folder):
     def publish(self, draft: BinaryIO, name: str) -> str:
         final = self._root / name
         with self._trouble(final):
-            # What a power cut leaves behind must not be an empty file under the final name.
-            draft.flush()
-            os.fsync(draft.fileno())
+            _flush(draft)
             Path(draft.name).replace(final)
         return str(final)
+
+    def publish_new(self, draft: BinaryIO, name: str) -> bool:
+        final = self._root / name
+        with self._trouble(final):
+            _flush(draft)
+            try:
+                os.link(draft.name, final)  # the draft's own name goes with the draft
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if final.exists():
+                    return False
+                Path(draft.name).replace(final)
+        return True
 
     def read(self, name: str) -> bytes | None:
         path = self._root / name
@@ -230,19 +259,34 @@ class StoreFolder(Folder):
             raise _failed(f"A draft of {self.address(name)}", error) from error
 
     def publish(self, draft: BinaryIO, name: str) -> str:
-        length = draft.seek(0, os.SEEK_END)
-        draft.seek(0)
         with self._trouble(name):
-            if length <= _PART:
-                self._fs.pipe_file(self._path(name), draft.read())
-            else:
-                self._upload(draft, name)
+            self._put(draft, name)
         return self.address(name)
 
-    def _upload(self, draft: BinaryIO, name: str) -> None:
+    def publish_new(self, draft: BinaryIO, name: str) -> bool:
+        with self._trouble(name):
+            if self._fs.exists(self._path(name)):
+                return False
+            try:
+                self._put(draft, name, new=True)
+            except FileExistsError:
+                return False
+            except (NotImplementedError, TypeError, ValueError):  # it knows no such mode
+                self._put(draft, name)
+        return True
+
+    def _put(self, draft: BinaryIO, name: str, *, new: bool = False) -> None:
+        length = draft.seek(0, os.SEEK_END)
+        draft.seek(0)
+        if length <= _PART:
+            self._fs.pipe_file(self._path(name), draft.read(), **({"mode": "create"} if new else {}))
+        else:
+            self._upload(draft, name, "xb" if new else "wb")
+
+    def _upload(self, draft: BinaryIO, name: str, mode: str) -> None:
         # Committed by hand: leaving the file's own context publishes whatever was written, also after an
         # error.
-        file = self._fs.open(self._path(name), "wb", block_size=_PART, autocommit=False)
+        file = self._fs.open(self._path(name), mode, block_size=_PART, autocommit=False)
         try:
             while chunk := draft.read(_CHUNK):
                 file.write(chunk)
@@ -252,7 +296,11 @@ class StoreFolder(Folder):
                 file.discard()
             file.closed = True  # or the garbage collector closes it, which uploads
             raise
-        file.commit()
+        try:
+            file.commit()
+        except FileExistsError:  # its parts would be paid for until somebody removes them
+            file.discard()
+            raise
 
     def read(self, name: str) -> bytes | None:
         with self._trouble(name), contextlib.suppress(FileNotFoundError):
@@ -347,6 +395,12 @@ def open_file(path: str) -> BinaryIO:
     except Exception as error:
         raise _failed(path, error) from error
     return file
+
+
+def _flush(draft: BinaryIO) -> None:
+    # What a power cut leaves behind must not be an empty file under the final name.
+    draft.flush()
+    os.fsync(draft.fileno())
 
 
 def _is_part(name: str) -> bool:

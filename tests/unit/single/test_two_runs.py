@@ -51,10 +51,13 @@ def at_once(functions):
         return list(threads.map(called, functions))
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_two_runs_at_the_same_moment_have_an_image_each_or_one_together_and_both_are_whole(
-    runs, api, attempt
+@pytest.mark.parametrize("attempt", range(8))
+@pytest.mark.parametrize("seconds", [0, 0.05])
+def test_runs_at_the_same_moment_have_an_image_each_or_one_together_and_all_are_whole(
+    runs, api, seconds, attempt
 ):
+    # Without a pause one stores its image while the others only begin.
+    api.settings(duration=(seconds, seconds))
     made = runs(4)
 
     results = at_once([lambda task=task: task.run(**SHARED) for task in made])
