@@ -14,43 +14,19 @@ from contextlib import ExitStack
 from decimal import Decimal
 from functools import cache
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypedDict, TypeVar, Unpack
+from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
 import httpx
 
 from airflow_gpt_image.api import downloads, flows, wire
 from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.api.settings import ClientSettings, SettingsOptions, settings_of
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing
-from airflow_gpt_image.errors import InvalidSettingsError
 
 T = TypeVar("T")
-
-
-class SettingsOptions(TypedDict, total=False):
-    """List the fields of :class:`ClientSettings`, for the clients' keyword arguments."""
-
-    base_url: str
-    connect_timeout: float
-    read_timeout: float
-    proxy: str | None
-    verify: bool | str
-    allow_http: bool
-    image_hosts: tuple[str, ...]
-    max_image_bytes: int
-    prices: Prices
-
-
-def _settings(given: ClientSettings | None, api_key: str | None, options: SettingsOptions) -> ClientSettings:
-    if given is None:
-        return ClientSettings(api_key=api_key or "", **options)
-    if api_key is not None or options:
-        raise InvalidSettingsError("Give settings, or api_key and single options; not both.")
-    return given
 
 
 class GptImageClient:
@@ -72,7 +48,7 @@ class GptImageClient:
         transport: httpx.BaseTransport | None = None,
         **options: Unpack[SettingsOptions],
     ) -> None:
-        self.settings = _settings(settings, api_key, options)
+        self.settings = settings_of(settings, api_key, options)
         self._retrying = retrying
         hooks = {"response": [wire.keep_location]}
         # A transport of somebody's own connects as it likes.
@@ -125,7 +101,7 @@ class GptImageClient:
         deadline: float,
         on_poll: Callable[[], object] = do_nothing,
     ) -> Generation:
-        """As :meth:`wait`, with a deadline in seconds since 1970.
+        """Wait as :meth:`wait` does, until a deadline in seconds since 1970.
 
         :param on_poll: called after each poll, whatever came of it.
         """
@@ -255,7 +231,7 @@ class AsyncGptImageClient:
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Unpack[SettingsOptions],
     ) -> None:
-        self.settings = _settings(settings, api_key, options)
+        self.settings = settings_of(settings, api_key, options)
         self._retrying = retrying
         self._gate = asyncio.Semaphore(at_once)
         hooks = {"response": [wire.akeep_location]}
@@ -277,17 +253,17 @@ class AsyncGptImageClient:
         self._files = cache(lambda proxy: build(wire.file_options(self.settings, proxy)))
 
     async def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
-        """As :meth:`GptImageClient.submit`."""
+        """Submit a request, as :meth:`GptImageClient.submit` does."""
         return await self._run(flows.submit(request, self._retrying, before_send=before_send))
 
     async def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
-        """As :meth:`GptImageClient.get`."""
+        """Read a generation once, as :meth:`GptImageClient.get` does."""
         return await self._run(flows.get(generation_id, self._retrying, grace=grace))
 
     async def wait(
         self, generation_id: str, *, poll_interval: float = 5.0, timeout: float = 3600.0
     ) -> Generation:
-        """As :meth:`GptImageClient.wait`."""
+        """Wait for a generation, as :meth:`GptImageClient.wait` does."""
         return await self.wait_until(
             generation_id, poll_interval=poll_interval, deadline=time.time() + timeout
         )
@@ -300,7 +276,7 @@ class AsyncGptImageClient:
         deadline: float,
         on_poll: Callable[[], object] = do_nothing,
     ) -> Generation:
-        """As :meth:`GptImageClient.wait_until`."""
+        """Wait for a generation until a deadline, as :meth:`GptImageClient.wait_until` does."""
         return await self._run(
             flows.wait(
                 generation_id,
@@ -314,17 +290,17 @@ class AsyncGptImageClient:
     async def generate(
         self, request: ImageRequest, *, poll_interval: float = 5.0, timeout: float = 3600.0
     ) -> Generation:
-        """As :meth:`GptImageClient.generate`."""
+        """Submit a request and wait, as :meth:`GptImageClient.generate` does."""
         return await self._run(
             flows.generate(request, poll_interval=poll_interval, timeout=timeout, retrying=self._retrying)
         )
 
     async def credits(self) -> Decimal:
-        """As :meth:`GptImageClient.credits`."""
+        """Read the balance, as :meth:`GptImageClient.credits` does."""
         return await self._run(flows.balance(self._retrying))
 
     async def download(self, url: str, into: BinaryIO) -> Downloaded:
-        """As :meth:`GptImageClient.download`."""
+        """Fetch an image, as :meth:`GptImageClient.download` does."""
         return await self._run(downloads.download(url, into, self.settings, self._retrying))
 
     async def aclose(self) -> None:

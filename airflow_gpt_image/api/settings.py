@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 from urllib.parse import urlsplit
 
 import httpx
@@ -108,6 +108,35 @@ class ClientSettings:
 
 def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
     return InvalidSettingsError(f"{name}={quote(value)} {rule}; for example {example}.")
+
+
+class SettingsOptions(TypedDict, total=False):
+    """List the fields of :class:`ClientSettings`, for the clients' keyword arguments."""
+
+    base_url: str
+    connect_timeout: float
+    read_timeout: float
+    proxy: str | None
+    verify: bool | str
+    allow_http: bool
+    image_hosts: tuple[str, ...]
+    max_image_bytes: int
+    prices: Prices
+
+
+def settings_of(
+    given: ClientSettings | None, api_key: str | None, options: SettingsOptions
+) -> ClientSettings:
+    """
+    Return the settings that a client is given, whole or in single fields.
+
+    :raises InvalidSettingsError: when it is given both.
+    """
+    if given is None:
+        return ClientSettings(api_key=api_key or "", **options)
+    if api_key is not None or options:
+        raise InvalidSettingsError("Give settings, or api_key and single options; not both.")
+    return given
 
 
 def _base_url(url: str, *, allow_http: bool) -> str:

@@ -282,7 +282,7 @@ class GptImageBatchOperator(BaseOperator):
         """Refuse what is wrong whatever the templates render to."""
         from airflow_gpt_image.batch import MOST_IN_FLIGHT, MOST_VARIANTS
         from airflow_gpt_image.operators import checks
-        from airflow_gpt_image.storage.folders import check_destination
+        from airflow_gpt_image.storage.destinations import check_destination
 
         checks.require_seconds(self, "poll_interval", "timeout")
         checks.require_int(self, "variants", 1, MOST_VARIANTS)

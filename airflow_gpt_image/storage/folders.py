@@ -10,19 +10,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 from uuid import uuid4
 
 from airflow_gpt_image.api.text import quote, single_line
-from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError, Problem
+from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
+from airflow_gpt_image.storage.destinations import check_destination
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -37,8 +35,6 @@ _PART_SUFFIX: Final = ".part"
 _NO_LINKS: Final = frozenset(
     {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 )
-
-_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
 
 
 class Folder(Protocol):
@@ -87,50 +83,6 @@ class Folder(Protocol):
 
     def remove(self, name: str) -> None:
         """Take a file away; nothing to do when there is none."""
-
-
-def check_destination(destination: object) -> str:
-    """
-    Read a destination, by its text alone: an absolute path, a ``file://`` address, or a folder on a store
-    such as ``s3://conn_id@bucket/folder``. Nothing is opened.
-
-    :return: an absolute path of this machine, or the store's address without a trailing slash.
-    :raises InvalidRequestError: when it is none of these.
-    """
-    given = str(destination) if _is_address(destination) else ""
-    scheme, separator, rest = given.partition("://")
-    path = given
-    if separator and scheme == "file":
-        parts = urlsplit(given)
-        plain = parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
-        path = url2pathname(parts.path) if plain else ""
-    elif ":" in rest.partition("/")[0].rpartition("@")[0]:
-        message = f"The {scheme} address contains a password; name a connection: s3://conn_id@bucket/images."
-        raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
-    elif separator and _is_store(scheme, rest, given):
-        return given.rstrip("/")
-    if not path.strip() or "\0" in path or not Path(path).is_absolute():
-        message = (
-            f"{quote(destination)} is not a folder images can be stored in. Give an absolute path such as "
-            "/data/images, or a store's address such as s3://my_conn_id@bucket/images."
-        )
-        raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
-    return path
-
-
-def _is_address(value: object) -> bool:
-    # An ObjectStoragePath of a store is no os.PathLike, for it is no path of this machine.
-    return isinstance(value, (str, os.PathLike)) or hasattr(value, "protocol")
-
-
-def _is_store(scheme: str, rest: str, whole: str) -> bool:
-    printable = not any(character.isspace() or not character.isprintable() for character in whole)
-    return (
-        printable
-        and scheme not in ("http", "https", "ftp")
-        and _ADDRESS.fullmatch(whole) is not None
-        and ".." not in rest.split("/")
-    )
 
 
 def open_folder(destination: object) -> Folder:

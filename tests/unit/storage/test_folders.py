@@ -13,7 +13,8 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
-from airflow_gpt_image.storage.folders import check_destination, open_folder
+from airflow_gpt_image.storage.destinations import check_destination
+from airflow_gpt_image.storage.folders import open_folder
 
 
 @pytest.mark.parametrize(
