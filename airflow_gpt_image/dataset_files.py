@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 FIELDS: Final = tuple(ImageRequest.model_fields)
@@ -154,7 +154,8 @@ def _csv(stream: BinaryIO, path: str, defaults: Mapping[str, object]) -> Iterato
         except csv.Error as error:
             # After a stray quote other rows would be read than were written, so none is taken.
             raise refusal(
-                f"{quote(path)} is broken CSV from line {begins} on ({error}). Quote cells that contain a "
+                f"{quote_path(path)} is broken CSV from line {begins} on ({error}). Quote cells that "
+                f"contain a "
                 "comma, a quote or a line break, and double the quotes in them."
             ) from None
 
@@ -195,7 +196,9 @@ def _of_text(name: str, text: str) -> Any:
 def _texts(stream: BinaryIO, path: str) -> Iterator[str]:
     for number, line in enumerate(_lines(stream), 1):
         if len(line) > _MAX_LINE:
-            raise refusal(f"Line {number} of {quote(path)} is longer than {_MAX_LINE:,} bytes; shorten it.")
+            raise refusal(
+                f"Line {number} of {quote_path(path)} is longer than {_MAX_LINE:,} bytes; shorten it."
+            )
         # A byte that is no text is kept until it is known which cell it is in.
         yield line.decode(errors="surrogateescape")
 
@@ -233,7 +236,7 @@ def _parquet(stream: BinaryIO, path: str, defaults: Mapping[str, object]) -> Ite
         from pyarrow import parquet
     except ImportError as error:
         raise refusal(
-            f"{quote(path)} can't be read without pyarrow. Run pip install "
+            f"{quote_path(path)} can't be read without pyarrow. Run pip install "
             "'airflow-provider-gpt-image[parquet]', or give a .csv or .jsonl file."
         ) from error
     watched = _Watched(stream)
@@ -250,7 +253,7 @@ def _parquet(stream: BinaryIO, path: str, defaults: Mapping[str, object]) -> Ite
         if watched.trouble is not None:
             raise watched.trouble from None
         raise refusal(
-            f"{quote(path)} is no Parquet file, or a broken one ({quote(str(error))}); write it again."
+            f"{quote_path(path)} is no Parquet file, or a broken one ({quote(str(error))}); write it again."
         ) from error
 
 
@@ -311,11 +314,12 @@ def _header(columns: Iterable[object], path: str, defaults: Mapping[str, object]
     try:
         names = _names(columns)
     except ValueError as error:
-        raise refusal(f"The header of {quote(path)} can't be used. {error}") from None
+        raise refusal(f"The header of {quote_path(path)} can't be used. {error}") from None
     if not {"prompt", "image_urls"} & {*names, *defaults}:
         # Said once, instead of for each of 10,000 rows.
         raise refusal(
-            f"{quote(path)} has neither a column prompt nor image_urls; found {quote(names, 400)}. Name the "
+            f"{quote_path(path)} has neither a column prompt nor image_urls; found {quote(names, 400)}. "
+            f"Name the "
             "columns so (in a CSV in its first line, with commas between), or give one of them in defaults."
         )
     return names

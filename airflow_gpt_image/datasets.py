@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.dataset_files import FIELDS, SOURCES, Given, is_text, of_item, refusal, safely_shown
 from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError, Problem
 
@@ -137,7 +137,7 @@ def _rows_of(
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         reason = error.strerror or type(error).__name__
         raise refusal(
-            f"{quote(path)} can't be read ({reason}); give the path of a file that this worker may read."
+            f"{quote_path(path)} can't be read ({reason}); give the path of a file that this worker may read."
         ) from error
 
 

@@ -14,7 +14,7 @@ import httpx
 
 from airflow_gpt_image.api.addresses import check_url, is_ip_address, is_loopback
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 
 DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
@@ -107,7 +107,7 @@ class ClientSettings:
 
 
 def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
-    return InvalidSettingsError(f"{name}={quote(value)} {rule}; for example {example}.")
+    return InvalidSettingsError(f"{name}={quote_path(value)} {rule}; for example {example}.")
 
 
 class SettingsOptions(TypedDict, total=False):

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
@@ -37,7 +37,8 @@ def check_destination(destination: object) -> str:
         return given.rstrip("/")
     if not path.strip() or "\0" in path or not Path(path).is_absolute():
         message = (
-            f"{quote(destination)} is not a folder images can be stored in. Give an absolute path such as "
+            f"{quote_path(destination)} is not a folder images can be stored in. Give an absolute path such "
+            f"as "
             "/data/images, or a store's address such as s3://my_conn_id@bucket/images."
         )
         raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 from uuid import uuid4
 
-from airflow_gpt_image.api.text import quote, single_line
+from airflow_gpt_image.api.text import quote_path, single_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
 from airflow_gpt_image.storage.destinations import check_destination
 
@@ -316,14 +316,15 @@ def object_path(address: str) -> ObjectStoragePath:
     scheme = address.partition("://")[0]
     if not has_fs(scheme):
         raise InvalidRequestError(
-            f"{quote(address)}: Airflow here knows no store {scheme!r}. Install the provider that has it, "
+            f"{quote_path(address)}: Airflow here knows no store {scheme!r}. Install the provider that has "
+            f"it, "
             "such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for abfs."
         )
     path = ObjectStoragePath(address)
     try:
         _ = path.fs
     except ImportError as error:
-        raise InvalidRequestError(f"{quote(address)}: {error}") from error
+        raise InvalidRequestError(f"{quote_path(address)}: {error}") from error
     except Exception as error:
         raise _failed(address, error) from error
     return path
