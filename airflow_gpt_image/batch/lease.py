@@ -106,12 +106,10 @@ class Lease:
         before = found.destination if found and found.clear_epoch >= self._state.clear_epoch else None
         if before not in (None, destination):
             raise InvalidRequestError(
-                f"destination: {quote_path(destination)} isn't where an earlier try of this task put its "
-                f"images,\n"
+                f"destination: {quote_path(destination)} isn't where an earlier try put its images,\n"
                 f"{quote_path(before)}, and they would be paid for again.\n"
                 "Give one that is the same in every try (none with a clock or the try's number in it), or "
-                "clear the "
-                "task, to begin anew."
+                "clear the task, to begin anew."
             )
         changes: dict[str, Any] = {"destination": destination, "checkpoint": None}
         if found is not None and found.destination != destination:

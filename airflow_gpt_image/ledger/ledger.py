@@ -144,7 +144,7 @@ class Ledger(LedgerReader):
         noted = bool(self._folder_has) or self.payer.map_index in self._listing.notes
         if self.folder is None or noted or record.payer.same_instance(self.payer):
             return
-        if self._state is None and self.cleared:
+        if self._state is None and self.history.may_have_been_cleared(self.payer):
             return  # earlier attempts may have paid: that is what nobody knows
         try:
             self.folder.write_note(self.payer)
@@ -173,7 +173,8 @@ class Ledger(LedgerReader):
             self.read()
         if self._errors or self._state is not None or self._records or self._pays:
             return
-        if self.history.cleared and self.payer.map_index not in self._listing.notes:
+        doubt = self.history.may_have_been_cleared(self.payer)
+        if doubt and self.payer.map_index not in self._listing.notes:
             return  # earlier attempts may have paid: that is what nobody knows
         try:
             if self.folder is not None:

@@ -163,6 +163,20 @@ def test_a_batch_whose_stored_images_are_gone_after_a_deferral_does_not_end_gree
     assert (result["stored"], api.books()["submits"]) == (3, 3)
 
 
+def test_a_clear_that_only_the_runs_count_tells_of_pays_nothing_silently_either(batch, api):
+    batch.run()
+    retries, batch.retries = batch.retries, 0
+    batch.clear(airflow="3.4")
+    batch.retries = retries
+    shutil.rmtree(batch.folder)
+
+    for _ in range(3):
+        with pytest.raises(RecordMissingError, match="may have been"):
+            batch.run()
+
+    assert api.books()["submits"] == 3
+
+
 # Mapped batches
 
 

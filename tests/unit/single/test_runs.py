@@ -284,6 +284,19 @@ def test_a_clear_without_any_record_pays_only_when_the_author_says_so(bare_task,
     assert api.books()["submits"] == 2
 
 
+def test_a_clear_that_only_the_runs_count_tells_of_pays_nothing_silently_either(bare_task, api):
+    bare_task.run()
+    retries, bare_task.retries = bare_task.retries, 0
+    bare_task.clear(airflow="3.4")
+    bare_task.retries = retries
+
+    for _ in range(3):
+        with pytest.raises(RecordMissingError, match="may have been"):
+            bare_task.run()
+
+    assert api.books()["submits"] == 1
+
+
 def test_records_of_a_task_without_a_destination_are_where_the_configuration_says(
     bare_task, api, monkeypatch, tmp_path
 ):
