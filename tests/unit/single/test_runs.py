@@ -321,6 +321,31 @@ def test_what_was_wrong_and_is_mended_is_no_reason_to_refuse_after_a_clear(task,
     assert api.books()["submits"] == 2
 
 
+@pytest.mark.parametrize("happened", ["store away", "killed while it began"])
+def test_a_retry_is_not_refused_because_something_else_in_the_run_was_cleared_before(task, api, happened):
+    task.clears = 1  # before this task's first try
+    if happened == "store away":
+        task.store.unreachable = True
+        with pytest.raises(GptImageError):
+            task.run()
+        task.store.unreachable = False
+    else:
+        task.try_number = 1
+
+    assert task.run()["reused"] is False
+
+
+def test_a_destination_that_was_mended_is_no_reason_to_refuse_after_a_clear(task, tmp_path):
+    in_its_place = tmp_path / "images"
+    in_its_place.write_text("no folder")
+    with pytest.raises(GptImageError, match="Nothing was submitted"):
+        task.run()
+    in_its_place.unlink()
+    task.clear(airflow="3.3")
+
+    assert task.run()["reused"] is False
+
+
 # What it takes
 
 
