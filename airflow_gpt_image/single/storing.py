@@ -45,23 +45,30 @@ def _names(
 
     A name without the generation's id may hold another image that somebody has been told of: another run's,
     also one that is stored at this very moment, or another request's, if a mapped list was shifted. Then
-    these get names of their own. Only an image that this task instance made before is replaced.
+    these get names of their own. Only an image is replaced that this task instance made before and nobody
+    else was told of.
     """
     prompt = record.request.prompt if record.request is not None else None
     names = context.names.of(record.fingerprint, generation.id, prompt)
     stems = [names.stem(index) for index in range(len(generation.urls))]
     anybodys = context.names.of(record.fingerprint, "none", prompt).stem(0) == stems[0]
     holder = context.ledger.holder(stems[0]) if anybodys else None
-    if anybodys and (holder is None or holder.state != "stored" or not _may_replace(holder, record)):
+    shared = context.options.reuse_destination
+    replaces = holder is not None and holder.state == "stored" and _may_replace(holder, record, shared=shared)
+    if anybodys and not replaces:
         return stems, [names.set_apart(stem) for stem in stems]
     return stems, None
 
 
-def _may_replace(holder: Record, record: Record) -> bool:
-    """Return whether an image may take the place of another one, whose record that is."""
+def _may_replace(holder: Record, record: Record, *, shared: bool) -> bool:
+    """
+    Return whether an image may take the place of another one, whose record that is.
+
+    :param shared: that other runs look there, and may have been told of it.
+    """
     mapped = record.payer.map_index >= 0 and holder.fingerprint != record.fingerprint
     own = holder.payer.same_instance(record.payer) and not mapped
-    return own or holder.generation_id == record.generation_id
+    return holder.generation_id == record.generation_id or (own and not shared)
 
 
 def _names_of_sidecars(
@@ -77,8 +84,10 @@ def _names_of_sidecars(
         return stored_as
     holder = context.ledger.holder(stems[0])
     told = holder is not None and holder.state == "stored" and not context.regenerates
-    shared = context.options.reuse_destination and not told
-    return [stems[0], *stored_as] if shared else stored_as
+    if told or not context.options.reuse_destination:
+        return stored_as
+    context.ledger.keep(holder)
+    return [stems[0], *stored_as]
 
 
 def _check_is_ours(context: ImageContext, record: Record, stem: str) -> None:
