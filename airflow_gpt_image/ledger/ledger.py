@@ -17,7 +17,6 @@ from functools import partial
 
 from airflow_gpt_image.errors import (
     DestinationError,
-    DestinationTakenError,
     GptImageError,
     LedgerError,
     ReplacedError,
@@ -60,9 +59,6 @@ class Ledger(LedgerReader):
                     self.folder.write_sidecar(intent, shared)
                     kept = self.folder.read_sidecar(shared, intent.fingerprint)
                     if kept is not None and not kept.payer.same_instance(self.payer):
-                        # Who took the place may have put this intent into this task's records.
-                        taken = DestinationTakenError(f"{kept.payer} is submitting the same request.")
-                        self.folder.write(intent.not_accepted(taken, self.clock.now()))
                         return False
             except DestinationError as error:
                 # It may have been written nevertheless. If that can't be taken back, it is unknown.
@@ -88,11 +84,13 @@ class Ledger(LedgerReader):
     def keep(self, holder: Record | None) -> None:
         """
         Put a record whose place under a shared name is taken into its own task's records: it may be the only
-        one.
+        one. Not that of a worker that may be at work: it sees that its place is taken, and submits nothing.
 
         :raises DestinationError: when the folder doesn't take it.
         """
-        if self.folder is not None and holder is not None and not holder.payer.same_attempt(self.payer):
+        if self.folder is None or holder is None or holder.payer.same_attempt(self.payer):
+            return
+        if not holder.may_be_under_way(self.clock.now()):
             RecordsFolder(self.folder.folder, holder.payer.task_digest).write(holder)
 
     def renew_fence(self, intent: Record) -> None:
