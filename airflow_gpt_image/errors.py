@@ -248,18 +248,16 @@ class GenerationFailedError(GptImageError):
 
 
 class GenerationTimeoutError(GptImageError):
-    """Report a generation that wasn't finished by the deadline.
-
-    It goes on, and trying again waits for the same one.
-    """
+    """Report a generation that wasn't finished by the deadline. Trying again waits for the same one."""
 
     retryable = True
 
 
 class DownloadError(GptImageError):
-    """Report an image that could not be fetched whole, or isn't there (yet).
+    """
+    Report an image that could not be fetched whole, or isn't there (yet).
 
-    The generation is paid for, and fetching again costs nothing.
+    It is paid for, and fetching again costs nothing.
     """
 
     retryable = True
@@ -293,10 +291,7 @@ class CreditLimitError(GptImageError):
 
 
 class LedgerError(GptImageError):
-    """Report that the records couldn't be read or written, or make no sense.
-
-    Trying again is safe; paying would not be.
-    """
+    """Report that the records couldn't be read or written, or make no sense. Paying would not be safe."""
 
     retryable = True
     scope = "storage"
@@ -330,10 +325,7 @@ class DestinationError(GptImageError):
 
 
 class DestinationTakenError(DestinationError):
-    """Report that another task is at work at this destination.
-
-    Nothing was submitted; trying again later can help.
-    """
+    """Report that another task is at work at this destination. Nothing was submitted."""
 
 
 class PlanError(DestinationError):
@@ -357,10 +349,7 @@ class UnsettledImagesError(GptImageError):
 
 
 class TaskInterruptedError(GptImageError):
-    """Report that the task was ended from outside.
-
-    What is paid for is on record, and the next try goes on.
-    """
+    """Report that the task was ended from outside. What is paid for stays on record; the next try goes on."""
 
     retryable = True
     scope = "service"

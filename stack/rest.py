@@ -110,7 +110,7 @@ class AirflowRestApi:
         return _list(self.request("GET", "/api/v2/importErrors", params={"limit": 100}), "import_errors")
 
     def test_connection(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What the "Test" button does; ``status`` and ``message`` come back."""
+        """Test a connection as the "Test" button does; return ``status`` and ``message``."""
         return _dict(self.request("POST", "/api/v2/connections/test", json=dict(body)))
 
     # DAGs and runs --------------------------------------------------------------------------------------

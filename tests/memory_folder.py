@@ -45,6 +45,11 @@ class MemoryFolder:
             self.files[name] = draft.read()
         return self.address(name)
 
+    def publish_new(self, draft: BinaryIO, name: str) -> bool:
+        draft.seek(0)
+        with self._step("write", name):
+            return self.files.setdefault(name, data := draft.read()) is data
+
     def write(self, name: str, data: bytes) -> str:
         with self._step("write", name):
             self.files[name] = data

@@ -77,9 +77,10 @@ class Worker:
         self.error: GptImageError | None = None
         self.result: dict[str, Any] | None = None
         index = instance.map_index if instance.map_index >= 0 else "x"
-        own = (f"-1-1-{index}~", f"/attempt-{index}.json")
-        recorded = any(n.startswith("records/") and any(o in n for o in own) for n in world.files)
-        self.found_nothing = not instance.store and not recorded
+        recorded = any(n.startswith("records/") and f"-1-1-{index}~" in n for n in world.files)
+        notes = [json.loads(data) for n, data in world.files.items() if "/attempt-" in n]
+        noted = any(note["map_index"] == instance.map_index for note in notes)
+        self.found_nothing = not (instance.store or recorded or noted)
         folder = MemoryFolder(world.files, root=world.root, on_step=self._folder_step)
         self.folder = None if world.author.place == "nowhere" else folder
         self.client = Client(self)

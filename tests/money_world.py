@@ -50,8 +50,9 @@ class Instance:
         self.clears = self.reschedules = 0
         self.last: Worker | None = None
 
-    def shows_clear(self, retries: int) -> bool:
-        return self.max_tries > retries
+    def hides_clear(self, retries: int) -> bool:
+        """Whether clears can't be told: the DAG's ``retries`` were raised by just the last try's number."""
+        return self.clears > 0 and self.max_tries == retries
 
 
 class World:
@@ -98,11 +99,12 @@ class World:
                     instance.store.clear()
 
     def change_retries(self) -> None:
-        """The DAG's author gives the task other ``retries``; a clear that showed may not show any more."""
-        before, self.retries = self.retries, (self.retries * 2 + 1) % 5
+        """The DAG's author gives the task other ``retries``."""
+        self.retries = (self.retries * 2 + 1) % 5
         for index, instance in self.instances.items():
-            if instance.shows_clear(before) and not instance.shows_clear(self.retries):
-                self.excused |= {key for key in self.gone if isinstance(key, Key) and key.map_index == index}
+            if instance.hides_clear(self.retries):
+                gone = {key for key in self.gone if isinstance(key, Key)}
+                self.excused |= {key for key in gone if key.map_index == index}
 
     def shift(self, how: str) -> None:
         """What a mapped task is expanded over has changed: upstream and all map indexes are cleared."""

@@ -19,9 +19,23 @@ import boto3
 
 CONN_ID = "image_store"
 
+# S3 checks and carries out a conditional write in one step; moto checks, and then carries out. So it gets one
+# of them at a time.
 _SERVER = """
 import sys, threading
+from moto.moto_server import threaded_moto_server
 from moto.server import ThreadedMotoServer
+
+class OneAtATime(threaded_moto_server.DomainDispatcherApplication):
+    conditional = threading.Lock()
+
+    def __call__(self, environ, start_response):
+        if "HTTP_IF_NONE_MATCH" not in environ or environ["REQUEST_METHOD"] == "GET":
+            return super().__call__(environ, start_response)
+        with self.conditional:
+            return super().__call__(environ, start_response)
+
+threaded_moto_server.DomainDispatcherApplication = OneAtATime
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
@@ -92,6 +106,9 @@ class Disk:
 
     def delete(self, name: str) -> None:
         (self._path / name).unlink()
+
+    def unfinished_uploads(self) -> list[Any]:
+        return []
 
 
 class Bucket:

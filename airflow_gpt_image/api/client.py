@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from decimal import Decimal
 from functools import cache, partial
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypedDict, TypeVar, Unpack
+from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
 import httpx
 
@@ -22,42 +22,18 @@ from airflow_gpt_image.api import downloads, flows, wire
 from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.network import aresolve, resolve
-from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.api.settings import ClientSettings, SettingsOptions, settings_of
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing
 from airflow_gpt_image.api.text import QueryFilter
 from airflow_gpt_image.api.transport import Transports, proxy_of
-from airflow_gpt_image.errors import InvalidSettingsError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 for name in QueryFilter.LOGGERS:
     logging.getLogger(name).addFilter(QueryFilter())
-
-
-class SettingsOptions(TypedDict, total=False):
-    """List the fields of :class:`ClientSettings`, for the clients' keyword arguments."""
-
-    base_url: str
-    connect_timeout: float
-    read_timeout: float
-    proxy: str | None
-    verify: bool | str
-    allow_http: bool
-    image_hosts: tuple[str, ...]
-    max_image_bytes: int
-    prices: Prices
-
-
-def _settings(given: ClientSettings | None, api_key: str | None, options: SettingsOptions) -> ClientSettings:
-    if given is None:
-        return ClientSettings(api_key=api_key or "", **options)
-    if api_key is not None or options:
-        raise InvalidSettingsError("Give settings, or api_key and single options; not both.")
-    return given
 
 
 class GptImageClient:
@@ -79,7 +55,7 @@ class GptImageClient:
         transport: httpx.BaseTransport | None = None,
         **options: Unpack[SettingsOptions],
     ) -> None:
-        self.settings = _settings(settings, api_key, options)
+        self.settings = settings_of(settings, api_key, options)
         self._retrying = retrying
         hooks = {"response": [wire.keep_location]}
         # A transport of somebody's own connects as it likes.
@@ -131,7 +107,7 @@ class GptImageClient:
         on_poll: Callable[[], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
-        """As :meth:`wait`, with a deadline in seconds since 1970.
+        """Wait as :meth:`wait` does, until a deadline in seconds since 1970.
 
         :param on_poll: called after each poll, whatever came of it.
         :param on_unknown_status: called once for each status that the API document doesn't know, with a
@@ -262,7 +238,7 @@ class AsyncGptImageClient:
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Unpack[SettingsOptions],
     ) -> None:
-        self.settings = _settings(settings, api_key, options)
+        self.settings = settings_of(settings, api_key, options)
         self._retrying = retrying
         self._gate = asyncio.Semaphore(at_once)
         hooks = {"response": [wire.akeep_location]}
@@ -284,17 +260,17 @@ class AsyncGptImageClient:
         self._files = cache(lambda proxy: build(proxy, keep=False))
 
     async def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
-        """As :meth:`GptImageClient.submit`."""
+        """Submit a request, as :meth:`GptImageClient.submit` does."""
         return await self._run(flows.submit(request, self._retrying, before_send=before_send))
 
     async def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
-        """As :meth:`GptImageClient.get`."""
+        """Read a generation once, as :meth:`GptImageClient.get` does."""
         return await self._run(flows.get(generation_id, self._retrying, grace=grace))
 
     async def wait(
         self, generation_id: str, *, poll_interval: float = 5.0, timeout: float = 3600.0
     ) -> Generation:
-        """As :meth:`GptImageClient.wait`."""
+        """Wait for a generation, as :meth:`GptImageClient.wait` does."""
         return await self.wait_until(
             generation_id, poll_interval=poll_interval, deadline=time.time() + timeout
         )
@@ -308,7 +284,7 @@ class AsyncGptImageClient:
         on_poll: Callable[[], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
-        """As :meth:`GptImageClient.wait_until`."""
+        """Wait for a generation until a deadline, as :meth:`GptImageClient.wait_until` does."""
         return await self._run(
             flows.wait(
                 generation_id,
@@ -323,19 +299,19 @@ class AsyncGptImageClient:
     async def generate(
         self, request: ImageRequest, *, poll_interval: float = 5.0, timeout: float = 3600.0
     ) -> Generation:
-        """As :meth:`GptImageClient.generate`."""
+        """Submit a request and wait, as :meth:`GptImageClient.generate` does."""
         return await self._run(
             flows.generate(request, poll_interval=poll_interval, timeout=timeout, retrying=self._retrying)
         )
 
     async def credits(self) -> Decimal:
-        """As :meth:`GptImageClient.credits`."""
+        """Read the balance, as :meth:`GptImageClient.credits` does."""
         return await self._run(flows.balance(self._retrying))
 
     async def download(
         self, url: str, into: BinaryIO, *, age: float | None = None, retrying: Retrying | None = None
     ) -> Downloaded:
-        """As :meth:`GptImageClient.download`."""
+        """Fetch an image, as :meth:`GptImageClient.download` does."""
         return await self._run(
             downloads.download(url, into, self.settings, retrying or self._retrying, age=age)
         )

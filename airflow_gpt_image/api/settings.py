@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, TypedDict
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,7 +14,7 @@ from airflow_gpt_image.api.addresses import check_url
 from airflow_gpt_image.api.certificates import load_ca_bundle
 from airflow_gpt_image.api.hosts import is_ip_address, is_loopback, normalize_host
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 
 DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
@@ -75,7 +75,7 @@ class ClientSettings:
         if self.proxy is not None and self.on_this_machine:
             # Nor is the proxy's password shown.
             raise InvalidSettingsError(
-                f"proxy is set, and the API is on this machine: base_url={quote(self.base_url)}.\n"
+                f"proxy is set, and the API is on this machine: base_url={quote_path(self.base_url)}.\n"
                 "The proxy would be sent the API key in clear, and its own loopback is another one.\n"
                 "Remove the proxy, or give the API's address as other machines know it."
             )
@@ -135,7 +135,36 @@ class ClientSettings:
 
 
 def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
-    return InvalidSettingsError(f"{name}={quote(value)} {rule}; for example {example}.")
+    return InvalidSettingsError(f"{name}={quote_path(value)} {rule}; for example {example}.")
+
+
+class SettingsOptions(TypedDict, total=False):
+    """List the fields of :class:`ClientSettings`, for the clients' keyword arguments."""
+
+    base_url: str
+    connect_timeout: float
+    read_timeout: float
+    proxy: str | None
+    verify: bool | str
+    allow_http: bool
+    image_hosts: tuple[str, ...]
+    max_image_bytes: int
+    prices: Prices
+
+
+def settings_of(
+    given: ClientSettings | None, api_key: str | None, options: SettingsOptions
+) -> ClientSettings:
+    """
+    Return the settings that a client is given, whole or in single fields.
+
+    :raises InvalidSettingsError: when it is given both.
+    """
+    if given is None:
+        return ClientSettings(api_key=api_key or "", **options)
+    if api_key is not None or options:
+        raise InvalidSettingsError("Give settings, or api_key and single options; not both.")
+    return given
 
 
 def _base_url(url: str, *, allow_http: bool) -> str:

@@ -252,5 +252,5 @@ def keep_location(response: httpx.Response) -> None:
 
 
 async def akeep_location(response: httpx.Response) -> None:
-    """As :func:`keep_location`, for the client on an event loop."""
+    """Keep what :func:`keep_location` keeps, for the client on an event loop."""
     keep_location(response)

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.batch.checkpoint import Checkpoint
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import InvalidRequestError, LedgerError, ReplacedError
@@ -106,11 +106,10 @@ class Lease:
         before = found.destination if found and found.clear_epoch >= self._state.clear_epoch else None
         if before not in (None, destination):
             raise InvalidRequestError(
-                f"destination: {quote(destination)} isn't where an earlier try of this task put its images,\n"
-                f"{quote(before)}, and they would be paid for again.\n"
+                f"destination: {quote_path(destination)} isn't where an earlier try put its images,\n"
+                f"{quote_path(before)}, and they would be paid for again.\n"
                 "Give one that is the same in every try (none with a clock or the try's number in it), or "
-                "clear the "
-                "task, to begin anew."
+                "clear the task, to begin anew."
             )
         changes: dict[str, Any] = {"destination": destination, "checkpoint": None}
         if found is not None and found.destination != destination:

@@ -69,22 +69,21 @@ def check_nothing_is_missing(
     """
     scope = scope_of(payer, reuse)
     listing = RecordsFolder(folder, scope).list()
-    noted = payer.map_index in listing.notes
+    noted = listing.is_noted(payer)
+    own = [file for file in listing.files if file.is_of(payer)]
     begins_anew = reuse == "never" and (found is None or found.clear_epoch < payer.clear_epoch)
     if not begins_anew:
         check_plan_is_there(folder, found)
-        if _was_at(found, folder) and found.recorded == scope and not listing.files:
+        if _was_at(found, folder) and found.recorded == scope and not own:
             raise emptied_error(folder.address(""), _HELD)
-    if reuse == "never" or not history.may_have_been_cleared(payer):
+    if reuse == "never" or not (history.cleared or history.maybe_cleared):
         return noted
-    if found is None and not _has_trace(folder, listing):
+    if found is None and not _has_trace(listing, payer, scope):
         raise _missing(
             "no record tells what it had paid for before.\nAirflow 3.4 deletes a task's state on a clear, "
             f"and {folder.address('')} shows no trace of this task."
         )
     planned = set(map(Identity.of, items))
-    # At a destination of many runs, by what this one paid for.
-    own = [file for file in listing.files if file.is_of(payer)]
     position = history.cleared and history.mapped and history.own_folder
     if position and own and not any(Identity.of(file) in planned for file in own):
         raise _missing(
@@ -98,8 +97,10 @@ def _was_at(found: BatchTaskState | None, folder: Folder) -> TypeGuard[BatchTask
     return found is not None and found.destination == folder.address("")
 
 
-def _has_trace(folder: Folder, listing: Listing) -> bool:
-    return bool(listing.files or listing.notes) or folder.size(NAME) is not None
+def _has_trace(listing: Listing, payer: Payer, scope: str) -> bool:
+    """Return whether this task was here, at any map index: its list may have been put in another order."""
+    # What everybody may find is of everybody; and so is the plan, of which there is one.
+    return listing.has_trace_of(payer) if scope == ANY else bool(listing.files or listing.notes)
 
 
 def refuse_missing(folder: Folder, images: int) -> None:
@@ -118,13 +119,13 @@ def note_attempt(
     destination: object, store: TaskStateStore, payer: Payer, history: History, reuse: Reuse, log: Log
 ) -> None:
     """Note that an attempt was here and paid for nothing, so that a later clear can tell."""
+    scope = scope_of(payer, reuse)
     try:
         lease = Lease(store, payer.clear_epoch)
         if lease.found is not None:
             return
-        folder = open_folder(destination)
-        records = RecordsFolder(folder, scope_of(payer, reuse))
-        if history.may_have_been_cleared(payer) and not _has_trace(folder, records.list()):
+        records = RecordsFolder(open_folder(destination), scope)
+        if (history.cleared or history.maybe_cleared) and not _has_trace(records.list(), payer, scope):
             return  # earlier attempts may have paid: that is what nobody knows
         lease.release()
         records.write_note(payer)

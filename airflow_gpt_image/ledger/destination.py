@@ -4,7 +4,7 @@
 
     records/<task digest>/<request>~<payer>.json                    an intent
     records/<task digest>/<request>~<payer>~<generation id>.json    what became of it
-    records/<task digest>/attempt-<map index>.json                  an attempt was here, and paid for nothing
+    records/<task digest>/attempt-<task instance>.json              an attempt was here, and paid for nothing
     <name of the image>.json                                        a sidecar: the record of what is stored
 
 ``<request>`` is ``<fingerprint>-<variant>-<copy>-<map index>``, and ``<payer>`` ``<task instance>-<clear
@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.errors import DestinationError, DownloadError, GptImageError
 from airflow_gpt_image.ledger.payer import Payer, Slot
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
@@ -52,7 +52,7 @@ class RecordFile(NamedTuple):
 
     def is_of(self, payer: Payer) -> bool:
         """Return whether an attempt of the same task instance wrote it."""
-        return self.payer == payer.instance_digest[:8]
+        return self.payer == _told(payer)
 
 
 _NAME: Final = re.compile(
@@ -67,18 +67,26 @@ def slot_text(slot: Slot) -> str:
     return f"{slot.variant}-{slot.copy}-{slot.map_index if slot.map_index >= 0 else 'x'}"
 
 
-_NOTE: Final = re.compile(r"attempt-(?P<map_index>\d{1,9}|x)\.json")
+_NOTE: Final = re.compile(r"attempt-(?P<payer>[0-9a-f]{8})\.json")
 
 
 class Listing(NamedTuple):
     """
     What is in a folder of records.
 
-    :param notes: the map indexes of which an attempt noted that it was here; -1: of a task that isn't mapped.
+    :param notes: the task instances of which an attempt noted that it was here, as files tell them.
     """
 
     files: list[RecordFile]
-    notes: set[int]
+    notes: set[str]
+
+    def is_noted(self, payer: Payer) -> bool:
+        """Return whether an attempt of the same task instance noted that it was here."""
+        return _told(payer) in self.notes
+
+    def has_trace_of(self, payer: Payer) -> bool:
+        """Return whether any attempt of the same task instance left anything here."""
+        return self.is_noted(payer) or any(file.is_of(payer) for file in self.files)
 
 
 class RecordsFolder:
@@ -113,7 +121,7 @@ class RecordsFolder:
                 rest = (*numbers, match["generation_id"])
                 files.append(RecordFile(path, match["fingerprint"], slot, match["payer"], *rest))
             elif match := _NOTE.fullmatch(name):
-                notes.add(_index(match["map_index"]))
+                notes.add(match["payer"])
         return Listing(files, notes)
 
     def read(self, file: RecordFile) -> Record | None:
@@ -160,15 +168,14 @@ class RecordsFolder:
 
         :raises DestinationError: when the folder doesn't take it.
         """
-        index = payer.map_index if payer.map_index >= 0 else "x"
         text = payer.model_dump_json(indent=1)
-        self.folder.write(f"{RECORDS}/{self.scope}/attempt-{index}.json", text.encode())
+        self.folder.write(f"{RECORDS}/{self.scope}/attempt-{_told(payer)}.json", text.encode())
 
     def path_of(self, record: Record) -> str:
         """Return the name of a record's file: it belongs to the attempt that paid."""
         payer = record.payer
         request = f"{record.fingerprint}-{slot_text(record.slot)}"
-        attempt = f"{payer.instance_digest[:8]}-{payer.clear_epoch}-{payer.attempt}"
+        attempt = f"{_told(payer)}-{payer.clear_epoch}-{payer.attempt}"
         known = f"~{record.generation_id}" if record.generation_id is not None else ""
         return f"{RECORDS}/{self.scope}/{request}~{attempt}{known}.json"
 
@@ -290,7 +297,7 @@ class RecordsFolder:
         """Return the error about a file that should be a record, and isn't the one it should be."""
         # Not taken for "nothing there", which would pay again.
         return DestinationError(
-            f"{quote(self.folder.address(path), 500)} is no record of this release ({why}).\n"
+            f"{quote_path(self.folder.address(path))} is no record of this release ({why}).\n"
             "Without it nobody knows what is paid for.\n"
             "Mend it, or remove it, and the image is paid for anew."
         )
@@ -322,6 +329,11 @@ def are_images_in(record: Record, folder: str) -> bool:
 
 def _numberless(stem: str, index: int) -> str:
     return re.sub(r"\d+", "0", stem.removesuffix(f"~{index}"))
+
+
+def _told(payer: Payer) -> str:
+    """Return what tells a task instance in the names of files."""
+    return payer.instance_digest[:8]
 
 
 def emptied_error(address: str, held: str, now: str = "is empty now") -> DestinationError:

@@ -16,6 +16,8 @@ class History:
 
     :param first_run: that it certainly never ran before.
     :param cleared: that it was cleared, as far as can be told: a doubt reads as a retry.
+    :param maybe_cleared: that it was, or that a clear can't be excluded, so that an absent record may be a
+        deleted one: something in the run was cleared, and the DAG's ``retries`` were changed.
     :param mapped: that it is one of several, and its index a position.
     :param own_folder: that the folder of its records depends on its map index.
     :param shares_folder: that all map indexes have one folder.
@@ -24,18 +26,11 @@ class History:
 
     first_run: bool
     cleared: bool
+    maybe_cleared: bool = False
     mapped: bool = False
     own_folder: bool = False
     shares_folder: bool = False
     resumed: bool = False
-
-    def may_have_been_cleared(self, payer: Payer) -> bool:
-        """
-        Return whether a clear can't be excluded, so that an absent record may be a deleted one.
-
-        Where the DAG's ``retries`` were changed around a clear, only the run's count of clears tells of it.
-        """
-        return not self.first_run and (self.cleared or payer.run_clears > 0)
 
 
 def payer_of(
@@ -78,9 +73,11 @@ def payer_of(
     first_run = attempt <= 1 and not context.get("task_reschedule_count")
     cleared = not first_run and clear_epoch > (retries or 0)
     mapped = map_index >= 0
+    maybe = not first_run and payer.run_clears > 0 and clear_epoch != (retries or 0)
     return payer, History(
         first_run,
         cleared,
+        maybe_cleared=cleared or maybe,
         mapped=mapped,
         own_folder=own_folder,
         shares_folder=shares_folder,

@@ -13,8 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
-from airflow_gpt_image.errors import DestinationError, GptImageError, LedgerError, ReplacedError
+from airflow_gpt_image.errors import (
+    DestinationError,
+    GptImageError,
+    LedgerError,
+    ReplacedError,
+)
+from airflow_gpt_image.ledger.destination import RecordsFolder
 from airflow_gpt_image.ledger.payer import Payer, Slot
 from airflow_gpt_image.ledger.reading import LedgerReader
 from airflow_gpt_image.ledger.record import Record, latest_versions
@@ -48,6 +55,7 @@ class Ledger(LedgerReader):
                     holder = self.sidecar(shared, intent.fingerprint)
                     if holder is not None and holder.state == "stored":
                         return False  # this worker was frozen since it looked
+                    self.keep(holder)
                     self.folder.write_sidecar(intent, shared)
                     kept = self.folder.read_sidecar(shared, intent.fingerprint)
                     if kept is not None and not kept.payer.same_instance(self.payer):
@@ -56,6 +64,7 @@ class Ledger(LedgerReader):
                 # It may have been written nevertheless. If that can't be taken back, it is unknown.
                 with suppress(DestinationError):
                     self.folder.write(intent.not_accepted(error, self.clock.now()))
+                self._pays = False
                 raise DestinationError(
                     f"{error.message}\nNothing was submitted: an image could not be stored there.\n"
                     "Make the destination writable, or give another one."
@@ -71,6 +80,18 @@ class Ledger(LedgerReader):
             raise
         self._note(intent)
         return True
+
+    def keep(self, holder: Record | None) -> None:
+        """
+        Put a record whose place under a shared name is taken into its own task's records: it may be the only
+        one. Not that of a worker that may be at work: it sees that its place is taken, and submits nothing.
+
+        :raises DestinationError: when the folder doesn't take it.
+        """
+        if self.folder is None or holder is None or holder.payer.same_attempt(self.payer):
+            return
+        if not holder.may_be_under_way(self.clock.now()):
+            RecordsFolder(self.folder.folder, holder.payer.task_digest).write(holder)
 
     def renew_fence(self, intent: Record) -> None:
         """
@@ -139,12 +160,17 @@ class Ledger(LedgerReader):
         """
         Note in the folder that this task instance paid for nothing, where it takes what another one paid for.
 
-        Else a clear that empties the store would leave no trace of it.
+        Else a clear that empties the store would leave no trace of it. But what it did pay for stands in the
+        store alone, perhaps.
         """
-        noted = bool(self._folder_has) or self.payer.map_index in self._listing.notes
-        if self.folder is None or noted or record.payer.same_instance(self.payer):
+        if self.folder is None or record.payer.same_instance(self.payer):
             return
-        if self._state is None and self.cleared:
+        if any(own.payer.same_instance(self.payer) and own.state != "failed" for own in self._records):
+            self.restore()
+            return
+        if self._listing.has_trace_of(self.payer):
+            return
+        if self._state is None and self.maybe_cleared:
             return  # earlier attempts may have paid: that is what nobody knows
         try:
             self.folder.write_note(self.payer)
@@ -171,16 +197,20 @@ class Ledger(LedgerReader):
         """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
         if not self._was_read:
             self.read()
-        if self._errors or self._state is not None or self._records or self._pays:
+        unread = bool(self._errors) and not self.history.first_run  # before the first run there was nothing
+        if unread or self._state is not None or self._records or self._pays:
             return
-        if self.history.cleared and self.payer.map_index not in self._listing.notes:
+        if self.maybe_cleared and not self._listing.is_noted(self.payer):
             return  # earlier attempts may have paid: that is what nobody knows
-        try:
-            if self.folder is not None:
-                self.folder.write_note(self.payer)
-            self._write(self._new_state(None, None))
-        except GptImageError as error:
-            self._log.warning("It could not be noted that nothing is paid for: %s", error.message)
+        # Each place for itself: one that is away now may be the one that is left later.
+        writes: list[Callable[[], None]] = [lambda: self._write(self._new_state(None, None))]
+        if self.folder is not None:
+            writes.append(partial(self.folder.write_note, self.payer))
+        for write in writes:
+            try:
+                write()
+            except GptImageError as error:
+                self._log.warning("It could not be noted that nothing is paid for: %s", error.message)
 
     def _write_folder(self, record: Record) -> None:
         # What another run paid for is on record in its own place.

@@ -108,6 +108,11 @@ class LedgerReader:
         known = self._state is not None and self._state.clear_epoch < self.payer.clear_epoch
         return known or self.history.cleared
 
+    @property
+    def maybe_cleared(self) -> bool:
+        """Return whether the task instance was cleared, or a clear can't be excluded."""
+        return self.cleared or self.history.maybe_cleared
+
     def check_readable(self) -> None:
         """
         Raise what kept a place from being read.
@@ -243,9 +248,9 @@ class LedgerReader:
             raise emptied_error(folder.address, "the record of what this task paid for")
         if self.history.resumed and not self._is_mine(earlier):
             raise self._missing(_WHY_RESUMED)
-        if regenerate or not (self.cleared or self.history.may_have_been_cleared(self.payer)):
+        if regenerate or not self.maybe_cleared:
             return
-        was_here = state is not None or bool(self._folder_has) or self.payer.map_index in self._listing.notes
+        was_here = state is not None or self._listing.has_trace_of(self.payer)
         if not was_here and not self._is_mine(earlier):
             raise self._missing(_WHY_GONE)
         # The record of what stands at this index now may be under another one.

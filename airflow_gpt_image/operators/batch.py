@@ -190,7 +190,7 @@ class GptImageBatchOperator(BaseOperator):
         self.timeout = timeout
         # The template, before it is rendered: whether every map index has a folder of its own.
         self._own_folder = "map_index" in str(destination)
-        self._destination_given = destination
+        self._shares_folder = not self._own_folder and self._is_given_once(destination)
         self._attempt: BatchAttempt | None = None
         self.references = self._read_references()
         if self.retry_policy is None:
@@ -227,7 +227,7 @@ class GptImageBatchOperator(BaseOperator):
             context,
             retries=self.retries,
             own_folder=self._own_folder,
-            shares_folder=self._shares_folder(context),
+            shares_folder=self._shares_folder,
         )
         return BatchAttempt(
             client=client,
@@ -239,16 +239,6 @@ class GptImageBatchOperator(BaseOperator):
             log=self.log,
             has_ended=ended_in_airflow(context["ti"]),
         )
-
-    def _shares_folder(self, context: Context) -> bool:
-        """Return whether the DAG gives all map indexes one destination, and doesn't expand over it."""
-        from airflow.sdk import ObjectStoragePath
-
-        in_dag = context["dag"].get_task(self.task_id)
-        expanded = "destination" not in getattr(in_dag, "partial_kwargs", ["destination"])
-        # Anything else is an XCom, or an argument of a mapped task group.
-        one_text = isinstance(self._destination_given, (str, ObjectStoragePath))
-        return one_text and not expanded and not self._own_folder
 
     def _run(self, context: Context, *, resumed: bool = False) -> dict[str, Any]:
         """Do what there is to do. However it fails, what was spent is told, or that nothing was."""
@@ -292,6 +282,14 @@ class GptImageBatchOperator(BaseOperator):
 
         return checks.references(self, self.reference_roots, "defaults", self.defaults)
 
+    def _is_given_once(self, destination: object) -> bool:
+        """Return whether all map indexes have one destination: no XCom, and not what the DAG expands over."""
+        from airflow_gpt_image.airflow_internals import partial_arguments
+
+        partial = partial_arguments(self)
+        one_text = isinstance(destination, str) or hasattr(destination, "protocol")  # an ObjectStoragePath
+        return one_text and (partial is None or "destination" in partial)
+
     def _client(self) -> GptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
@@ -333,7 +331,7 @@ class GptImageBatchOperator(BaseOperator):
         """Refuse what is wrong whatever the templates render to."""
         from airflow_gpt_image.batch import MOST_IN_FLIGHT, MOST_VARIANTS
         from airflow_gpt_image.operators import checks, data_sets
-        from airflow_gpt_image.storage.folders import check_destination
+        from airflow_gpt_image.storage.destinations import check_destination
 
         checks.require_seconds(self, "poll_interval", "timeout")
         checks.require_int(self, "variants", 1, MOST_VARIANTS)

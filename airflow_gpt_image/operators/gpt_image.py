@@ -345,7 +345,7 @@ class GptImageGenerateOperator(BaseOperator):
         """
         from airflow_gpt_image.api.models import ImageRequest
         from airflow_gpt_image.operators import checks
-        from airflow_gpt_image.storage.folders import check_destination
+        from airflow_gpt_image.storage.destinations import check_destination
         from airflow_gpt_image.storage.names import check_filename
 
         checks.require_seconds(self, "poll_interval", "timeout")

@@ -122,7 +122,7 @@ class GptImageSensor(BaseSensorOperator):
     def _check_arguments(self) -> None:
         from airflow_gpt_image.api.models import check_generation_id
         from airflow_gpt_image.errors import InvalidRequestError
-        from airflow_gpt_image.storage.folders import check_destination
+        from airflow_gpt_image.storage.destinations import check_destination
 
         try:
             check_generation_id(self.generation_id)

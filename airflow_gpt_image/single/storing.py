@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from airflow_gpt_image.api.models import Generation
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
@@ -23,7 +25,7 @@ def store_images(context: ImageContext, record: Record, generation: Generation) 
         stored = record.stored([ImageFile(url=url) for url in generation.urls], facts, context.now())
         context.ledger.write_stored(stored, [])
         return stored
-    stems = _free_stems(context, record, generation)
+    stems, spares = _names(context, record, generation)
     _check_is_ours(context, record, stems[0])
     age = record.age_of_images(generation, context.now())
     files, warnings = context.images.fetch_all(
@@ -32,40 +34,70 @@ def store_images(context: ImageContext, record: Record, generation: Generation) 
         stems,
         record.request,
         context.log,
+        spares=spares,
         age=age,
         # While it may be late, whoever waits for it asks again.
         retrying=Retrying(most_sends=1) if age < context.patience.lasts else None,
     )
-    stored = record.stored(files, facts, context.now(), name=stems[0], warnings=warnings)
-    context.ledger.write_stored(stored, stems, moved=stems[0] != record.name)
+    stored_as = [(file.name or "").rpartition(".")[0] for file in files]
+    stored = record.stored(files, facts, context.now(), name=stored_as[0], warnings=warnings)
+    context.ledger.write_stored(
+        stored, _names_of_sidecars(context, stems, stored_as), moved=stored_as[0] != record.name
+    )
     return stored
 
 
-def _free_stems(context: ImageContext, record: Record, generation: Generation) -> list[str]:
+def _names(
+    context: ImageContext, record: Record, generation: Generation
+) -> tuple[Sequence[str], Sequence[str] | None]:
     """
-    Return the names of a generation's images, without their endings.
+    Return the names for a generation's images, without their endings; and others in case those are taken.
 
-    A name without the generation's id may hold another image that somebody has been told of: another
-    run's, if both submitted at the same moment, or another request's, if a mapped list was shifted. Then
-    these get a name of their own.
+    A name without the generation's id may hold another image that somebody has been told of: another run's,
+    also one that is stored at this very moment, or another request's, if a mapped list was shifted. Then
+    these get names of their own. Only an image is replaced that this task instance made before and nobody
+    else was told of.
     """
     prompt = record.request.prompt if record.request is not None else None
     names = context.names.of(record.fingerprint, generation.id, prompt)
     stems = [names.stem(index) for index in range(len(generation.urls))]
     anybodys = context.names.of(record.fingerprint, "none", prompt).stem(0) == stems[0]
-    if not anybodys or _may_replace(context, context.ledger.holder(stems[0]), record):
-        return stems
-    return [names.set_apart(stem) for stem in stems]
+    holder = context.ledger.holder(stems[0]) if anybodys else None
+    shared = context.options.reuse_destination
+    replaces = holder is not None and holder.state == "stored" and _may_replace(holder, record, shared=shared)
+    if anybodys and not replaces:
+        return stems, [names.set_apart(stem) for stem in stems]
+    return stems, None
 
 
-def _may_replace(context: ImageContext, holder: Record | None, record: Record) -> bool:
-    """Return whether an image may take the name of another one, whose record that is."""
-    if holder is None or holder.generation_id == record.generation_id:
-        return True
-    if context.options.reuse_destination and context.regenerates:
-        return True
+def _may_replace(holder: Record, record: Record, *, shared: bool) -> bool:
+    """
+    Return whether an image may take the place of another one, whose record that is.
+
+    :param shared: that other runs look there, and may have been told of it.
+    """
     mapped = record.payer.map_index >= 0 and holder.fingerprint != record.fingerprint
-    return holder.payer.same_instance(record.payer) and not mapped
+    own = holder.payer.same_instance(record.payer) and not mapped
+    return holder.generation_id == record.generation_id or (own and not shared)
+
+
+def _names_of_sidecars(
+    context: ImageContext, stems: Sequence[str], stored_as: Sequence[str]
+) -> Sequence[str]:
+    """
+    Return what the sidecars are called: as the images.
+
+    And as the image would have been called, where other runs look, unless another one's record is there that
+    isn't to be replaced.
+    """
+    if stored_as[0] == stems[0]:
+        return stored_as
+    holder = context.ledger.holder(stems[0])
+    told = holder is not None and holder.state == "stored" and not context.regenerates
+    if told or not context.options.reuse_destination:
+        return stored_as
+    context.ledger.keep(holder)
+    return [stems[0], *stored_as]
 
 
 def _check_is_ours(context: ImageContext, record: Record, stem: str) -> None:

@@ -8,20 +8,19 @@ on a disk; on a store it is at most an unfinished upload, which nobody sees and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 from uuid import uuid4
 
-from airflow_gpt_image.api.text import quote, single_line
-from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError, Problem
+from airflow_gpt_image.api.text import quote_path, single_line
+from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
+from airflow_gpt_image.storage.destinations import check_destination
 from airflow_gpt_image.storage.disk_files import NotRegularError, open_regular
 
 if TYPE_CHECKING:
@@ -33,7 +32,10 @@ _CHUNK: Final = 1024 * 1024
 
 _PART_SUFFIX: Final = ".part"
 
-_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
+# What a file system without hard links answers to one.
+_NO_LINKS: Final = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+)
 
 
 class Folder(Protocol):
@@ -52,6 +54,15 @@ class Folder(Protocol):
 
     def publish(self, draft: BinaryIO, name: str) -> str:
         """Put a draft in its place, in one step; what was there is replaced. Return its address."""
+
+    def publish_new(self, draft: BinaryIO, name: str) -> bool:
+        """
+        Put a draft in its place, in one step, unless a file of this name is there; return whether it was put.
+
+        Of several who do so at the same moment one puts it there: on a disk with hard links, and on a store
+        whose fsspec implementation can create files exclusively, as S3's does. Elsewhere who looks at the
+        same instant may replace the other's.
+        """
 
     def write(self, name: str, data: bytes) -> str:
         """Draft and publish a few bytes; return their address."""
@@ -73,54 +84,6 @@ class Folder(Protocol):
 
     def remove(self, name: str) -> None:
         """Take a file away; nothing to do when there is none."""
-
-
-def check_destination(destination: object) -> str:
-    """
-    Read a destination, by its text alone: an absolute path, a ``file://`` address, or a folder on a store
-    such as ``s3://conn_id@bucket/folder``. Nothing is opened.
-
-    :return: an absolute path of this machine, or the store's address without a trailing slash.
-    :raises InvalidRequestError: when it is none of these.
-    """
-    given = str(destination) if _is_address(destination) else ""
-    scheme, separator, rest = given.partition("://")
-    path = given
-    if separator and scheme == "file":
-        parts = urlsplit(given)
-        plain = parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
-        path = url2pathname(parts.path) if plain else ""
-    elif ":" in rest.partition("/")[0].rpartition("@")[0]:
-        message = f"The {scheme} address contains a password; name a connection: s3://conn_id@bucket/images."
-        raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
-    elif separator and _is_store(scheme, rest, given):
-        return given.rstrip("/")
-    # A destination is a template: what it is rendered from may not lead out of its folder.
-    plain = bool(path.strip()) and "\0" not in path and ".." not in path.split("/")
-    if not plain or not Path(path).is_absolute():
-        message = (
-            f"{quote(destination)} is not a folder images can be stored in.\n"
-            "It has to be absolute, and may hold no '..'.\n"
-            "Give an absolute path such as /data/images, or a store's address such as "
-            "s3://my_conn_id@bucket/images."
-        )
-        raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
-    return path
-
-
-def _is_address(value: object) -> bool:
-    # An ObjectStoragePath of a store is no os.PathLike, for it is no path of this machine.
-    return isinstance(value, (str, os.PathLike)) or hasattr(value, "protocol")
-
-
-def _is_store(scheme: str, rest: str, whole: str) -> bool:
-    printable = not any(character.isspace() or not character.isprintable() for character in whole)
-    return (
-        printable
-        and scheme not in ("http", "https", "ftp")
-        and _ADDRESS.fullmatch(whole) is not None
-        and ".." not in rest.split("/")
-    )
 
 
 def open_folder(destination: object) -> Folder:
@@ -160,11 +123,25 @@ class DiskFolder(Folder):
     def publish(self, draft: BinaryIO, name: str) -> str:
         final = self._root / name
         with self._trouble(final):
-            # What a power cut leaves behind must not be an empty file under the final name.
-            draft.flush()
-            os.fsync(draft.fileno())
+            _flush(draft)
             Path(draft.name).replace(final)
         return str(final)
+
+    def publish_new(self, draft: BinaryIO, name: str) -> bool:
+        final = self._root / name
+        with self._trouble(final):
+            _flush(draft)
+            try:
+                os.link(draft.name, final)  # the draft's own name goes with the draft
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if final.exists():
+                    return False
+                Path(draft.name).replace(final)
+        return True
 
     def read(self, name: str) -> bytes | None:
         path = self._root / name
@@ -235,19 +212,34 @@ class StoreFolder(Folder):
             raise failed(f"A draft of {self.address(name)}", error) from error
 
     def publish(self, draft: BinaryIO, name: str) -> str:
-        length = draft.seek(0, os.SEEK_END)
-        draft.seek(0)
         with self._trouble(name):
-            if length <= _PART:
-                self._fs.pipe_file(self._path(name), draft.read())
-            else:
-                self._upload(draft, name)
+            self._put(draft, name)
         return self.address(name)
 
-    def _upload(self, draft: BinaryIO, name: str) -> None:
+    def publish_new(self, draft: BinaryIO, name: str) -> bool:
+        with self._trouble(name):
+            if self._fs.exists(self._path(name)):
+                return False
+            try:
+                self._put(draft, name, new=True)
+            except FileExistsError:
+                return False
+            except (NotImplementedError, TypeError, ValueError):  # it knows no such mode
+                self._put(draft, name)
+        return True
+
+    def _put(self, draft: BinaryIO, name: str, *, new: bool = False) -> None:
+        length = draft.seek(0, os.SEEK_END)
+        draft.seek(0)
+        if length <= _PART:
+            self._fs.pipe_file(self._path(name), draft.read(), **({"mode": "create"} if new else {}))
+        else:
+            self._upload(draft, name, "xb" if new else "wb")
+
+    def _upload(self, draft: BinaryIO, name: str, mode: str) -> None:
         # Committed by hand: leaving the file's own context publishes whatever was written, also after an
         # error.
-        file = self._fs.open(self._path(name), "wb", block_size=_PART, autocommit=False)
+        file = self._fs.open(self._path(name), mode, block_size=_PART, autocommit=False)
         try:
             while chunk := draft.read(_CHUNK):
                 file.write(chunk)
@@ -257,7 +249,11 @@ class StoreFolder(Folder):
                 file.discard()
             file.closed = True  # or the garbage collector closes it, which uploads
             raise
-        file.commit()
+        try:
+            file.commit()
+        except FileExistsError:  # its parts would be paid for until somebody removes them
+            file.discard()
+            raise
 
     def read(self, name: str) -> bytes | None:
         with self._trouble(name), contextlib.suppress(FileNotFoundError):
@@ -321,14 +317,15 @@ def object_path(address: str) -> ObjectStoragePath:
     scheme = address.partition("://")[0]
     if not has_fs(scheme):
         raise InvalidRequestError(
-            f"{quote(address)}: Airflow here knows no store {scheme!r}. Install the provider that has it, "
+            f"{quote_path(address)}: Airflow here knows no store {scheme!r}. Install the provider that has "
+            f"it, "
             "such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for abfs."
         )
     path = ObjectStoragePath(address)
     try:
         _ = path.fs
     except ImportError as error:
-        raise InvalidRequestError(f"{quote(address)}: {error}") from error
+        raise InvalidRequestError(f"{quote_path(address)}: {error}") from error
     except Exception as error:
         raise failed(address, error) from error
     return path
@@ -347,7 +344,7 @@ def open_file(path: str) -> BinaryIO:
             return open_regular(Path(path))
         except NotRegularError as error:
             raise InvalidRequestError(
-                f"{quote(path)} is a pipe or a device.\n"
+                f"{quote_path(path)} is a pipe or a device.\n"
                 "What is read has to be a file, for it is read again by every try.\n"
                 "Give the path of a file that this worker may read."
             ) from error
@@ -359,6 +356,12 @@ def open_file(path: str) -> BinaryIO:
     except Exception as error:
         raise failed(path, error) from error
     return file
+
+
+def _flush(draft: BinaryIO) -> None:
+    # What a power cut leaves behind must not be an empty file under the final name.
+    draft.flush()
+    os.fsync(draft.fileno())
 
 
 def _is_part(name: str) -> bool:

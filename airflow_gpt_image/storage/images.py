@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
@@ -92,6 +94,7 @@ class ImageFolder:
         request: ImageRequest | None,
         log: Log,
         *,
+        spares: Sequence[str] | None = None,
         age: float | None = None,
         retrying: Retrying | None = None,
     ) -> tuple[list[ImageFile], tuple[str, ...]]:
@@ -99,6 +102,7 @@ class ImageFolder:
         Fetch a completed generation's images, in the order of its URLs.
 
         :param stems: their names in the folder, without the endings.
+        :param spares: names for those whose name another image has by now; None: they replace what is there.
         :param request: what was asked for; None when somebody else did.
         :param age: seconds since it was completed; None: that isn't known.
         :param retrying: how often each is asked for; None: as the client has it.
@@ -110,9 +114,12 @@ class ImageFolder:
         """
         files: list[ImageFile] = []
         warnings: list[str] = []
-        for url, stem in zip(generation.urls, stems, strict=True):
+        for index, (url, stem) in enumerate(zip(generation.urls, stems, strict=True)):
+            spare = spares[index] if spares is not None else None
             try:
-                file, unusual = self.fetch(client, url, stem, request, age=age, retrying=retrying)
+                file, unusual = self.fetch(
+                    client, url, stem, request, spare=spare, age=age, retrying=retrying
+                )
             except DownloadError as error:
                 raise about(generation.id, error) from error
             for warning in unusual:
@@ -129,12 +136,14 @@ class ImageFolder:
         stem: str,
         request: ImageRequest | None,
         *,
+        spare: str | None = None,
         age: float | None = None,
         retrying: Retrying | None = None,
     ) -> tuple[ImageFile, tuple[str, ...]]:
         """
         Fetch one image, check it and publish it under this name; return it, and what is unusual about it.
 
+        :param spare: its name if another image has the first one by now; None: it replaces what is there.
         :param age: as in :meth:`fetch_all`, ``retrying`` likewise.
         :raises DownloadError: or a subclass, when it doesn't arrive as it should.
         :raises DestinationError: when the folder doesn't take it.
@@ -146,7 +155,11 @@ class ImageFolder:
             if self.strict_size and request is not None and picture.size not in request.sizes:
                 raise ImageRefusedError(f"{warnings[-1]}\nIt is not stored, for strict_size is set.")
             name = f"{stem}.{picture.kind}"
-            self.folder.publish(draft, name)
+            if spare is None:
+                self.folder.publish(draft, name)
+            elif not (self.folder.publish_new(draft, name) or self._has(name, picture)):
+                name = f"{spare}.{picture.kind}"
+                self.folder.publish(draft, name)
         file = ImageFile(
             url=url,
             name=name,
@@ -156,6 +169,15 @@ class ImageFolder:
             bytes=picture.bytes,
         )
         return file, warnings
+
+    def _has(self, name: str, picture: Picture) -> bool:
+        """Return whether a file is this very image, which an earlier try stored before it died."""
+        if self.folder.size(name) != picture.bytes:
+            return False
+        with tempfile.TemporaryFile() as file:
+            self.folder.copy(name, file)
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest() == picture.sha256
 
 
 def _warnings(picture: Picture, content_type: str, expected: Sequence[Size]) -> tuple[str, ...]:

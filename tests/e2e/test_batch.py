@@ -43,7 +43,7 @@ class Batch:
         conf = {"file": str(file), "prompts": prompts, "destination": place.destination}
         self.run_id = house.start(dag_id, prompts[0], **conf)
 
-    def finish(self, timeout: float = 180) -> str:
+    def finish(self, timeout: float = 400) -> str:
         return self.house.finish(self.dag_id, self.run_id, timeout)
 
     def clear(self) -> None:
@@ -157,8 +157,8 @@ def ended(house: House, places: Places, examples: dict[str, str]) -> dict[str, B
     """Batches of every kind, at once, and ended."""
     shared, one_place = places.prompts("shared", 30), places.disk()
     spend_limit, no_credits = "submit:spend_limit_exceeded*3;after=20", "submit:402*40;after=20"
-    # The last ones are slow: when the others are stored, waiting is all that is left.
-    slow = "generation:takes=10;after={}".format
+    # The last ones are slow: when the others are stored, waiting is all that is left, on a slow machine too.
+    slow = "generation:takes=40;after={}".format
     kinds: dict[str, tuple[Any, ...]] = {
         "first at the place": ("batch_shared", shared, one_place, slow(28)),
         "second at the place": ("batch_shared", shared, one_place),

@@ -100,9 +100,10 @@ class Money(RuleBasedStateMachine):
 
     Excluded, for nothing can know it:
 
-    - A record that was in one place only when a person (or a clear that doesn't show in ``max_tries``, since
-      the DAG's ``retries`` were changed) emptied that place. It is the record that is excused, not the task:
-      all others count. After a clear that shows, nothing is paid where both places are empty.
+    - A record that was in one place only when a person (or a clear that can't be told, since the DAG's
+      ``retries`` were raised by just the last try's number) emptied that place. It is the record that is
+      excused, not the task: all others count. After a clear that can be told, nothing is paid where both
+      places are empty.
     - An id for which the store was the only place, when its worker had been replaced, or no place could be
       written for longer than the ledger insists: it is in the log, and its intent on record.
     """

@@ -47,7 +47,7 @@ def test_a_dry_run_tells_the_plan_by_tier_pays_nothing_and_leaves_a_note_of_that
     assert re.search(r"4k +2 +28.2 +0.141", table)
     assert re.search(r"all +6 +56.4 +0.282", table)
     [note] = [path for path in (tmp_path / "posters").rglob("*") if path.is_file()]
-    assert note.name == "attempt-x.json"
+    assert note.name.startswith("attempt-")
     assert api.books()["requests"] == {**api.books()["requests"], "submit": 0, "poll": 0, "credits": 0}
 
 

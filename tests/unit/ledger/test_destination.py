@@ -100,11 +100,14 @@ def test_another_tasks_records_are_not_listed(place, folder, records_at, intent,
     assert len(files(theirs)) == 1
 
 
-def test_an_attempt_that_paid_for_nothing_is_noted_by_its_map_index(folder, payer):
+def test_an_attempt_that_paid_for_nothing_is_noted_for_its_task_instance(folder, payer):
     folder.write_note(payer())
     folder.write_note(payer(map_index=7))
 
-    assert folder.list() == ([], {-1, 7})
+    listing = folder.list()
+    assert listing.files == []
+    assert [listing.is_noted(payer(map_index=index)) for index in (-1, 7, 8)] == [True, True, False]
+    assert not listing.is_noted(payer(run_id="another"))
 
 
 @pytest.mark.parametrize(
@@ -112,6 +115,7 @@ def test_an_attempt_that_paid_for_nothing_is_noted_by_its_map_index(folder, paye
     [
         "README.md",
         "attempt-.json",
+        "attempt-x.json",
         "attempt-1000000000000.json",
         f"{'a' * 63}-1-1-x~00000000-3-1.json",
         f"{'A' * 64}-1-1-x~00000000-3-1.json",

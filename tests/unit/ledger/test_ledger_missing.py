@@ -157,7 +157,7 @@ def test_a_note_is_not_left_where_earlier_attempts_may_have_paid(open_ledger, pa
 def test_a_note_is_not_left_where_a_place_could_not_be_read(open_ledger, store, folder, away):
     place = {"store": store, "folder": folder}[away]
     place.unreachable = True
-    ledger = open_ledger(history=FIRST_RUN)
+    ledger = open_ledger(history=RETRY)
     with pytest.raises((LedgerError, DestinationError)):
         ledger.check_readable()
     place.unreachable = False
@@ -165,6 +165,18 @@ def test_a_note_is_not_left_where_a_place_could_not_be_read(open_ledger, store, 
     ledger.note_attempt()
 
     assert (store.texts, folder.files) == ({}, {})
+
+
+@pytest.mark.parametrize("away", ["store", "folder"])
+def test_a_first_run_leaves_its_note_in_one_place_where_the_other_one_is_away(
+    open_ledger, store, folder, payer, away
+):
+    place = {"store": store, "folder": folder}[away]
+    place.unreachable = True
+    open_ledger(history=FIRST_RUN).note_attempt()
+    place.unreachable = False
+
+    check_complete(open_ledger(payer(2, 4), CLEARED))
 
 
 def test_a_note_that_cannot_be_left_is_only_warned_of(open_ledger, folder, log):

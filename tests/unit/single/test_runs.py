@@ -258,6 +258,19 @@ def test_a_clear_without_any_record_pays_only_when_the_author_says_so(bare_task,
     assert api.books()["submits"] == 2
 
 
+def test_a_clear_that_only_the_runs_count_tells_of_pays_nothing_silently_either(bare_task, api):
+    bare_task.run()
+    retries, bare_task.retries = bare_task.retries, 0
+    bare_task.clear(airflow="3.4")
+    bare_task.retries = retries
+
+    for _ in range(3):
+        with pytest.raises(RecordMissingError, match="may have been"):
+            bare_task.run()
+
+    assert api.books()["submits"] == 1
+
+
 def test_records_of_a_task_without_a_destination_are_where_the_configuration_says(
     bare_task, api, monkeypatch, tmp_path
 ):
@@ -280,6 +293,31 @@ def test_what_was_wrong_and_is_mended_is_no_reason_to_refuse_after_a_clear(task,
         task.clear(airflow="3.4")
         assert task.run(prompt=prompt)["reused"] is False
     assert api.books()["submits"] == 2
+
+
+@pytest.mark.parametrize("happened", ["store away", "killed while it began"])
+def test_a_retry_is_not_refused_because_something_else_in_the_run_was_cleared_before(task, api, happened):
+    task.clears = 1  # before this task's first try
+    if happened == "store away":
+        task.store.unreachable = True
+        with pytest.raises(GptImageError):
+            task.run()
+        task.store.unreachable = False
+    else:
+        task.try_number = 1
+
+    assert task.run()["reused"] is False
+
+
+def test_a_destination_that_was_mended_is_no_reason_to_refuse_after_a_clear(task, tmp_path):
+    in_its_place = tmp_path / "images"
+    in_its_place.write_text("no folder")
+    with pytest.raises(GptImageError, match="Nothing was submitted"):
+        task.run()
+    in_its_place.unlink()
+    task.clear(airflow="3.3")
+
+    assert task.run()["reused"] is False
 
 
 # What it takes

@@ -137,16 +137,20 @@ def test_another_run_finds_the_image_at_the_destination_only_where_the_author_sa
 
 def test_a_clear_that_regenerates_does_not_take_what_is_at_the_destination(task, api, place):
     options = {"destination": place.destination, "reuse": "destination", "on_clear": "regenerate"}
-    task.run(**options)
+    first = task.run(**options)
     task.new_run()
     task.run(**options)
     task.clear()
 
     result = task.run(**options)
+    task.new_run()
+    third = task.run(**options)
 
     assert not result["reused"]
+    assert third["images"] == result["images"] != first["images"]
     assert submits(api) == 2
-    assert len([name for name in place.names() if name.endswith(".png")]) == 1
+    # The first run's result still tells of its image.
+    assert len([name for name in place.names() if name.endswith(".png")]) == 2
 
 
 @pytest.mark.parametrize("what", ["image", "sidecar", "another prompt"])

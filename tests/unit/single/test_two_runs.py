@@ -14,6 +14,7 @@ from airflow_gpt_image.errors import (
     GenerationFailedError,
     RecordMissingError,
     SubmissionUnknownError,
+    UpstreamError,
 )
 from tests.task_instance import DiedError
 from tests.unit.single.conftest import charges
@@ -51,10 +52,13 @@ def at_once(functions):
         return list(threads.map(called, functions))
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_two_runs_at_the_same_moment_have_an_image_each_or_one_together_and_both_are_whole(
-    runs, api, attempt
+@pytest.mark.parametrize("attempt", range(8))
+@pytest.mark.parametrize("seconds", [0, 0.05])
+def test_runs_at_the_same_moment_have_an_image_each_or_one_together_and_all_are_whole(
+    runs, api, seconds, attempt
 ):
+    # Without a pause one stores its image while the others only begin.
+    api.settings(duration=(seconds, seconds))
     made = runs(4)
 
     results = at_once([lambda task=task: task.run(**SHARED) for task in made])
@@ -200,3 +204,106 @@ def test_an_id_that_the_api_gave_to_another_run_already_is_unknown(task, api):
         task.run()
 
     assert len(api.books()["charges"]) == 2
+
+
+# One run's place is taken by another one
+
+
+@pytest.fixture
+def dies_after_its_post(api, tmp_path):
+    """A run whose POST was accepted, and that died before the id was anywhere."""
+
+    def dies(task):
+        known = set(tmp_path.rglob("*~*.json"))
+        task.store.at = "die before 2"
+        with pytest.raises(DiedError):
+            task.run(**SHARED)
+        # The folder had it already: as if it had died an instant earlier.
+        for outcome in set(tmp_path.rglob("*~*.json")) - known:
+            outcome.unlink()
+
+    return dies
+
+
+def test_a_refusal_before_an_unknown_submit_is_no_word_that_nothing_was_paid(
+    runs, api, clock, dies_after_its_post
+):
+    first, second = runs(2)
+    api.fault("submit:503*1")
+    with pytest.raises(UpstreamError):
+        first.run(**SHARED)
+    dies_after_its_post(first)
+    clock.forward(3600)
+    api.fault("generation:failed*1")
+    with pytest.raises(GenerationFailedError):
+        second.run(**SHARED)  # its intent has taken the place of the first one's
+    first.clear(airflow="3.4")
+
+    with pytest.raises((RecordMissingError, SubmissionUnknownError)):
+        first.run(**SHARED)
+
+    assert len(charges(api)) == 2
+
+
+def test_a_run_whose_submit_is_unknown_does_not_note_that_it_paid_nothing_when_it_takes_anothers_image(
+    runs, api, clock, tmp_path, dies_after_its_post
+):
+    first, second = runs(2)
+    dies_after_its_post(first)
+    clock.forward(3600)
+    second.run(**SHARED)
+    assert first.run(**SHARED)["reused"]
+    for file in (path for path in (tmp_path / "images").iterdir() if path.is_file()):
+        file.unlink()
+    first.clear(airflow="3.4")
+
+    with pytest.raises((RecordMissingError, SubmissionUnknownError)):
+        first.run(**SHARED)
+
+    assert len(charges(api)) == 2
+
+
+def test_a_run_that_takes_an_image_at_another_destination_does_not_note_there_that_it_paid_nothing(
+    runs, api, tmp_path
+):
+    first, second = runs(2)
+    paid = first.run(**SHARED)
+    elsewhere = {**SHARED, "destination": str(tmp_path / "elsewhere")}
+    second.run(**elsewhere, prompt="a blue teapot")
+    first.run(**elsewhere, prompt="a blue teapot")
+    first.clear(airflow="3.4")
+
+    # Its record was in the store and at the first destination; since then it is at the second one, too.
+    result = first.run(**elsewhere)
+
+    assert result["generation_id"] == paid["generation_id"]
+    assert is_whole(result)
+    assert len(charges(api)) == 2
+
+
+def test_a_regenerated_image_does_not_replace_the_one_that_another_run_was_told_of(runs):
+    first, second = runs(2)
+    options = {**SHARED, "on_clear": "regenerate"}
+    first.run(**options)
+    told = second.run(**options)
+    first.clear(airflow="3.4")
+
+    first.run(**options)
+
+    assert is_whole(told)
+
+
+def test_a_run_finds_its_image_after_another_one_regenerated_it_and_the_api_forgot(runs, api):
+    first, second = runs(2)
+    told = first.run(**SHARED)
+    options = {**SHARED, "on_clear": "regenerate"}
+    second.run(**options)
+    second.clear(airflow="3.4")
+    second.run(**options)
+    first.clear(airflow="3.4")
+    api.fault("get:task_not_found")
+
+    result = first.run(**SHARED)
+
+    assert is_whole(told)
+    assert result["generation_id"] in charges(api)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
-from airflow_gpt_image.storage.folders import check_destination, open_file, open_folder
+from airflow_gpt_image.storage.destinations import check_destination
+from airflow_gpt_image.storage.folders import open_file, open_folder
 
 
 @pytest.mark.parametrize(
@@ -278,7 +281,58 @@ def test_many_threads_write_read_list_and_remove_at_once(place):
     assert len(folder.sizes("items")) == 16 * 16
 
 
-@pytest.mark.parametrize("length", [10, 5 * 1024 * 1024, 12 * 1024 * 1024])
+LENGTHS = [10, 5 * 1024 * 1024, 12 * 1024 * 1024]
+
+
+def put_new(folder, data):
+    with folder.draft("a.png") as draft:
+        draft.write(data)
+        return folder.publish_new(draft, "a.png")
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_new_file_replaces_nothing(place, length):
+    folder = open_folder(place.destination)
+
+    assert put_new(folder, b"x" * length)
+    assert not put_new(folder, b"y" * length)
+
+    assert place.read("a.png") == b"x" * length
+    assert place.names() == ["a.png"]
+
+
+def test_on_a_disk_without_hard_links_a_new_file_replaces_nothing_either(disk, monkeypatch):
+    def no_link(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    folder = open_folder(disk.destination)
+
+    assert [put_new(folder, b"x"), put_new(folder, b"y")] == [True, False]
+    assert (disk.read("a.png"), disk.names()) == (b"x", ["a.png"])
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_of_several_who_put_a_new_file_at_the_same_moment_one_does(place, length):
+    folder, gate = open_folder(place.destination), threading.Barrier(4)
+
+    def put(letter):
+        with folder.draft("a.png") as draft:
+            draft.write(letter * length)
+            gate.wait(60)
+            return folder.publish_new(draft, "a.png")
+
+    letters = [b"a", b"b", b"c", b"d"]
+    with ThreadPoolExecutor(4) as threads:
+        put_there = list(threads.map(put, letters))
+
+    assert put_there.count(True) == 1
+    assert place.read("a.png") == letters[put_there.index(True)] * length
+    assert place.names() == ["a.png"]
+    assert not place.unfinished_uploads()
+
+
+@pytest.mark.parametrize("length", LENGTHS)
 def test_a_draft_is_seen_by_nobody_until_it_is_published_and_replaces_what_was_there(place, length):
     folder = open_folder(place.destination)
     folder.write("a.png", b"the old one")

@@ -59,6 +59,22 @@ def test_an_image_is_stored_whole(made, client, place):
     assert place.names() == names_of(generation)
 
 
+@pytest.mark.parametrize("there", ["nothing", "this image", "another image"])
+def test_an_image_whose_name_another_one_has_by_now_gets_a_name_of_its_own(made, client, place, there):
+    generation, others = made(), made()
+    images = ImageFolder(open_folder(place.destination))
+    if there != "nothing":
+        earlier = generation if there == "this image" else others
+        images.fetch(client, earlier.urls[0], "shared", REQUEST)
+    before = place.read("shared.png") if there != "nothing" else None
+
+    image, _ = images.fetch(client, generation.urls[0], "shared", REQUEST, spare="shared~1")
+
+    assert image.name == ("shared~1.png" if there == "another image" else "shared.png")
+    assert hashlib.sha256(place.read(image.name)).hexdigest() == image.sha256
+    assert before in (None, place.read("shared.png"))
+
+
 def test_the_folder_is_made_with_all_above_it(made, client, place):
     generation = made()
 
