@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -168,7 +167,7 @@ class BatchTask(TaskInstance):
 
     :param given: arguments of the operator; requests that are a function are what it returns inside the DAG.
     :param timing: of its attempts; None: as in production.
-    :ivar in_dag: what the DAG has for the operator, where it is mapped.
+    :ivar expanded_over: arguments that the DAG gives to ``expand()``, and the others to ``partial()``.
     :ivar meddle: is called before each act on the destination; what it raises, the act does.
     """
 
@@ -188,7 +187,7 @@ class BatchTask(TaskInstance):
         self.meddle: Meddle | None = None
         self.clock: Clock = SystemClock()
         self.last: Any = None
-        self.in_dag: Any = None
+        self.expanded_over: tuple[str, ...] = ()
         self.rescheduled = False
         self.given: dict[str, Any] = {
             "requests": ["a teapot", "a vase", "a chair"],
@@ -212,15 +211,20 @@ class BatchTask(TaskInstance):
             given = self.given | options
             if callable(given["requests"]):
                 given["requests"] = given["requests"]()
-            operator = Operator(task_id=self.task_id, retries=self.retries, **given)
+            given |= {"task_id": self.task_id, "retries": self.retries}
+            over = {name: given.pop(name) for name in self.expanded_over}
+            if over:
+                mapped = Operator.partial(**given).expand(**{name: [value] for name, value in over.items()})
+                operator: Any = mapped.unmap(over)
+            else:
+                operator = Operator(**given)
         self.last = operator
         operator.render_template_fields(self.context)
         return operator
 
     @property
     def context(self) -> dict[str, Any]:
-        dag = SimpleNamespace(get_task=lambda task_id: self.in_dag or self.last)
-        return super().context | {"task": self.last, "dag": dag}
+        return super().context | {"task": self.last}
 
     def run(self, **options: Any) -> Any:
         """One try: what it returns, or what it raises; also where Airflow schedules the same try again."""

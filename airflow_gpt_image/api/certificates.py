@@ -17,7 +17,7 @@ from typing import Final
 import httpx
 
 from airflow_gpt_image.api.blocking import in_thread
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.errors import InvalidSettingsError
 
 # All certificates of the public internet take a quarter of a megabyte.
@@ -102,7 +102,7 @@ def _size(path: str) -> int:
 
 def _refused(name: str, value: object, what: str) -> InvalidSettingsError:
     return InvalidSettingsError(
-        f"{name}={quote(value)} {what}, so it is no CA bundle.\n"
+        f"{name}={quote_path(value)} {what}, so it is no CA bundle.\n"
         "It must be the path of an existing PEM file, or of a folder whose certificates are named as "
         "`openssl rehash` names them; in a connection a folder ends in '/'.\n"
         "For example /etc/ssl/certs/ca-certificates.crt."

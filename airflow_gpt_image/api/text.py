@@ -62,6 +62,11 @@ def quote(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 
+def quote_path(path: object) -> str:
+    """Return the path or address of a file for a message: a cut one helps nobody."""
+    return quote(path, 500)
+
+
 def quote_url(url: str) -> str:
     """Return an address for a message: without its query, which may hold a signature."""
     return quote(url.partition("?")[0], 200)

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.batch.checkpoint import Checkpoint
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.errors import InvalidRequestError, LedgerError, ReplacedError
@@ -106,7 +106,8 @@ class Lease:
         before = found.destination if found and found.clear_epoch >= self._state.clear_epoch else None
         if before not in (None, destination):
             raise InvalidRequestError(
-                f"destination: {quote(destination)} isn't where an earlier try of this task put its images,\n"
+                f"destination: {quote_path(destination)} isn't where an earlier try of this task put its "
+                f"images,\n"
                 f"{quote(before)}, and they would be paid for again.\n"
                 "Give one that is the same in every try (none with a clock or the try's number in it), or "
                 "clear the "

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.pricing import plain
-from airflow_gpt_image.api.text import quote, redact_queries
+from airflow_gpt_image.api.text import quote_path, redact_queries
 from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.datasets import FIELDS, BadCell, as_line
@@ -55,7 +55,6 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 # No line of ours is as long, and a file without line ends shall not fill the memory.
 _LONGEST_LINE: Final = 64 * 1024 * 1024
-_LONGEST_PATH: Final = 500
 _CHUNK: Final = 1024 * 1024
 
 
@@ -183,9 +182,7 @@ def read_manifest(path: object) -> Iterator[dict[str, Any]]:
     for number, text in enumerate(_lines_of(address), 1):
         yield _entry(text, number, address)
     if not number:
-        raise InvalidRequestError(
-            f"{quote(address, _LONGEST_PATH)} is empty, and a manifest never is. {_REMEDY}"
-        )
+        raise InvalidRequestError(f"{quote_path(address)} is empty, and a manifest never is. {_REMEDY}")
 
 
 def _lines_of(address: str) -> Iterator[bytes]:
@@ -200,13 +197,9 @@ def _lines_of(address: str) -> Iterator[bytes]:
     except GptImageError:
         raise
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise InvalidRequestError(
-            f"There is no manifest at {quote(address, _LONGEST_PATH)}. {_REMEDY}"
-        ) from error
+        raise InvalidRequestError(f"There is no manifest at {quote_path(address)}. {_REMEDY}") from error
     except Exception as error:  # each store has errors of its own kind
-        raise DestinationError(
-            f"{quote(address, _LONGEST_PATH)} could not be read: {type(error).__name__}."
-        ) from error
+        raise DestinationError(f"{quote_path(address)} could not be read: {type(error).__name__}.") from error
     if rest:
         yield rest[:_LONGEST_LINE]
 
@@ -218,9 +211,7 @@ def _entry(text: bytes, number: int, address: str) -> dict[str, Any]:
             return entry
     except (ValueError, RecursionError):
         pass
-    raise InvalidRequestError(
-        f"Line {number} of {quote(address, _LONGEST_PATH)} is none of a manifest's. {_REMEDY}"
-    )
+    raise InvalidRequestError(f"Line {number} of {quote_path(address)} is none of a manifest's. {_REMEDY}")
 
 
 _REMEDY: Final = (

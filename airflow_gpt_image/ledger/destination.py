@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.errors import DestinationError, DownloadError, GptImageError
 from airflow_gpt_image.ledger.payer import Payer, Slot
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
@@ -290,7 +290,7 @@ class RecordsFolder:
         """Return the error about a file that should be a record, and isn't the one it should be."""
         # Not taken for "nothing there", which would pay again.
         return DestinationError(
-            f"{quote(self.folder.address(path), 500)} is no record of this release ({why}).\n"
+            f"{quote_path(self.folder.address(path))} is no record of this release ({why}).\n"
             "Without it nobody knows what is paid for.\n"
             "Mend it, or remove it, and the image is paid for anew."
         )

@@ -188,7 +188,7 @@ class GptImageBatchOperator(BaseOperator):
         self.timeout = timeout
         # The template, before it is rendered: whether every map index has a folder of its own.
         self._own_folder = "map_index" in str(destination)
-        self._destination_given = destination
+        self._shares_folder = not self._own_folder and self._is_given_once(destination)
         self._attempt: BatchAttempt | None = None
         self.references = self._read_references()
         if self.retry_policy is None:
@@ -225,7 +225,7 @@ class GptImageBatchOperator(BaseOperator):
             context,
             retries=self.retries,
             own_folder=self._own_folder,
-            shares_folder=self._shares_folder(context),
+            shares_folder=self._shares_folder,
         )
         return BatchAttempt(
             client=client,
@@ -237,16 +237,6 @@ class GptImageBatchOperator(BaseOperator):
             log=self.log,
             has_ended=ended_in_airflow(context["ti"]),
         )
-
-    def _shares_folder(self, context: Context) -> bool:
-        """Return whether the DAG gives all map indexes one destination, and doesn't expand over it."""
-        from airflow.sdk import ObjectStoragePath
-
-        in_dag = context["dag"].get_task(self.task_id)
-        expanded = "destination" not in getattr(in_dag, "partial_kwargs", ["destination"])
-        # Anything else is an XCom, or an argument of a mapped task group.
-        one_text = isinstance(self._destination_given, (str, ObjectStoragePath))
-        return one_text and not expanded and not self._own_folder
 
     def _run(self, context: Context, *, resumed: bool = False) -> dict[str, Any]:
         """Do what there is to do. However it fails, what was spent is told, or that nothing was."""
@@ -283,6 +273,14 @@ class GptImageBatchOperator(BaseOperator):
             if isinstance(outlet, Asset):
                 fields = ("manifest", "stored", "failed", "credits", "usd")
                 context["outlet_events"][outlet].extra.update({name: result[name] for name in fields})
+
+    def _is_given_once(self, destination: object) -> bool:
+        """Return whether all map indexes have one destination: no XCom, and not what the DAG expands over."""
+        from airflow_gpt_image.airflow_internals import partial_arguments
+
+        partial = partial_arguments(self)
+        one_text = isinstance(destination, str) or hasattr(destination, "protocol")  # an ObjectStoragePath
+        return one_text and (partial is None or "destination" in partial)
 
     def _read_references(self) -> References:
         """Read before anything is rendered which objects the author himself named."""

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
-from airflow_gpt_image.api.text import quote, single_line
+from airflow_gpt_image.api.text import quote_path, single_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError, Problem
 from airflow_gpt_image.storage.disk_files import NotRegularError, open_regular
 
@@ -99,7 +99,7 @@ def check_destination(destination: object) -> str:
     plain = bool(path.strip()) and "\0" not in path and ".." not in path.split("/")
     if not plain or not Path(path).is_absolute():
         message = (
-            f"{quote(destination)} is not a folder images can be stored in.\n"
+            f"{quote_path(destination)} is not a folder images can be stored in.\n"
             "It has to be absolute, and may hold no '..'.\n"
             "Give an absolute path such as /data/images, or a store's address such as "
             "s3://my_conn_id@bucket/images."
@@ -321,14 +321,15 @@ def object_path(address: str) -> ObjectStoragePath:
     scheme = address.partition("://")[0]
     if not has_fs(scheme):
         raise InvalidRequestError(
-            f"{quote(address)}: Airflow here knows no store {scheme!r}. Install the provider that has it, "
+            f"{quote_path(address)}: Airflow here knows no store {scheme!r}. Install the provider that has "
+            f"it, "
             "such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for abfs."
         )
     path = ObjectStoragePath(address)
     try:
         _ = path.fs
     except ImportError as error:
-        raise InvalidRequestError(f"{quote(address)}: {error}") from error
+        raise InvalidRequestError(f"{quote_path(address)}: {error}") from error
     except Exception as error:
         raise failed(address, error) from error
     return path
@@ -347,7 +348,7 @@ def open_file(path: str) -> BinaryIO:
             return open_regular(Path(path))
         except NotRegularError as error:
             raise InvalidRequestError(
-                f"{quote(path)} is a pipe or a device.\n"
+                f"{quote_path(path)} is a pipe or a device.\n"
                 "What is read has to be a file, for it is read again by every try.\n"
                 "Give the path of a file that this worker may read."
             ) from error

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_gpt_image.batch.manifest import read_manifest
@@ -23,7 +22,6 @@ from airflow_gpt_image.errors import (
     RecordMissingError,
     UnsettledImagesError,
 )
-from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from tests.batches import BatchTask, lost_answer, paid, records_of
 from tests.fake_clock import RunningClock
 
@@ -184,12 +182,8 @@ ROWS = (["a", "b", "c"], ["d", "e", "f"])
 @pytest.fixture
 def expanded_over_folders(mapped):
     """The two, as a DAG that gives each row set a folder has them."""
-    with DAG("shop", schedule=None):
-        in_dag = GptImageBatchOperator.partial(task_id="posters", requests=[]).expand(
-            destination=["/a", "/b"]
-        )
     for task in mapped:
-        task.in_dag = in_dag
+        task.expanded_over = ("destination",)
     return mapped
 
 
@@ -260,6 +254,8 @@ def test_mapped_batches_at_one_destination_with_equal_rows_pay_for_an_image_each
 
 
 def test_mapped_batches_at_one_destination_leave_a_manifest_each(mapped, tmp_path):
+    for task in mapped:
+        task.expanded_over = ("requests",)
     results = [
         task.run(
             requests=[*rows, {"prompt": "x", "resolution": "8k"}],
