@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, is_text, refusal
 from airflow_gpt_image.datasets.lines import lines
 
@@ -57,7 +57,8 @@ def read_records(
         except csv.Error as error:
             # After a stray quote other rows would be read than were written, so none is taken.
             raise refusal(
-                f"{quote(path)} is broken CSV from line {begins} on ({error}). Quote cells that contain a "
+                f"{quote_path(path)} is broken CSV from line {begins} on ({error}). Quote cells that "
+                f"contain a "
                 "separator, a quote or a line break, and double the quotes in them."
             ) from None
 
@@ -78,7 +79,7 @@ class _Texts(Iterator[str]):
         self._length += len(text)
         if self._length > _LONGEST_RECORD:
             raise refusal(
-                f"A row of {quote(self._path)} is longer than {_LONGEST_RECORD:,} characters at line "
+                f"A row of {quote_path(self._path)} is longer than {_LONGEST_RECORD:,} characters at line "
                 f"{self.number}; is a quote not closed?"
             )
         return text
@@ -87,7 +88,7 @@ class _Texts(Iterator[str]):
         line = next(self._lines)
         if len(line) > LONGEST_ROW:
             raise refusal(
-                f"Line {self.number + 1} of {quote(self._path)} is longer than {LONGEST_ROW:,} bytes; "
+                f"Line {self.number + 1} of {quote_path(self._path)} is longer than {LONGEST_ROW:,} bytes; "
                 "shorten it."
             )
         return line.decode(errors="surrogateescape")
@@ -121,14 +122,14 @@ def _separator(
         separator = said.partition("=")[2].strip(" ")
         if separator not in _SEPARATORS:
             raise refusal(
-                f"{quote(path)} says that {quote(separator)} separates its columns; one of "
+                f"{quote_path(path)} says that {quote(separator)} separates its columns; one of "
                 f"{', '.join(map(repr, _SEPARATORS))} is taken."
             )
         next(texts)
         texts.first()
     else:
         separator = _guess(first, path, is_known)
-    say(f"{quote(path)}: {_SEPARATORS[separator]} separate the columns.")
+    say(f"{quote_path(path)}: {_SEPARATORS[separator]} separate the columns.")
     return separator
 
 
@@ -144,7 +145,7 @@ def _guess(header: str, path: str, is_known: Callable[[str], bool]) -> str:
     if len(best) == 1 or most[1] == 1:
         return best[0] if len(best) == 1 else default
     raise refusal(
-        f"The header of {quote(path)}, {quote(header.strip())}, can be read with "
+        f"The header of {quote_path(path)}, {quote(header.strip())}, can be read with "
         f"{' or '.join(_SEPARATORS[separator] for separator in best)} between the columns; quote the names, "
         "or write the separator into a first line such as 'sep=;'."
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, BinaryIO, Final, Protocol
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.datasets.given import LONGEST_ROW, refusal
 
 COMPRESSIONS: Final = (".gz", ".zst")
@@ -62,7 +62,7 @@ def lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
     unpacked = _unpacked(stream, path)
     for number, line in enumerate(_split(_as_utf8(unpacked, path))):
         if number == _MOST_LINES:
-            raise refusal(f"{quote(path)} has more than {_MOST_LINES:,} lines; give several files.")
+            raise refusal(f"{quote_path(path)} has more than {_MOST_LINES:,} lines; give several files.")
         yield line
 
 
@@ -127,7 +127,8 @@ class _Unpacked:
             self._given += len(data)
             if self._given > _MOST_UNPACKED:
                 raise refusal(
-                    f"{quote(self._path)} unpacks to more than {_MOST_UNPACKED:,} bytes; give several files."
+                    f"{quote_path(self._path)} unpacks to more than {_MOST_UNPACKED:,} bytes; give several "
+                    f"files."
                 )
             if data:
                 return data
@@ -153,7 +154,7 @@ class _Unpacked:
 
     def _broken(self, why: str) -> Exception:
         return refusal(
-            f"{quote(self._path)} is no {self._path[-4:].lstrip('.')} file, or a broken one ({why})."
+            f"{quote_path(self._path)} is no {self._path[-4:].lstrip('.')} file, or a broken one ({why})."
         )
 
 
@@ -167,7 +168,8 @@ def _zstd(path: str) -> Callable[[], Any]:
         zstandard = import_module("zstandard")
     except ImportError:
         raise refusal(
-            f"{quote(path)} can't be unpacked here. Run pip install zstandard, or give a .gz file, or one "
+            f"{quote_path(path)} can't be unpacked here. Run pip install zstandard, or give a .gz file, or "
+            f"one "
             "that isn't compressed."
         ) from None
     return lambda: _Zstandard(zstandard.ZstdDecompressor().decompressobj())
@@ -240,7 +242,8 @@ class _Transcoded:
                 text = self._decoder.decode(data, final=self._ended)
             except UnicodeDecodeError as error:
                 raise refusal(
-                    f"{quote(self._path)} is broken {self._encoding.upper()} text ({error.reason}); save it "
+                    f"{quote_path(self._path)} is broken {self._encoding.upper()} text ({error.reason}); "
+                    f"save it "
                     "as UTF-8."
                 ) from None
             if text:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets.given import refusal, safely_quote
 from airflow_gpt_image.datasets.lines import COMPRESSIONS
 from airflow_gpt_image.errors import InvalidRequestError
@@ -89,7 +89,8 @@ def check_path(requests: object) -> str:
     scheme, is_address, rest = (path or "").partition("://")
     if path and is_address and scheme.lower() in _WEB and re.match(r"[^\s/]+", rest):
         raise refusal(
-            f"{quote(path)} is on the web, where nothing is fetched from; download it in a task before, to a "
+            f"{quote_path(path)} is on the web, where nothing is fetched from; download it in a task "
+            f"before, to a "
             "disk or a store, and give that path."
         )
     # A store's address with a query or a fragment names no object.
@@ -97,7 +98,7 @@ def check_path(requests: object) -> str:
     if path is None or odd or not (_kind(path, _KINDS) or _is_folder(path)):
         remedy = None if odd or path is None else _remedy(path)
         if remedy is not None:
-            raise refusal(f"{quote(path)} {remedy}")
+            raise refusal(f"{quote_path(path)} {remedy}")
         raise _no_data_set(requests)
     return path
 
@@ -123,14 +124,15 @@ def parts_of(path: str, find: Find, read_begin: Callable[[str], bytes]) -> list[
             raise _no_data_set(path)
         return [Part(path, kind, None, {})]
     if len(found) > _MOST_PARTS:
-        raise refusal(f"{quote(path)} is {len(found):,} files; at most {_MOST_PARTS:,} are taken.")
+        raise refusal(f"{quote_path(path)} is {len(found):,} files; at most {_MOST_PARTS:,} are taken.")
     root = _root(path)
     parts = list(_parts(path, root, found, read_begin))
     kinds = {part.kind: part for part in parts}
     if len(kinds) > 1:
         names = " and ".join(quote(part.name) for part in kinds.values())
         raise refusal(
-            f"{quote(path)} holds files of several kinds, {names}; give a pattern that means one of them, "
+            f"{quote_path(path)} holds files of several kinds, {names}; give a pattern that means one of "
+            f"them, "
             "such as …/*.parquet."
         )
     return parts
@@ -147,7 +149,8 @@ def _parts(path: str, root: str, found: Sequence[str], read_begin: Callable[[str
             kind = of_folder or ("parquet" if read_begin(file) == b"PAR1" else None)
         if kind is None:
             raise refusal(
-                f"{quote(path)} holds {quote(name)}, whose name doesn't say that it is CSV, JSON lines or "
+                f"{quote_path(path)} holds {quote(name)}, whose name doesn't say that it is CSV, JSON lines "
+                f"or "
                 "Parquet; give a pattern that leaves it out, such as …/*.parquet."
             )
         yield Part(file, kind, name, dict(_partitions(name)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.models import MODEL
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets import csv_rows, tables
 from airflow_gpt_image.datasets.cells import read_json
 from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, Given, is_text, refusal, safely_quote
@@ -146,7 +146,7 @@ class Source:
         try:
             names = self.names.read(given, nameless=True)
         except ValueError as error:
-            raise refusal(f"The header of {quote(path)} can't be used. {error}") from None
+            raise refusal(f"The header of {quote_path(path)} can't be used. {error}") from None
         self.check(names, path, given)
         return names
 
@@ -160,21 +160,25 @@ class Source:
         called = [names.named.get(name, name) for name in names.columns if name is not None]
         for field, column in self.columns.items():
             if column is not None and field not in fields:
-                raise refusal(f"{quote(path)} has no column {quote(column)}, which columns names; {found}.")
+                raise refusal(
+                    f"{quote_path(path)} has no column {quote(column)}, which columns names; {found}."
+                )
         wanted = self.template.names if self.template else ()
         for name in (*wanted, *self.needs):
             if name not in fields and not any(same_column(each, name, called) for each in called):
                 by = "prompt_template" if name in wanted else "filename"
-                raise refusal(f"{quote(path)} has no column {quote(name)}, which {by} names; {found}.")
+                raise refusal(f"{quote_path(path)} has no column {quote(name)}, which {by} names; {found}.")
         if not fields and not wanted:
             raise refusal(
-                f"{quote(path)} has neither a column prompt nor image_urls, nor another field's; {found}. "
+                f"{quote_path(path)} has neither a column prompt nor image_urls, nor another field's; "
+                f"{found}. "
                 f"Name the columns as the fields ({', '.join(FIELDS)}), say which they are with columns, or "
                 "write a prompt_template."
             )
         if not wanted and not {"prompt", "image_urls"} & {*fields, *self.defaults}:
             raise refusal(
-                f"{quote(path)} has neither a column prompt nor image_urls; {found}. Name the columns so (in "
+                f"{quote_path(path)} has neither a column prompt nor image_urls; {found}. Name the columns "
+                f"so (in "
                 "a CSV in its first line), say which they are with columns, or give one of them in defaults."
             )
 
@@ -186,7 +190,8 @@ class Source:
             parts = parts_of(path, self.find, self._begin)
             if len(parts) > 1 or (parts and parts[0].name is not None):
                 self.say(
-                    f"{quote(path)}: {len(parts):,} files of {parts[0].kind}, in the order of their names."
+                    f"{quote_path(path)}: {len(parts):,} files of {parts[0].kind}, in the order of their "
+                    f"names."
                 )
             for part in parts:
                 now = part.path
@@ -194,7 +199,8 @@ class Source:
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
             reason = error.strerror or type(error).__name__
             raise refusal(
-                f"{quote(now)} can't be read ({reason}); give the path of a file that this worker may read."
+                f"{quote_path(now)} can't be read ({reason}); give the path of a file that this worker may "
+                f"read."
             ) from error
 
     def _of_part(self, part: Part) -> Iterator[Given]:

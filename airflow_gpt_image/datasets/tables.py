@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets.cells import is_missing, python_value
 from airflow_gpt_image.datasets.given import LONGEST_ROW, MOST_CELLS, MOST_COLUMNS, MOST_TEXT, refusal
 from airflow_gpt_image.datasets.lines import Watched
@@ -43,7 +43,7 @@ def read_parquet(stream: BinaryIO, path: str, most_rows: int) -> Table:
         from pyarrow import parquet
     except ImportError as error:
         raise refusal(
-            f"{quote(path)} can't be read without pyarrow. Run pip install "
+            f"{quote_path(path)} can't be read without pyarrow. Run pip install "
             "'airflow-provider-gpt-image[parquet]', or give a .csv or .jsonl file."
         ) from error
     watched = Watched(stream)
@@ -72,7 +72,7 @@ def _broken_is_refused(watched: Watched, path: str) -> Iterator[None]:
         if watched.trouble is not None:
             raise watched.trouble from None
         raise refusal(
-            f"{quote(path)} is no Parquet file, or a broken one ({quote(str(error))}); write it again."
+            f"{quote_path(path)} is no Parquet file, or a broken one ({quote(str(error))}); write it again."
         ) from error
 
 
@@ -84,12 +84,13 @@ def _checked_texts(metadata: Any, path: str, most_rows: int) -> list[str]:
     """
     if metadata.num_rows > most_rows:
         raise refusal(
-            f"{quote(path)} has {metadata.num_rows:,} rows; at most {most_rows:,} are taken. Give several "
+            f"{quote_path(path)} has {metadata.num_rows:,} rows; at most {most_rows:,} are taken. Give "
+            f"several "
             "data sets."
         )
     if metadata.num_columns > MOST_COLUMNS:
         raise refusal(
-            f"{quote(path)} has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are taken."
+            f"{quote_path(path)} has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are taken."
         )
     texts: set[str] = set()
     values = 0
@@ -101,14 +102,15 @@ def _checked_texts(metadata: Any, path: str, most_rows: int) -> list[str]:
             size, packed = column.total_uncompressed_size, max(1, column.total_compressed_size)
             if size > MOST_TEXT or (size > _BOMB_SIZE and size > packed * _BOMB_FACTOR):
                 raise refusal(
-                    f"Column {quote(column.path_in_schema)} of {quote(path)} unpacks from {packed:,} to "
+                    f"Column {quote(column.path_in_schema)} of {quote_path(path)} unpacks from {packed:,} to "
                     f"{size:,} bytes, which is more than a data set may hold; leave it out."
                 )
             if column.physical_type == "BYTE_ARRAY":
                 texts.add(column.path_in_schema)
     if values > MOST_CELLS:
         raise refusal(
-            f"{quote(path)} holds {values:,} values, those in lists included; at most {MOST_CELLS:,} are "
+            f"{quote_path(path)} holds {values:,} values, those in lists included; at most {MOST_CELLS:,} "
+            f"are "
             "taken. Leave columns out."
         )
     return sorted(texts)
@@ -185,7 +187,8 @@ def _check_size(batch: Any, path: str) -> None:
         size = _decoded_size(column, shared=True)
         if size > max(_MOST_AT_ONCE, LONGEST_ROW * len(batch)) or size > 4 * _MOST_AT_ONCE:
             raise refusal(
-                f"Column {quote(name)} of {quote(path)} holds {size:,} bytes in {len(batch):,} rows; leave "
+                f"Column {quote(name)} of {quote_path(path)} holds {size:,} bytes in {len(batch):,} rows; "
+                f"leave "
                 "it out."
             )
 
