@@ -131,7 +131,9 @@ def resolve(host: str, port: int, seconds: float) -> tuple[str, ...]:
 async def aresolve(host: str, port: int, seconds: float) -> tuple[str, ...]:
     """As :func:`resolve`, on an event loop."""
     with _look_up_errors(host, seconds):
-        return await asyncio.wait_for(asyncio.wrap_future(look_up(host, port)), seconds)
+        # Not wait_for(): on Python 3.11 it loses a cancellation that comes when the answer is there.
+        async with asyncio.timeout(seconds):
+            return await asyncio.wrap_future(look_up(host, port))
 
 
 class Backend(httpcore.NetworkBackend):
