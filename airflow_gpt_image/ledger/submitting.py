@@ -90,7 +90,10 @@ def submit(
 
 
 def answer_seconds(connect_timeout: float, read_timeout: float) -> float:
-    """Return the seconds after which a submit is over, whatever happens: connected, answered, read."""
+    """Return the seconds after which a submit is over, whatever happens: connected, answered, read.
+
+    The client keeps to it: see ``ClientSettings.connect_seconds`` and ``response_seconds``.
+    """
     return 3 * connect_timeout + 2 * read_timeout + 5.0
 
 
