@@ -69,7 +69,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "connect_timeout": _field(
                         "Connect Timeout",
-                        "Seconds until a connection stands; at most 300.",
+                        "Seconds for each step of connecting; at most 300.",
                         type="number",
                         default=10,
                         exclusiveMinimum=0,
@@ -95,7 +95,8 @@ def get_provider_info() -> dict[str, Any]:
                     ),
                     "ca_bundle": _field(
                         "CA Bundle",
-                        "Path of a PEM file, or of a folder ending in '/', on workers and triggerers.",
+                        "Path of a PEM file, or of a folder ending in '/', on workers and triggerers. "
+                        "Empty: what SSL_CERT_FILE or SSL_CERT_DIR names there, else certifi's.",
                         type="string",
                     ),
                     "image_hosts": _field(

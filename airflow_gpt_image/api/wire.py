@@ -47,7 +47,7 @@ FAILURES: Final = (
 )
 
 # What may come besides a body: headers, interim responses, the framing of chunks, trailers.
-_FRAMING_BYTES: Final = 3 * 1024 * 1024
+_FRAMING_BYTES: Final = 1024 * 1024
 
 
 def client_options(settings: ClientSettings) -> dict[str, Any]:

@@ -49,14 +49,16 @@ class GptImageHook(BaseHook):
     - **Host**: base URL without ``/v1``; default ``https://api.aivideoapi.ai``. Plain http only to this
       machine. A bare host name is taken with Schema (default https) and Port.
     - **Extra**, all optional, any other name is an error:
-      ``connect_timeout`` and ``read_timeout`` in seconds (default 10 and 60); ``proxy``, an address (default:
-      the environment's), which an API on this machine is never asked through; ``verify``, false for no
-      certificate check; ``ca_bundle``, a path; ``image_hosts``, a list (or text separated by commas) of hosts
-      images may come from besides public https ones, wherever they are; behind a proxy only names are
-      checked, for the proxy looks them up; ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to
-      send the key in clear to a host that isn't this machine, and to a proxy on the way; ``prices``, an
-      object (or its JSON text) with any of ``1k``, ``2k`` and ``4k`` in credits and ``usd_per_credit``, such
-      as ``{"1k": "4.7", "usd_per_credit": "0.005"}``, for an account whose prices aren't the API document's.
+      ``connect_timeout`` and ``read_timeout`` in seconds (default 10 and 60), as in
+      :class:`~airflow_gpt_image.api.settings.ClientSettings`; ``proxy``, an address (default: the
+      environment's), which an API on this machine is never asked through; ``verify``, false for no
+      certificate check; ``ca_bundle``, a path (default: what SSL_CERT_FILE or SSL_CERT_DIR of the environment
+      names, else certifi's); ``image_hosts``, a list (or text separated by commas) of hosts images may come
+      from besides public https ones, wherever they are; behind a proxy only names are checked, for the proxy
+      looks them up; ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to send the key in clear to
+      a host that isn't this machine, and to a proxy on the way; ``prices``, an object (or its JSON text)
+      with any of ``1k``, ``2k`` and ``4k`` in credits and ``usd_per_credit``, such as ``{"1k": "4.7",
+      "usd_per_credit": "0.005"}``, for an account whose prices aren't the API document's.
 
     :param gpt_image_conn_id: the connection's id.
 

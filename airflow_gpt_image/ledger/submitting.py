@@ -94,7 +94,10 @@ def same_id_error(generation_id: str | None, payer: Payer | None = None) -> Subm
 
 
 def answer_seconds(connect_timeout: float, read_timeout: float) -> float:
-    """Return the seconds after which a submit is over, whatever happens: connected, answered, read."""
+    """Return the seconds after which a submit is over, whatever happens: connected, answered, read.
+
+    The client keeps to it: see ``ClientSettings.connect_seconds`` and ``response_seconds``.
+    """
     return 3 * connect_timeout + 2 * read_timeout + 5.0
 
 

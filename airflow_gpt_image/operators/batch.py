@@ -276,14 +276,6 @@ class GptImageBatchOperator(BaseOperator):
                 fields = ("manifest", "stored", "failed", "credits", "usd")
                 context["outlet_events"][outlet].extra.update({name: result[name] for name in fields})
 
-    def _is_given_once(self, destination: object) -> bool:
-        """Return whether all map indexes have one destination: no XCom, and not what the DAG expands over."""
-        from airflow_gpt_image.airflow_internals import partial_arguments
-
-        partial = partial_arguments(self)
-        one_text = isinstance(destination, str) or hasattr(destination, "protocol")  # an ObjectStoragePath
-        return one_text and (partial is None or "destination" in partial)
-
     def _read_references(self) -> References:
         """Read before anything is rendered which objects the author himself named."""
         from airflow_gpt_image.operators import checks

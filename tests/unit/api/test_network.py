@@ -241,11 +241,11 @@ def test_on_a_loop_a_request_that_is_taken_byte_by_byte_is_over_in_time(serve, c
 
 
 def test_a_connection_that_is_reset_while_it_is_written_to_is_a_write_error(serve):
-    server = serve(
-        lambda connection, server: connection.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
-        )
-    )
+    def reset(connection, server):
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+
+    server = serve(reset)
 
     with Exchange(seconds=60, most_bytes=1000):
         stream = Backend().connect_tcp("127.0.0.1", server.port)
@@ -292,6 +292,24 @@ def test_on_a_loop_nothing_is_begun_when_the_time_is_over(serve, certificate):
                 await AsyncBackend().connect_tcp("127.0.0.1", server.port)
 
     asyncio.run(scenario())
+
+
+# --- a call that is cancelled -------------------------------------------------------------------------------
+
+
+def test_a_call_that_is_cancelled_ends_at_once_wherever_it_is(serve):
+    server = serve(lambda connection, server: server.done.wait(60))
+
+    async def cancelled_after(turns):
+        async with AsyncGptImageClient(api_key="sk-0", base_url=server.url, verify=False) as client:
+            waiting = asyncio.create_task(client.wait(ID, poll_interval=1, timeout=3600))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting], timeout=60)
+            return waiting.cancelled()
+
+    assert all(asyncio.run(cancelled_after(turns)) for turns in range(25))
 
 
 # --- a worker that was frozen -------------------------------------------------------------------------------

@@ -99,9 +99,8 @@ def test_the_largest_size_is_taken_and_a_byte_more_is_not():
 
 def test_a_layer_that_becomes_large_for_nothing_is_given_up():
     nothing = gzip.compress(b"", mtime=0)
-    stuffed = gzip.compress(
-        nothing[:3] + b"\x08" + nothing[4:10] + b"x" * 1_000_000, mtime=0
-    )  # a name without an end
+    endless = nothing[:3] + b"\x08" + nothing[4:10] + b"x" * 1_000_000  # a name without an end
+    stuffed = gzip.compress(endless, mtime=0)
 
     with pytest.raises(OverflowError):
         unpack(stuffed, most_bytes=10_000)

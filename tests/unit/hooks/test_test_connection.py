@@ -7,6 +7,7 @@ import time
 import pytest
 
 from airflow_gpt_image.hooks.gpt_image import GptImageHook
+from tests.raw_server import RawServer
 
 
 @pytest.fixture
@@ -201,3 +202,30 @@ def test_the_key_is_never_told(connection, web, api_key):
     assert not works
     assert parrot.headers[0]["authorization"] == f"Bearer {api_key}"
     assert api_key not in message
+
+
+def test_a_server_that_drips_its_answer_is_unreachable_soon(connection):
+    def behave(client, server):
+        server.ask(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nx-more: ")
+        while not server.done.wait(0.02):
+            client.sendall(b"x")
+
+    server = RawServer(behave)
+    hook = connection(host=server.url, extra={"read_timeout": 0.1, "verify": False})
+
+    works, message = hook.test_connection()
+    server.close()
+
+    assert not works
+    assert message.startswith("Unreachable: ")
+    assert "it took too long as a whole" in message
+
+
+def test_certificates_of_the_environment_that_can_not_be_read_are_told(connection, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+
+    works, message = connection().test_connection()
+
+    assert not works
+    assert "SSL_CERT_FILE='/nowhere/ca.pem'" in message

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -262,3 +264,14 @@ def test_a_slot_of_a_batch_comes_through_the_name(folder, submitted):
 
     [file] = files(folder)
     assert file.slot == Slot(variant=3, copy=12, map_index=4)
+
+
+def test_a_pipe_in_a_sidecars_place_is_an_error_and_not_waited_for(records_at, disk, submitted):
+    folder = records_at(disk.destination)
+    folder.write_sidecar(stored(submitted), "g1-0")
+    sidecar = Path(disk.destination) / "g1-0.json"
+    sidecar.unlink()
+    os.mkfifo(sidecar)
+
+    with pytest.raises(DestinationError, match="not a regular file"):
+        folder.read_sidecar("g1-0")

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     DestinationError,
@@ -268,3 +269,12 @@ def test_what_the_submit_returned_or_raised_is_returned_or_raised():
 
 def test_an_answer_is_there_or_lost_after_connecting_sending_and_reading():
     assert submitting.answer_seconds(10, 60) == 155.0
+
+
+@pytest.mark.parametrize(("connect_timeout", "read_timeout"), [(10, 60), (0.1, 0.1), (300, 3600)])
+def test_a_client_has_given_up_when_an_answer_counts_as_lost(connect_timeout, read_timeout):
+    settings = ClientSettings(api_key="sk-0", connect_timeout=connect_timeout, read_timeout=read_timeout)
+
+    given_up = settings.connect_seconds + settings.response_seconds
+
+    assert given_up + 1 < submitting.answer_seconds(connect_timeout, read_timeout)

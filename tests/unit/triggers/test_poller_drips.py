@@ -20,7 +20,7 @@ def behave(connection, server):
         connection.sendall(http(200, json.dumps(done).encode()))
         return
     connection.sendall(b"HTTP/1.1 200 OK\r\nx-more: ")
-    while not server.done.wait(0.02):
+    while not server.done.wait(0.1):
         connection.sendall(b"x")
 
 
@@ -32,7 +32,7 @@ def dripping():
 
 
 def extra(**more):
-    return {"verify": False, "read_timeout": 0.1, **more}
+    return {"verify": False, "read_timeout": 0.5, **more}
 
 
 @pytest.mark.parametrize("conn_id", ["gpt_image_default", "another"])
@@ -45,9 +45,9 @@ def test_polls_that_drip_hold_up_no_other_wait(dripping, use_connection, trigger
             asyncio.create_task(events_of(trigger(f"drip-{number}", seconds=3600)))
             for number in range(2 * MOST_AT_ONCE)
         ]
-        await until(lambda: dripping.connections >= MOST_AT_ONCE, seconds=60)
+        await until(lambda: dripping.connections >= MOST_AT_ONCE, seconds=120)
         event = await asyncio.wait_for(
-            events_of(trigger("quick", seconds=3600, gpt_image_conn_id=conn_id)), 60
+            events_of(trigger("quick", seconds=3600, gpt_image_conn_id=conn_id)), 120
         )
         going_on = [drip for drip in drips if not drip.done()]
         for drip in drips:
