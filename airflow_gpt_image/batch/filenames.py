@@ -146,6 +146,21 @@ def short_id(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:_ID_DIGITS]
 
 
+def is_named_for(record: Record, wanted: str, owner: str) -> bool:
+    """
+    Return whether a record's images have names that only one image of a batch has.
+
+    :param wanted: its name as it is planned, without the ending.
+    :param owner: what its record is called: a few digits of that tell it, wherever its row stands by now.
+    """
+    for index, image in enumerate(record.images):
+        stem = _stem(image.name or "")
+        stem = stem.removesuffix(f"~{index}") if index else stem
+        if stem != wanted and not stem.endswith(short_id(owner)):
+            return False
+    return True
+
+
 class UniqueNames:
     """Refuses a name that two images of a plan would have, on stores that don't tell case apart either."""
 

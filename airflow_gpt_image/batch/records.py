@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import NamedTuple
 
-from airflow_gpt_image.batch.filenames import StoredFiles
+from airflow_gpt_image.batch.filenames import StoredFiles, is_named_for
 from airflow_gpt_image.batch.plan import ITEMS, Item
 from airflow_gpt_image.ledger.destination import RecordFile, RecordsFolder, are_images_in
 from airflow_gpt_image.ledger.payer import Payer
@@ -95,26 +95,14 @@ class BatchRecords:
         """Read all that is on record about an item; what is stored is told by the sidecar alone."""
         about = files.get(Identity.of(item), [])
         own = [file for file in about if file.slot.map_index == item.slot.map_index]
-        found = self._sidecar(item.name, item.fingerprint, sizes)
+        found = self._sidecar(item, about, sizes)
         if found and found[0].state == "stored":
             # What was paid for beside it since the last clear counts as spent.
-            found = [self._believed(item, found[0], about)]
             payer = found[0].payer
             own = [file for file in own if self._is_own(file) and file.attempt != payer.attempt]
         elif not found and not own and self._adopts:
             return self._of_siblings(about)
         return [*found, *self.folder.verified(self.folder.read_all(own), self.files.size)]
-
-    @staticmethod
-    def _believed(item: Item, record: Record, about: Iterable[RecordFile]) -> Record:
-        """Return a sidecar; where no record tells of its submit, anybody wrote it, and only images count."""
-        payer = record.payer
-        submit = (payer.clear_epoch, payer.attempt)
-        if any(file.is_of(payer) and (file.clear_epoch, file.attempt) == submit for file in about):
-            return record
-        images = tuple(image.model_copy(update={"url": ""}) for image in record.images)
-        changes = {"charges": 0, "refunds": 0, "credits": item.credits, "images": images, "warnings": ()}
-        return record.model_copy(update=changes)
 
     def _of_siblings(self, files: Iterable[RecordFile]) -> Sequence[Record]:
         """Return what another map index had on record before a clear; each index takes another one's."""
@@ -124,16 +112,30 @@ class BatchRecords:
         self.adopted += bool(found)
         return found
 
-    def _sidecar(self, name: str, fingerprint: str, sizes: Mapping[str, int]) -> list[Record]:
-        if f"{name}.json" not in sizes:
+    def _sidecar(self, item: Item, about: Iterable[RecordFile], sizes: Mapping[str, int]) -> list[Record]:
+        if f"{item.name}.json" not in sizes:
             return []
-        record = self.folder.read_sidecar(name, fingerprint)
+        record = self.folder.read_sidecar(item.name, item.fingerprint)
         if record is None:
-            raise self.folder.not_a_record(f"{name}.json", "it is about another request, or gone meanwhile")
-        if record.state == "stored" and not are_images_in(record, ITEMS):
-            return [record.not_stored()]
-        self.files.note_owner(record, name)
-        return [self.folder.checked(record, self.files.size)]
+            why = "it is about another request, or gone meanwhile"
+            raise self.folder.not_a_record(f"{item.name}.json", why)
+        record = record if are_images_in(record, ITEMS) else record.not_stored()
+        payer = record.payer
+        submit = (payer.clear_epoch, payer.attempt)
+        if any(file.is_of(payer) and (file.clear_epoch, file.attempt) == submit for file in about):
+            self.files.note_owner(record, item.name)
+            return [self.folder.checked(record, self.files.size)]
+        return self._foreign(item, record)
+
+    def _foreign(self, item: Item, record: Record) -> list[Record]:
+        """Return a sidecar of whose submit no record tells: anybody wrote it, and only its image counts."""
+        its = record.state == "stored" and is_named_for(record, item.file or item.name, item.name)
+        if not its or not self.folder.has_images(record, self.files.size):
+            return []
+        self.files.note_owner(record, item.name)
+        images = tuple(image.model_copy(update={"url": ""}) for image in record.images)
+        changes = {"charges": 0, "refunds": 0, "credits": item.credits, "images": images, "warnings": ()}
+        return [record.model_copy(update=changes)]
 
     def _is_own(self, file: RecordFile) -> bool:
         return file.is_of(self._payer) and file.clear_epoch == self._payer.clear_epoch
@@ -185,4 +187,5 @@ class BatchRecords:
         :raises DestinationError: when the destination doesn't take it.
         """
         self.folder.write_sidecar(record, name)
+        self.files.note_owner(record, name)
         return self.add(record)

@@ -29,6 +29,7 @@ from airflow_gpt_image.ledger.payer import Payer, Slot
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
 from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.images import ImageFile
+from airflow_gpt_image.storage.names import safe_part
 from airflow_gpt_image.storage.pictures import KINDS, inspect_image
 
 SizeOf = Callable[[str], int | None]
@@ -307,10 +308,13 @@ def is_beside(record: Record, name: str) -> bool:
     """
     Return whether a sidecar's images are those beside it: its first one has its name, the others its number.
 
-    A sidecar that somebody else wrote could name any other image of the folder.
+    Each may have its generation's id behind its name, where another image had that name already. A sidecar
+    that somebody else wrote could name any other image of the folder.
     """
+    apart = f"~{safe_part(record.generation_id or '')}"
     for index, image in enumerate(record.images):
         stem, _, kind = (image.name or "").rpartition(".")
+        stem = stem.removesuffix(apart)
         same = stem == name if index == 0 else _numberless(stem, index) == _numberless(name, index)
         if not same or kind not in KINDS:
             return False

@@ -190,8 +190,9 @@ def test_one_of_several_images_gone_is_all_of_them_to_be_had_again(on_record, fo
 
 def test_what_was_spent_is_of_this_task_instance_since_its_last_clear(on_disk, records_at):
     mine = records_at(on_disk)
-    for record in (submitted(ITEM), failed(OTHER), stored(THIRD), submitted(ITEM, ANOTHER)):
-        mine.write(record) if record.state != "stored" else mine.write_stored(record, THIRD.name)
+    for record in (submitted(ITEM), failed(OTHER), submitted(THIRD), submitted(ITEM, ANOTHER)):
+        mine.write(record)
+    mine.write_stored(stored(THIRD), THIRD.name)
     fresh, cleared = records_at(on_disk, LATER), records_at(on_disk, CLEARED)
     for each in (fresh, cleared):
         each.load(PLAN.items)

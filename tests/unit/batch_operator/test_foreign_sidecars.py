@@ -54,12 +54,23 @@ def test_neither_an_address_nor_a_text_of_it_is_taken(forged):
     assert line["status"] == "stored"
 
 
-def test_another_images_path_is_not_its_image(forged, api):
-    other = f"items/{forged.other.name}"
+@pytest.mark.parametrize("named", ["another image", "none that is there"])
+def test_what_is_not_its_own_image_is_none_and_an_own_one_is_paid_for(forged, api, named):
+    other = f"items/{forged.other.name}" if named == "another image" else "items/none.png"
     images = [{**forged.true["images"][0], "name": other, "bytes": forged.other.stat().st_size}]
 
     _, line = forged(images=images)
 
     assert other not in json.dumps(line)
     assert line["paths"][0].endswith(forged.true["images"][0]["name"])
-    assert paid(api) == {"a teapot": 1, "a vase": 1}
+    assert paid(api) == {"a teapot": 2, "a vase": 1}
+
+
+@pytest.mark.parametrize("state", ["submitted", "intent"])
+def test_a_submit_that_it_tells_of_is_nobodys(forged, api, state):
+    id_of = {"submitted": forged.true["generation_id"], "intent": None}
+
+    _, line = forged(state=state, generation_id=id_of[state], generation=None, images=[], submitted_at=None)
+
+    assert line["status"] == "stored"
+    assert paid(api) == {"a teapot": 2, "a vase": 1}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -111,7 +112,8 @@ def test_any_other_file_of_the_folder_is_not_its_image_and_an_own_one_is_paid_fo
     result = forged(images=image_of(forged, name=named, bytes=len(PNG)))
 
     assert not result["reused"]
-    assert result["images"][0]["path"].endswith(forged.image.name)
+    # What has its name is nobody's to replace.
+    assert Path(result["images"][0]["path"]).name.startswith(f"{forged.image.stem}~")
     assert len(charges(api)) == 2
 
 
@@ -140,7 +142,9 @@ def test_bytes_that_are_no_image_are_none_and_an_own_one_is_paid_for(forged, api
     result = forged(images=image_of(forged, bytes=len(b"no image")))
 
     assert not result["reused"]
-    assert hashlib.sha256(forged.image.read_bytes()).hexdigest() == result["images"][0]["sha256"]
+    path = Path(result["images"][0]["path"])
+    assert path != forged.image
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == result["images"][0]["sha256"]
 
 
 @pytest.fixture

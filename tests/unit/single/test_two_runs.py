@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from airflow_gpt_image.errors import (
     UpstreamError,
 )
 from tests.task_instance import DiedError
+from tests.together import at_once
 from tests.unit.single.conftest import charges
 
 SHARED = {"reuse": "destination"}
@@ -38,18 +37,6 @@ def runs(make, deferrable):
 def is_whole(result):
     [image] = result["images"]
     return hashlib.sha256(Path(image["path"]).read_bytes()).hexdigest() == image["sha256"]
-
-
-def at_once(functions):
-    """Call functions at the same moment; what they return."""
-    gate = threading.Barrier(len(functions))
-
-    def called(function):
-        gate.wait(30)
-        return function()
-
-    with ThreadPoolExecutor(len(functions)) as threads:
-        return list(threads.map(called, functions))
 
 
 @pytest.mark.parametrize("attempt", range(8))
@@ -83,6 +70,20 @@ def test_a_run_that_lost_its_name_to_another_one_keeps_its_image_beside_it(runs,
     assert [result["generation_id"] for result in results] == charges(api)
     assert all(is_whole(result) for result in results)
     assert len({result["images"][0]["path"] for result in results}) == 2
+
+
+def test_a_later_run_finds_an_image_that_had_to_take_another_name(runs, api, tmp_path):
+    first, second, third = runs(3)
+    first.run(**SHARED)
+    [sidecar] = (tmp_path / "images").glob("*.json")
+    sidecar.unlink()
+    made = second.run(**SHARED)
+
+    found = third.run(**SHARED)
+
+    assert "~" in Path(made["images"][0]["path"]).name
+    assert (found["images"][0]["path"], found["reused"]) == (made["images"][0]["path"], True)
+    assert len(charges(api)) == 2
 
 
 def test_a_run_waits_for_what_another_one_has_just_submitted(runs, api):
