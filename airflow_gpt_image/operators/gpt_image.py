@@ -88,8 +88,8 @@ class GptImageGenerateOperator(BaseOperator):
 
     Raises the errors of :mod:`airflow_gpt_image.errors`. Returns (XCom)::
 
-        {"generation_id", "status", "model", "images": [{"url", "path", "width", "height", "sha256",
-        "bytes"}],
+        {"generation_id", "status", "model",
+         "images": [{"url", "path", "width", "height", "sha256", "bytes"}],
          "aspect_ratio", "resolution", "credits", "usd", "fingerprint", "created_at", "completed_at",
          "metadata", "reused", "spent": {"charged", "refunded", "usd"}}
 
@@ -99,8 +99,7 @@ class GptImageGenerateOperator(BaseOperator):
     ``spent`` what this task instance spent since its last clear; ``reused`` says that this try submitted
     nothing. The events of :class:`~airflow.sdk.Asset` outlets carry ``paths``, ``count``, ``credits``,
     ``usd``, ``fingerprint`` and ``generation_id``. A try that fails pushes ``spent`` as an XCom of its own.
-    Tasks that set no ``retry_policy`` get a
-    :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
+    Tasks that set no ``retry_policy`` get a :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
     """
 
     template_fields: Sequence[str] = (*_REQUEST_FIELDS, "destination", "filename", "gpt_image_conn_id")

@@ -52,6 +52,7 @@ AGAIN = {
     "DestinationTakenError": True,
     "PlanError": True,
     "InvalidRowsError": False,
+    "EmptyDataSetError": False,
     "ItemsFailedError": False,
     "UnsettledImagesError": True,
     "TaskInterruptedError": True,

@@ -44,7 +44,7 @@ def test_an_image_is_made_stored_and_told(task, api, tmp_path):
 
 def _documented():
     """The names in the operator's docstring, of the result and of what is nested in it."""
-    text = re.search(r"\(XCom\)::(.*?)\n\n\s*Money", inspect.getdoc(GptImageGenerateOperator), re.DOTALL)[1]
+    text = re.search(r"\(XCom\)::\n\n(.*?)\n\n", inspect.getdoc(GptImageGenerateOperator), re.DOTALL)[1]
     return set(re.findall(r'"(\w+)"', text))
 
 
