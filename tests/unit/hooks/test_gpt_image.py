@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from importlib.util import find_spec
+import sys
 
 import pytest
 from airflow.sdk import BaseHook
@@ -314,8 +314,8 @@ def test_a_proxy_that_breaks_the_rule_is_not_shown_because_it_may_hold_a_passwor
     assert "open-sesame" not in message
 
 
-@pytest.mark.skipif(find_spec("socksio") is not None, reason="socksio is installed: a socks proxy works here")
-def test_a_socks_proxy_without_its_package_says_what_to_install(connection, settings_of):
+def test_a_socks_proxy_without_its_package_says_what_to_install(connection, settings_of, monkeypatch):
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
     hook = connection(extra={"proxy": "socks5://me:open-sesame@127.0.0.1:1080"})
 
     message = refusal(settings_of, hook)
