@@ -5,6 +5,7 @@ Also says what a failure proves: whether a request can have reached the API.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -19,9 +20,12 @@ from airflow_gpt_image.api.network import Exchange
 from airflow_gpt_image.api.protocol import NoResponse, Response
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Send
-from airflow_gpt_image.api.text import quote_url, single_line
+from airflow_gpt_image.api.text import QueryFilter, quote_url, single_line
 from airflow_gpt_image.api.unpacking import Unpacking
 from airflow_gpt_image.errors import ImageRefusedError
+
+for name in QueryFilter.LOGGERS:
+    logging.getLogger(name).addFilter(QueryFilter())
 
 # Failures that come before the first byte of a request can leave: a submit that ends so is provably not
 # accepted. A proxy that refuses its tunnel (ProxyError) has passed nothing on either.
@@ -212,14 +216,17 @@ class Fetching:
 
         :param error: what it broke off with; None when it came to its end.
         """
-        if self._response is None or error is not None:
-            return no_response(error, self._settings, sent=True)
+        lost = no_response(error, self._settings, sent=True) if error is not None else None
+        if lost is not None and (self._response is None or self._response.status_code != 200):
+            return lost
+        assert self._response is not None
         return FileResponse(
             status=self._response.status_code,
             headers=_lower_case_headers(self._response),
             received=self._received,
             at=time.time(),
             seconds=time.monotonic() - self._started,
+            broken=lost.reason if lost is not None else None,
         )
 
     def _write(self, data: bytes) -> None:

@@ -251,9 +251,21 @@ def test_a_page_that_begins_with_a_number_is_shown_as_it_is(reach, answering, wi
         reach(base_url=server.url).get(ID)
 
 
-def test_an_image_that_breaks_off_is_not_taken_whatever_it_holds(reach, answering, wire):
+def test_an_image_that_breaks_off_is_not_taken_if_nobody_says_that_it_is_whole(reach, answering, wire):
     cut = wire.http(200, PNG).replace(b"content-length: %d" % len(PNG), b"content-length: 99999")
     server = answering(cut)
 
     with pytest.raises(DownloadError):
         fetched(reach(base_url=server.url), server)
+
+
+def test_an_image_that_breaks_off_is_taken_if_it_is_said_to_be_whole(reach, answering, wire):
+    cut = wire.http(200, PNG).replace(b"content-length: %d" % len(PNG), b"content-length: 99999")
+    server, into = answering(cut), io.BytesIO()
+
+    reach(base_url=server.url).download(
+        server.url + "/1.png", into, whole=lambda file: file.getvalue() == PNG
+    )
+
+    assert into.getvalue() == PNG
+    assert len(server.requests) == 1
