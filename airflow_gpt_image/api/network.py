@@ -21,6 +21,7 @@ from typing import Any, Final, Self, TypeVar
 import httpcore
 
 from airflow_gpt_image.api.blocking import look_up
+from airflow_gpt_image.api.heads import Heads
 
 T = TypeVar("T")
 S = TypeVar("S", httpcore.NetworkStream, httpcore.AsyncNetworkStream)
@@ -55,6 +56,7 @@ class Exchange:
         self.allow(seconds)
         self._bytes_left = most_bytes
         self._late_looks_left = _LATE_LOOKS
+        self.heads = Heads()
         self.connected: httpcore.NetworkStream | httpcore.AsyncNetworkStream | None = None
 
     def allow(self, seconds: float) -> None:
@@ -195,6 +197,11 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = _current.get()
+        while (data := exchange.heads.take(self._receive(exchange, max_bytes, timeout))) is None:
+            pass
+        return data
+
+    def _receive(self, exchange: Exchange, max_bytes: int, timeout: float | None) -> bytes:
         try:
             with exchange.operation(timeout, _READ) as seconds:
                 data = self._stream.read(max_bytes, seconds)
@@ -357,6 +364,11 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = _current.get()
+        while (data := exchange.heads.take(await self._receive(exchange, max_bytes, timeout))) is None:
+            pass
+        return data
+
+    async def _receive(self, exchange: Exchange, max_bytes: int, timeout: float | None) -> bytes:
         try:
             with exchange.operation(timeout, _READ) as seconds:
                 data = await self._stream.read(max_bytes, seconds)

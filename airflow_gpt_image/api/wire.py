@@ -139,6 +139,7 @@ class Sending:
             self._begun = True
             # However long connecting took, the response gets its time.
             self.exchange.allow(self._settings.response_seconds)
+            self.exchange.heads.expect()
 
     def begin(self, response: httpx.Response) -> Unpacking:
         """Take the response's status and headers; return what takes its body."""
@@ -165,7 +166,7 @@ class Sending:
                 body=bytes(self._body),
                 at=time.time(),
                 api_key=self._settings.api_key,
-                complete=error is None,
+                complete=error is None and not self.exchange.heads.mended,
             )
             if error is None or response.document is not None:
                 return response
@@ -186,6 +187,8 @@ class Fetching:
         self.exchange = Exchange(
             seconds=step.seconds, most_bytes=2 * settings.max_image_bytes + _FRAMING_BYTES
         )
+        if step.address is not None:  # behind a proxy its own word comes first
+            self.exchange.heads.expect()
 
     def options(self) -> dict[str, Any]:
         """Return the request: to the address that was checked, in the name of the host."""

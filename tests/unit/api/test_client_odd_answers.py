@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import socket
 import tracemalloc
 import zlib
 
@@ -269,3 +270,64 @@ def test_an_image_that_breaks_off_is_taken_if_it_is_said_to_be_whole(reach, answ
 
     assert into.getvalue() == PNG
     assert len(server.requests) == 1
+
+
+# --- heads that the parser of HTTP refuses ------------------------------------------------------------------
+
+REFUSED_LINES = {
+    "no colon": b"no colon at all",
+    "a blank in a name": b"x y: z",
+    "no name": b": z",
+    "a zero": b"x-nul: a\0b",
+    "a fold": b" folded: onto the line before",
+    "a very long line": b"x-" + b"y" * 120_000 + b": z",
+    "many long lines": b"\r\n".join(b"x-%d: " % n + b"z" * 5000 for n in range(30)),
+    "a length below zero": b"content-length: -1",
+    "two lengths": b"content-length: 10, 20",
+    "a length without an end": b"content-length: " + b"9" * 30,
+    "another coding": b"transfer-encoding: identity",
+    "two codings": b"transfer-encoding: gzip, chunked",
+}
+
+
+def _with_line(line, body, status=200):
+    if line.endswith(b"chunked"):
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    return HEAD % status + line + b"\r\nx-more: y\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["at once", "body apart"])
+@pytest.mark.parametrize("line", REFUSED_LINES.values(), ids=REFUSED_LINES)
+def test_an_id_is_taken_whatever_headers_stand_above_it(reach, serve, line, apart):
+    head, _, body = _with_line(line, ACCEPTED).partition(b"\r\n\r\n")
+
+    def behave(connection, server):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.ask(connection)
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" + head + b"\r\n\r\n" + (b"" if apart else body))
+        connection.sendall(body if apart else b"")
+
+    server = serve(behave)
+
+    assert reach(base_url=server.url).submit(REQUEST) == ID
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("line", REFUSED_LINES.values(), ids=REFUSED_LINES)
+def test_an_image_is_stored_whatever_headers_stand_above_it(reach, answering, line):
+    server = answering(_with_line(line, PNG))
+
+    assert fetched(reach(base_url=server.url), server) == PNG
+
+
+def test_a_refusal_under_headers_that_are_none_proves_nothing(reach, answering):
+    server = answering(_with_line(b"no colon at all", REFUSED, status=429))
+
+    with pytest.raises(SubmissionUnknownError):
+        reach(base_url=server.url).submit(REQUEST)
+
+    assert len(server.requests) == 1
+
+
+def test_a_head_without_headers_is_one(reach, answering):
+    assert reach(base_url=answering(b"HTTP/1.1 200 OK\r\n\r\n" + ACCEPTED).url).submit(REQUEST) == ID
