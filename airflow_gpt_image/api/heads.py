@@ -13,8 +13,10 @@ from typing import Final
 _BEGIN: Final = b"HTTP/1."
 _END: Final = re.compile(rb"\r?\n\r?\n")
 _STATUS: Final = re.compile(rb"(HTTP/1\.[0-9]) ([0-9]{3})(?:[ \t][^\r\n]*)?\r?\n", re.DOTALL)
-# What the parser takes, h11: a token, a colon, and neither NUL nor white space other than blanks and tabs.
-_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+:[^\0\r\n\x0b\x0c]*")
+# What the parser takes, h11: a token, a colon, and neither NUL nor white space other than blanks and tabs;
+# a line that begins with a blank goes on with the one before.
+_LINES: Final = re.compile(rb"\r?\n(?![ \t])")
+_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+:(?:[^\0\r\n\x0b\x0c]|\r?\n[ \t])*")
 _LENGTH: Final = re.compile(rb"[0-9]{1,20}")
 # The parser refuses a head of more than 100 KB.
 _LONGEST_LINE: Final = 8 * 1024
@@ -53,7 +55,7 @@ class Heads:
 
     def _mend(self, status: re.Match[bytes], head: bytes) -> bytes:
         """Return a head as it is, or what can be read of it."""
-        lines = re.split(rb"\r?\n", head) if head else []
+        lines = _LINES.split(head) if head else []
         kept = [line for line in lines if len(line) <= _LONGEST_LINE and _LINE.fullmatch(line)]
         lengths = [part for value in _values(kept, b"content-length") for part in value.split(b",")]
         codings = _values(kept, b"transfer-encoding")

@@ -16,6 +16,7 @@ from airflow_gpt_image.errors import (
     DownloadError,
     GptImageError,
     ImageRefusedError,
+    RateLimitError,
     SubmissionUnknownError,
     UnreadableResponseError,
 )
@@ -327,6 +328,13 @@ def test_a_refusal_under_headers_that_are_none_proves_nothing(reach, answering):
         reach(base_url=server.url).submit(REQUEST)
 
     assert len(server.requests) == 1
+
+
+def test_a_refusal_under_a_header_of_two_lines_is_the_apis_word(reach, answering):
+    server = answering(_with_line(b"x-trace: 1\r\n\tand its second line", REFUSED, status=429))
+
+    with pytest.raises(RateLimitError):
+        reach(base_url=server.url).submit(REQUEST)
 
 
 def test_a_head_without_headers_is_one(reach, answering):
