@@ -41,6 +41,14 @@ ERROR_VALUES = [
     "Err:502",
     "Fehler:508",
     " #REF! ",
+    "#ERROR",
+    "#N/B",
+    "#Saknas!",
+    "#YOK",
+    "#HIÁNYZIK",
+    "#BLOCKED!",
+    "Loading...",
+    "Loading…",
 ]
 NOTHING = [
     "nan",
@@ -58,6 +66,19 @@ NOTHING = [
     "-",
     "—",
     "(null)",
+    "[object Object]",
+    "k.A.",
+    "------",
+    "=====",
+    "...",
+    "***",
+    "[]",
+    "{}",
+    "?",
+    "\u200b",
+    "\u3164",
+    "\u2800",
+    "\u00a0\u200b",
 ]
 
 
@@ -96,6 +117,15 @@ def test_a_default_cannot_be_nothing_either(read, word):
         "-1 degree",
         "null and void",
         "NASA",
+        "🫖",
+        "∞",
+        "7",
+        "茶",
+        "= a teapot",
+        "=) smiling",
+        "#sunset",
+        "A teapot -- red ...",
+        "3 rows of teapots",
     ],
 )
 def test_a_prompt_that_only_contains_such_a_word_is_a_prompt(read, prompt):
@@ -104,7 +134,32 @@ def test_a_prompt_that_only_contains_such_a_word_is_a_prompt(read, prompt):
     assert row.request.prompt == prompt
 
 
-@pytest.mark.parametrize("word", ["#REF!", "nan", "None", "-"])
+@pytest.mark.parametrize(
+    "formula",
+    ["=A1", "=$B$2&C3", '=CONCATENATE(A1;" pot")', '="a teapot"', "=-A1", "='Sheet 1'!A1", "=IF(A1,B1)"],
+)
+def test_a_formula_is_no_prompt(read, formula):
+    _, (bad,) = read.requests([{"prompt": formula}], defaults={"prompt": "a teapot"})
+
+    assert "is a spreadsheet's formula; give what it comes to." in bad.rule
+
+
+@pytest.mark.parametrize(
+    "footer", ["(3 rows affected)", "(1 row)", "1,204 rows selected.", "2 rows returned"]
+)
+def test_what_a_database_writes_below_its_rows_is_no_prompt(read, footer):
+    _, (bad,) = read("x.csv", f'prompt\n"{footer}"')
+
+    assert "writes below its rows; remove the line" in bad.rule
+
+
+def test_letters_that_were_lost_before_are_told(read):
+    _, (bad,) = read("x.csv", "prompt\na caf\ufffd table")
+
+    assert "contains U+FFFD in place of a letter that was lost" in bad.rule
+
+
+@pytest.mark.parametrize("word", ["#REF!", "nan", "None", "-", "=A1"])
 def test_in_a_column_that_is_not_ours_it_is_what_it_is(read, word):
     (row,) = read.rows("x.csv", f"prompt,sku\na teapot,{word}")
 
@@ -114,7 +169,9 @@ def test_in_a_column_that_is_not_ours_it_is_what_it_is(read, word):
 # Several addresses in a cell
 
 
-@pytest.mark.parametrize("between", [",", ", ", ";", " ; ", "|", " | ", " ", "\n", "\r\n", "\t", ",\n", ";;"])
+@pytest.mark.parametrize(
+    "between", [",", ", ", ";", " ; ", "|", " | ", " ", "\n", "\r\n", "\t", ",\n", ";;", "，", "、", "；"]
+)
 @pytest.mark.parametrize(
     "second", [OTHER, "s3://conn@bucket/2.png", "gs://bucket/2.png", "HTTPS://b.example/2.png"]
 )
@@ -161,6 +218,56 @@ def test_an_item_of_a_list_that_is_several_addresses_is_not_taken_for_one(read, 
     for value in ([f"{URL}{between}{OTHER}"], [URL, f"{URL}{between}{OTHER}"]):
         _, (bad,) = read.requests([{"prompt": "x", "image_urls": value}])
         assert "is several addresses; make each an item of the list" in bad.rule
+
+
+# As exports of shops, Postgres, Python and HTML write several.
+@pytest.mark.parametrize(
+    "between", ["~", "^", "<br>", "\\n", "+", "&", "#", "::", "", "-", ".", " and ", "%2C", "||~", "','"]
+)
+def test_what_separates_addresses_in_another_way_is_no_part_of_one(read, between):
+    for rows, bad in (
+        read("x.csv", f'prompt,image_urls\nx,"{URL}{between}{OTHER}"'),
+        read.requests([{"prompt": "x", "image_urls": [f"{URL}{between}{OTHER}"]}]),
+    ):
+        assert (rows, [cell.column for cell in bad]) == ([], ["image_urls"])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f"['{URL}', '{OTHER}']",
+        f"{{{URL},{OTHER}}}",
+        f"1.png ({URL}),2.png ({OTHER})",
+        f"[x]({URL})",
+        f"<{URL}>",
+        f"![]({URL})",
+        f'=IMAGE(""{URL}"")',
+        f"'{URL}'",
+        f'""{URL}""',
+        f"1: {URL}",
+        f"({URL})",
+        "data:image/png,x",
+    ],
+)
+def test_what_other_tools_write_around_addresses_is_a_bad_cell(read, cell):
+    rows, (bad,) = read("x.csv", f'prompt,image_urls\nx,"{cell}"')
+
+    assert (rows, bad.column) == ([], "image_urls")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://web.example/2020/{URL}",
+        f"https://cdn.example/?url={URL}&w=3",
+        f"https://cdn.example/fetch/w_10,h_10/{URL}",
+        f"https://cdn.example/filters:watermark({URL})/x",
+    ],
+)
+def test_an_address_may_hold_another_one_of_its_own(read, url):
+    (row,) = read.rows("x.csv", f'image_urls\n"{url}"')
+
+    assert row.request.image_urls == (url,)
 
 
 def test_a_table_may_have_addresses_as_text_too(read):

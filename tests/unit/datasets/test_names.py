@@ -159,7 +159,10 @@ def test_a_second_field_beside_the_first_is_not_left_out(read, name):
 
 
 @pytest.mark.parametrize("value", ["1536x864", "1024x1536", "16:9", " 3:2 ", "512x512", "2k", "4K", "auto"])
-@pytest.mark.parametrize("name", ["size", "Sizes", "format", "dimensions", "quality", "output_size"])
+@pytest.mark.parametrize(
+    "name",
+    ["size", "Sizes", "format", "dimensions", "quality", "output_size", "AR", "Seitenverhältnis", "Tamaño"],
+)
 def test_what_other_services_call_it_is_told_by_the_value(read, name, value):
     _, (bad,) = read.requests([{"prompt": "x", name: value}])
 
