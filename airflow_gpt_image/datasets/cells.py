@@ -9,14 +9,11 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from airflow_gpt_image.api.sizes import AUTO, RATIOS, RESOLUTIONS, parse_size, tier_of
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.datasets.given import is_text, safely_quote
-from airflow_gpt_image.datasets.names import letters
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -50,29 +47,15 @@ _FOOTER: Final = re.compile(
 )
 _LONGEST_WORD: Final = 60
 
-_SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
-_BETWEEN_ADDRESSES: Final = re.compile(rf"[\s,;|，、；]+(?={_SCHEME})")
+SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_BETWEEN_ADDRESSES: Final = re.compile(rf"[\s,;|，、；]+(?={SCHEME})")
 # An address may hold another one as a step of its path or as a parameter's value, and else holds none.
 _RUN_TOGETHER: Final = re.compile(
     r"(?<![/=?(])(?:https?|s3a?|gs|gcs|az|abfss?|wasbs?|adl|ftp|file)://", re.IGNORECASE
 )
-_PICTURE: Final = r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)"
+PICTURE: Final = r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)"
 # A comma may be an address's own, but not behind the file it names.
-_CUT_SHORT: Final = re.compile(rf"{_PICTURE}[,;]", re.IGNORECASE)
-# Also with a name before it, as Airtable writes attachments.
-_ADDRESS_OF_PICTURE: Final = re.compile(
-    rf"\s*(?:[^\n()]{{1,200}}\()?{_SCHEME}[^\s,;|?#]{{1,2000}}{_PICTURE}(?:[\s,;|?#)]|$)", re.IGNORECASE
-)
-
-# Names that other services have for it, and shops for something else: the value tells.
-_SIZES: Final = re.compile(
-    "(?:image|output)?sizes?|dimensions?|formats?|quality|tiers?|definition|ar|res|"
-    "(?:bild)?(?:größe|grösse|groesse|format)|(?:seiten)?verhältnis|auflösung|qualität|"
-    "taille|qualité|définition|tamaño|formato|calidad|proporción|relacióndeaspecto|"
-    "dimension[ei]|risoluzione|proporzion[ei]|qualità|formaat|(?:beeld)?verhouding|resolutie|"
-    "tamanho|proporção|размер|формат|разрешение|соотношениесторон"
-)
-_LEAST_PIXELS: Final = 256
+_CUT_SHORT: Final = re.compile(rf"{PICTURE}[,;]", re.IGNORECASE)
 
 
 def refuse_nothing(text: str) -> None:
@@ -154,35 +137,6 @@ def _several(text: str) -> bool:
     """Return whether an address holds a second one that can't be a part of it."""
     begin = text.find("://") + 1
     return bool(_BETWEEN_ADDRESSES.search(text) or (begin and _RUN_TOGETHER.search(text, begin)))
-
-
-def refuse_misnamed(column: str, value: Any, there: Mapping[str, Any]) -> None:
-    """
-    Refuse a cell that says a ratio or a tier in a column that is no field, such as ``size``.
-
-    :param there: the fields that the row gives, or of which the author says that no column is one.
-    :raises ValueError: saying which field it means.
-    """
-    if not isinstance(value, str) or len(value) > 12 or not _may_be_a_size(column):
-        return
-    text = value.strip().lower()
-    size = parse_size(text)
-    if text in (AUTO, *RATIOS) or (size and (tier_of(size) or min(size) >= _LEAST_PIXELS)):
-        field = "aspect_ratio"
-    elif text in RESOLUTIONS:
-        field = "resolution"
-    else:
-        return
-    if field not in there:
-        raise ValueError(
-            f"{quote(value)} looks like an {field}; name the column so, or say columns={{'{field}': None}} "
-            "if it isn't one."
-        )
-
-
-@lru_cache(maxsize=10_000)
-def _may_be_a_size(column: str) -> bool:
-    return _SIZES.fullmatch(letters(column)) is not None
 
 
 def read_json(text: str, remedy: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.api.models import ImageRequest
@@ -34,6 +34,7 @@ class Given(NamedTuple):
     :param line: where it begins in a file of lines, from 1 on.
     :param file: the name of its part, of a data set that is several files.
     :param named: how the data set calls the fields that it doesn't call as we do.
+    :param fields: those that its data set has columns for, empty in this row or not.
     :param text: that its cells may be text whatever they say, as in a CSV.
     """
 
@@ -42,6 +43,7 @@ class Given(NamedTuple):
     line: int | None = None
     file: str | None = None
     named: Mapping[str, str] = {}
+    fields: Collection[str] = ()
     text: bool = False
 
 

@@ -104,7 +104,7 @@ def read(
     if rows and names.known:
         # Rows that name their columns themselves have no header that could be looked at before.
         known = list({**names.known, **dict.fromkeys(judge.seen)})
-        source.check(Names(tuple(known), judge.named), _shown(requests), known)
+        source.check(Names.of(known, judge.named), _shown(requests), known)
     if limit is not None or sample is not None:
         kind = f"limit={limit}: the first" if limit is not None else f"sample={sample}:"
         log.info("%s %d rows of the data set, no more.", kind, len(rows) + count_rows(bad))

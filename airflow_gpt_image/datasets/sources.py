@@ -83,10 +83,7 @@ class Source:
             return Given({}, [(None, item, str(error))], line)
         cells = zip(found.columns, item.values(), strict=True)
         given = {name: value for name, value in cells if value is not None and name is not None}
-        if not found.fields and (inner := _fields_inside(given)) is not None:
-            rule = f"Column {quote(inner)} holds fields of a request; put them into the row itself."
-            return Given({}, [(None, item, rule)], line)
-        return Given(given, (), line, named=found.named)
+        return Given(given, (), line, named=found.named, fields=found.fields)
 
     def _of_jsonl(self, stream: BinaryIO, path: str) -> Iterator[Given]:
         for number, line in enumerate(lines(stream, path), 1):
@@ -113,7 +110,7 @@ class Source:
                 names = self._header(record.cells, path)
             elif names is not None:
                 cells, bad = csv_rows.cells_of(names.columns, record)
-                yield Given(cells, bad, record.line, named=names.named, text=True)
+                yield Given(cells, bad, record.line, named=names.named, fields=names.fields, text=True)
 
     def _of_parquet(self, stream: BinaryIO, path: str) -> Iterator[Given]:
         yield from self._of_table(tables.read_parquet(stream, path, self.most_rows), path)
@@ -130,7 +127,7 @@ class Source:
             cells = tables.cells_of(names.columns, row)
             if cells:  # a row of nothing is what a spreadsheet leaves behind its last one
                 given = {name: cells[name] for name in cells if name is not None}
-                yield Given(given, named=names.named, text=True)
+                yield Given(given, named=names.named, fields=names.fields, text=True)
         if names is None and table.names:
             self._header(table.names, path)
 
@@ -245,11 +242,3 @@ def _without_envelope(item: Mapping[Any, Any]) -> Mapping[Any, Any]:
     if twice:
         raise ValueError(f"{safely_quote(twice[0])} is in the row and in its {inside!r}; keep one.")
     return {**item[inside], **beside}
-
-
-def _fields_inside(cells: Mapping[str, Any]) -> str | None:
-    """Return the column that holds fields of a request, in a row that gives none itself."""
-    for column, value in cells.items():
-        if isinstance(value, Mapping) and any(isinstance(name, str) and field_of(name) for name in value):
-            return column
-    return None
