@@ -23,6 +23,9 @@ _MAX_DEPTH: Final = 32
 _MAX_INTEGER: Final = 10**309
 _MAX_DIGITS: Final = 309
 
+# Than Python's times.
+_FINER: Final = ("[ns]", "[ps]", "[fs]", "[as]")
+
 _YES_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 # Words for it; what has no letter, digit or symbol ("---", "...", "[]") is nothing, too.
@@ -141,7 +144,7 @@ def _several(text: str) -> bool:
 
 def read_json(text: str, remedy: str) -> Any:
     """
-    Read JSON strictly: no number that isn't one, nothing said twice.
+    Read JSON strictly: nothing said twice. What is no number, as Python and pandas write it, is NaN.
 
     :raises ValueError: in our words.
     """
@@ -172,15 +175,15 @@ def _integer(digits: str) -> int:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
+    return math.nan
 
 
 def is_missing(value: object) -> bool:
-    """Return whether a table's cell holds nothing: None, NaN, pandas' NA and NaT."""
+    """Return whether a table's cell holds nothing: None, what is no number, pandas' NA and NaT."""
     if value is None:
         return True
-    if isinstance(value, float):
-        return math.isnan(value)
+    if isinstance(value, (float, Decimal)):
+        return not math.isfinite(value)
     return type(value).__name__ in ("NAType", "NaTType") and type(value).__module__.startswith("pandas")
 
 
@@ -240,6 +243,9 @@ def _unpacked(value: Any) -> Any:
     """Return a scalar or an array of NumPy's, Arrow's or Polars' as Python has it; else the same value."""
     module = type(value).__module__.partition(".")[0]
     if module == "numpy":
+        kind = value.dtype.str
+        if kind[1:2] in "mM" and kind.endswith(_FINER):
+            value = value.astype(f"{kind[1:2]}8[us]")  # else it would be a number
         return value.tolist()
     if module == "pyarrow" and hasattr(value, "as_py"):
         return value.as_py()

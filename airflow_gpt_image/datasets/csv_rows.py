@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
@@ -10,10 +11,16 @@ from typing import Any, BinaryIO, Final
 from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, is_text, refusal
 from airflow_gpt_image.datasets.lines import lines
+from airflow_gpt_image.datasets.names import letters
 
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # A row over many lines; its longest cell is a mebibyte.
 _LONGEST_RECORD: Final = 4 * LONGEST_ROW
+
+
+_OTHER_QUOTES: Final = ("''", "``", "“”", "„“", "„”", "””", "‘’", "‚‘", "«»", "»«")
+_LONGEST_QUICK: Final = 100
+_BEGINS_WITH_BLANK: Final = re.compile(r'\s+"[^"]*"\s*')
 
 
 class Record:
@@ -151,6 +158,27 @@ def _guess(header: str, path: str, is_known: Callable[[str], bool]) -> str:
     )
 
 
+def refuse_quotes(header: Sequence[str], path: str) -> None:
+    """
+    Refuse names in other quotes than CSV's, which would stand in every cell.
+
+    :raises InvalidRequestError: then.
+    """
+    for name in header:
+        if len(text := name.strip()) > 1 and text[0] + text[-1] in _OTHER_QUOTES:
+            raise refusal(
+                f"The header of {quote_path(path)} can't be used. {quote(text)} stands in quotes that aren't "
+                "CSV's; write straight double quotes around cells, or none."
+            )
+
+
+def repeats(header: Sequence[str], cells: Sequence[str]) -> bool:
+    """Return whether a row is the header again, as files have it that were joined."""
+    if len(cells) != len(header) or letters(cells[0][:_LONGEST_QUICK]) != letters(header[0][:_LONGEST_QUICK]):
+        return False
+    return list(map(letters, cells)) == list(map(letters, header))
+
+
 @contextmanager
 def _long_cells() -> Iterator[None]:
     # 16 of the longest addresses are just above the limit, which is the whole process's.
@@ -191,6 +219,8 @@ def cells_of(
             bad.append(
                 (name, text, f"{quote(text)} contains a byte that is no UTF-8 text; save the file as UTF-8.")
             )
+        elif name == "prompt" and _BEGINS_WITH_BLANK.fullmatch(text):
+            bad.append((name, text, f"{quote(text)}: a blank stands before its quote; remove that."))
         else:
             cells[name] = text
     return cells, bad

@@ -105,9 +105,15 @@ class Source:
 
     def _of_csv(self, stream: BinaryIO, path: str) -> Iterator[Given]:
         names: Names | None = None
+        header: Sequence[str] = ()
         for record in csv_rows.read_records(stream, path, self._is_known, self.say):
             if record.header:
-                names = self._header(record.cells, path)
+                header = record.cells
+                csv_rows.refuse_quotes(header, path)
+                names = self._header(header, path)
+            elif csv_rows.repeats(header, record.cells):
+                rule = f"{quote(record.cells)} is the header again; remove the line."
+                yield Given({}, [(None, record.cells, rule)], record.line)
             elif names is not None:
                 cells, bad = csv_rows.cells_of(names.columns, record)
                 yield Given(cells, bad, record.line, named=names.named, fields=names.fields, text=True)

@@ -126,11 +126,11 @@ def table_of(value: Any) -> Table | None:
         return None
     if hasattr(value, "collect") and not hasattr(value, "iter_rows"):
         kind = type(value).__name__
-        raise refusal(f"A {kind} has no rows yet; hand over a table in memory, such as {kind}.collect().")
+        way = f"{kind}.{'toPandas' if hasattr(value, 'toPandas') else 'collect'}()"
+        raise refusal(f"A {kind} has no rows yet; hand over a table in memory, such as {way}.")
     names = getattr(value, "columns", None)
     if names is not None and hasattr(value, "itertuples") and hasattr(value, "index"):
-        if any(name is not None for name in getattr(value.index, "names", ())):
-            value = value.reset_index()
+        value = _with_index(value)
         return Table(list(value.columns), value.itertuples(index=False, name=None))
     if names is not None and hasattr(value, "iter_rows"):
         return Table(list(names), value.iter_rows())
@@ -141,6 +141,20 @@ def table_of(value: Any) -> Table | None:
     if hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__"):
         return _over_arrow(value)
     return None
+
+
+def _with_index(frame: Any) -> Any:
+    """Return a table of pandas with its index as columns, unless that is the numbers that pandas adds."""
+    names = list(getattr(frame.index, "names", (None,)))
+    if not len(frame.index) or (names == [None] and frame.index.dtype.kind in "iu"):
+        return frame
+    columns = list(frame.columns)
+    both = [name for name in names if name is not None and name in columns]
+    for name in both:
+        if columns.count(name) > 1 or list(frame[name]) != list(frame.index.get_level_values(name)):
+            raise refusal(f"The table's index {quote(name)} is called as one of its columns; rename it.")
+    levels = [level for level, name in enumerate(names) if name not in both]
+    return frame.reset_index(levels) if levels else frame
 
 
 def items_of(value: Any) -> Sequence[object] | None:

@@ -10,11 +10,15 @@ from string import Formatter
 from typing import Any, Final
 
 from airflow_gpt_image.api.text import quote
-from airflow_gpt_image.datasets.cells import is_missing, refuse_nothing
+from airflow_gpt_image.datasets.cells import is_missing, python_value, refuse_nothing
 from airflow_gpt_image.datasets.given import refusal, safely_quote
 from airflow_gpt_image.datasets.names import same_column
 
 _JINJA: Final = re.compile(r"\{\{\s+[\w.\[\]'\"()|, -]+\s+\}\}|\{%.*%\}", re.DOTALL)
+
+# Floats up to it hold every whole number.
+_EXACT: Final = 2**53
+_IN_DOUBLED_BRACES: Final = re.compile(r"\{[\w .-]+\}")
 
 
 class PromptTemplate:
@@ -35,6 +39,8 @@ class PromptTemplate:
             raise self._refused(template, f"is no template ({error})") from None
         if any(spec or conversion for _, _, spec, conversion in pieces):
             raise self._refused(template, "may hold names alone, without a format or a conversion")
+        if any(_IN_DOUBLED_BRACES.search(text) for text, _, _, _ in pieces):
+            raise self._refused(template, "has a name in doubled braces, which stand for themselves")
         names = [name for _, name, _, _ in pieces if name is not None]
         if not names or any(not name.strip() or re.search(r"[.\[\]{}]", name) for name in names):
             raise self._refused(template, "must hold names of columns in braces, and nothing else in them")
@@ -86,11 +92,14 @@ def as_text(value: Any) -> str:
 
     :raises ValueError: when it is empty, stands for nothing, or is no text, number or date.
     """
+    value = python_value(value)
     if is_missing(value) or (isinstance(value, str) and not value.strip()):
         raise ValueError("It is empty; fill the cell.")
     if isinstance(value, str):
         refuse_nothing(value)
         return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))  # a column of whole numbers of which one is missing
     if isinstance(value, (int, float, Decimal, date)) and not isinstance(value, bool):
         return str(value)
     raise ValueError(f"{quote(value)} is no text; give some.")
