@@ -14,11 +14,10 @@ from airflow_gpt_image.datasets.cells import is_missing, python_value, refuse_no
 from airflow_gpt_image.datasets.given import refusal, safely_quote
 from airflow_gpt_image.datasets.names import same_column
 
-_JINJA: Final = re.compile(r"\{\{\s+[\w.\[\]'\"()|, -]+\s+\}\}|\{%.*%\}", re.DOTALL)
+_JINJA: Final = re.compile(r"(?<!\{)\{\{\s*[\w.\[\]'\"()|, -]+\s*\}\}(?!\})|\{%.*%\}", re.DOTALL)
 
 # Floats up to it hold every whole number.
 _EXACT: Final = 2**53
-_IN_DOUBLED_BRACES: Final = re.compile(r"\{[\w .-]+\}")
 
 
 class PromptTemplate:
@@ -39,8 +38,6 @@ class PromptTemplate:
             raise self._refused(template, f"is no template ({error})") from None
         if any(spec or conversion for _, _, spec, conversion in pieces):
             raise self._refused(template, "may hold names alone, without a format or a conversion")
-        if any(_IN_DOUBLED_BRACES.search(text) for text, _, _, _ in pieces):
-            raise self._refused(template, "has a name in doubled braces, which stand for themselves")
         names = [name for _, name, _, _ in pieces if name is not None]
         if not names or any(not name.strip() or re.search(r"[.\[\]{}]", name) for name in names):
             raise self._refused(template, "must hold names of columns in braces, and nothing else in them")

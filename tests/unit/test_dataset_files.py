@@ -164,7 +164,7 @@ def test_addresses_in_a_cell_stand_in_a_json_array_or_between_white_space(cell, 
     [
         ("[", "can't be read as JSON"),
         ('["a" "b"]', "Expecting ',' delimiter at character 6"),
-        ("[NaN]", "NaN is not a number"),
+        ("[NaN]", "nan must be a string"),
         ("[" * 30_000, "nested too deep"),
         ("[" * 200 + "]" * 200, "nested more than 32 deep"),
         ("[5]", "item 0: 5 must be a string"),

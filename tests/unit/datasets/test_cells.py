@@ -371,7 +371,7 @@ def test_a_table_that_is_not_in_memory_is_told_how_to_get_it_there(read):
 
         def collect(self): ...
 
-        def toPandas(self): ...
+        def toPandas(self): ...  # noqa: N802  # as Spark has it
 
     with pytest.raises(InvalidRequestError, match=r"such as DataFrame\.toPandas\(\)"):
         read.requests(DataFrame())

@@ -78,8 +78,8 @@ def test_the_text_is_taken_or_refused_as_the_page_says(line, tmp_path):
         return
     rows, bad = read(str(tmp_path / name), defaults=defaults)
     if how == "bad cell":
-        assert rows == []
         assert rest in str(bad[0])
+        assert bad[0].row not in [row.number for row in rows]
     else:
         assert bad == []
         assert [row.request for row in rows] == [ImageRequest(**json.loads(code(rest)))]
