@@ -59,8 +59,7 @@ def lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
 
     :raises InvalidRequestError: when the file is broken, or can't be unpacked here.
     """
-    unpacked = _unpacked(stream, path)
-    for number, line in enumerate(_split(_as_utf8(unpacked, path))):
+    for number, line in enumerate(_split(_as_utf8(unpacked(stream, path), path))):
         if number == _MOST_LINES:
             raise refusal(f"{quote_path(path)} has more than {_MOST_LINES:,} lines; give several files.")
         yield line
@@ -85,7 +84,8 @@ def _split(stream: Reads) -> Iterator[bytes]:
 # --- compressed
 
 
-def _unpacked(stream: BinaryIO, path: str) -> Reads:
+def unpacked(stream: BinaryIO, path: str) -> Reads:
+    """Return a stream as it reads unpacked: by its name it is compressed, or it isn't."""
     ending = path[path.rfind(".") :].lower()
     if ending == ".gz":
         return _Unpacked(stream, path, lambda: zlib.decompressobj(wbits=31))

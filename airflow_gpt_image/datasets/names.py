@@ -135,13 +135,29 @@ class ColumnNames:
             found = self._understood(key, nameless=nameless)
             if len(self._read) < MOST_COLUMNS:
                 self._read[key] = found
-            self.known.update(dict.fromkeys(name for name in found.columns if name is not None))
-            if len(self.known) > MOST_COLUMNS:
-                raise refusal(
-                    f"The rows have more than {MOST_COLUMNS:,} different columns, and each is one of "
-                    "manifest.csv. Put what belongs together into one column, such as an object of JSON."
-                )
+            self._know(name for name in found.columns if name is not None)
         return found
+
+    def of_folder(self, name: str, fields: Iterable[str]) -> str | None:
+        """
+        Return the field that a folder's name means; None: it is another column.
+
+        :param fields: those that its files have columns for.
+        :raises ValueError: when it only resembles a field.
+        """
+        field = self._field(name, [name])
+        if field is None:
+            self._refuse_resembling(name, dict.fromkeys(fields, ""))
+        self._know([field or name])
+        return field
+
+    def _know(self, names: Iterable[str]) -> None:
+        self.known.update(dict.fromkeys(names))
+        if len(self.known) > MOST_COLUMNS:
+            raise refusal(
+                f"The rows have more than {MOST_COLUMNS:,} different columns, and each is one of "
+                "manifest.csv. Put what belongs together into one column, such as an object of JSON."
+            )
 
     def _understood(self, given: Sequence[object], *, nameless: bool) -> Names:
         if len(given) > MOST_COLUMNS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote
 
@@ -21,6 +21,11 @@ _KINDS: Final[dict[str, Kind]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+}
+_TABLE_FORMATS: Final = {
+    "a Delta Lake table": re.compile(r"(?:.*/)?_delta_log/"),
+    "a Hudi table": re.compile(r"(?:.*/)?\.hoodie/"),
+    "an Iceberg table": re.compile(r"(?:.*/)?metadata/.*\.metadata\.json"),
 }
 # In a folder, as Spark, BigQuery and Snowflake write it: an object in each line.
 _PART_KINDS: Final[dict[str, Kind]] = {**_KINDS, ".json": "jsonl"}
@@ -108,12 +113,15 @@ def _no_data_set(requests: object) -> InvalidRequestError:
     return refusal(f"{safely_quote(requests)} {what}; {_TAKEN}{_MORE}")
 
 
-def parts_of(path: str, find: Find, read_begin: Callable[[str], bytes]) -> list[Part]:
+def parts_of(
+    path: str, find: Find, read_begin: Callable[[str], bytes], say: Callable[[str], object]
+) -> list[Part]:
     """
     Return the files that a path means, by their names.
 
     :param find: as :data:`Find`.
-    :param read_begin: returns a file's first bytes.
+    :param read_begin: returns a file's first bytes, unpacked.
+    :param say: is told what is left out.
     :raises InvalidRequestError: when they aren't all of one kind.
     """
     found = find(path)
@@ -126,27 +134,62 @@ def parts_of(path: str, find: Find, read_begin: Callable[[str], bytes]) -> list[
     if len(found) > _MOST_PARTS:
         raise refusal(f"{quote_path(path)} is {len(found):,} files; at most {_MOST_PARTS:,} are taken.")
     root = _root(path)
-    parts = list(_parts(path, root, found, read_begin))
+    names = {file.removeprefix(root).lstrip("/"): file for file in sorted(found)}
+    _refuse_formats(path, names)
+    left_out = [name for name in names if _is_left_out(name, path.removeprefix(root))]
+    if left_out:
+        example = next((name for name in left_out if _kind(name, _PART_KINDS)), left_out[0])
+        say(f"{quote_path(path)}: {len(left_out):,} files are left out, such as {quote(example, 200)}.")
+    kept = {name: file for name, file in names.items() if name not in set(left_out)}
+    parts = list(_parts(path, root, kept, read_begin))
     kinds = {part.kind: part for part in parts}
     if len(kinds) > 1:
-        names = " and ".join(quote(part.name) for part in kinds.values())
+        several = " and ".join(quote(part.name) for part in kinds.values())
         raise refusal(
-            f"{quote_path(path)} holds files of several kinds, {names}; give a pattern that means one of "
+            f"{quote_path(path)} holds files of several kinds, {several}; give a pattern that means one of "
             f"them, "
             "such as …/*.parquet."
         )
     return parts
 
 
-def _parts(path: str, root: str, found: Sequence[str], read_begin: Callable[[str], bytes]) -> Iterator[Part]:
+def _refuse_formats(path: str, names: Collection[str]) -> None:
+    """Refuse a table of which some files no longer count, and a folder that isn't whole."""
+    for what, mark in _TABLE_FORMATS.items():
+        if any(map(mark.match, names)):
+            raise refusal(
+                f"{quote_path(path)} is {what}, of which not every file still counts; read it with what "
+                "knows it, and hand over the table, or write it as plain Parquet."
+            )
+    if any(name.startswith("_temporary/") for name in names) and "_SUCCESS" not in names:
+        raise refusal(
+            f"{quote_path(path)} is being written, or was not written to its end: _temporary is in it and "
+            "_SUCCESS isn't; wait for the job, or run it again."
+        )
+
+
+def _is_left_out(name: str, pattern: str) -> bool:
+    """Return whether a file is no part, by the mark before it: unless a pattern names the mark, too."""
+    meant = {step[0] for step in pattern.split("/") if step and _MAGIC.search(pattern)}
+    marked = any(step.startswith((".", "_")) and step[0] not in meant for step in name.split("/"))
+    return marked or name.lower().endswith(_LEFT_OUT)
+
+
+def _parts(
+    path: str, root: str, names: Mapping[str, str], read_begin: Callable[[str], bytes]
+) -> Iterator[Part]:
     of_folder = _kind(root.rstrip("/"), _KINDS)
-    for file in sorted(found):
-        name = file.removeprefix(root).lstrip("/")
-        if any(step.startswith((".", "_")) for step in name.split("/")) or name.lower().endswith(_LEFT_OUT):
-            continue
+    unpacked: dict[str, str] = {}
+    for name, file in names.items():
+        stem = name.removesuffix(_ending(name)) if _ending(name) in COMPRESSIONS else name
+        if (other := unpacked.setdefault(stem, name)) != name:
+            raise refusal(
+                f"{quote_path(path)} holds {quote(other)} and {quote(name)}, which are the same but for "
+                "their compression; remove one, or give a pattern that means one."
+            )
         kind = _kind(name, _PART_KINDS)
-        if kind is None and not _ending(name):
-            kind = of_folder or ("parquet" if read_begin(file) == b"PAR1" else None)
+        if kind is None and _ending(name) in ("", *COMPRESSIONS) and not _ending(stem):
+            kind = _kind_by_begin(read_begin(file)) or (of_folder if stem == name else None)
         if kind is None:
             raise refusal(
                 f"{quote_path(path)} holds {quote(name)}, whose name doesn't say that it is CSV, JSON lines "
@@ -154,6 +197,12 @@ def _parts(path: str, root: str, found: Sequence[str], read_begin: Callable[[str
                 "Parquet; give a pattern that leaves it out, such as …/*.parquet."
             )
         yield Part(file, kind, name, dict(_partitions(name)))
+
+
+def _kind_by_begin(begin: bytes) -> Kind | None:
+    if begin == b"PAR1":
+        return "parquet"
+    return "jsonl" if begin.startswith(b"{") else None  # a CSV's first line may be a row
 
 
 def _partitions(name: str) -> Iterator[tuple[str, str]]:

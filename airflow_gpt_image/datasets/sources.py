@@ -6,7 +6,7 @@ which none is a field of a request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -16,7 +16,7 @@ from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets import csv_rows, tables
 from airflow_gpt_image.datasets.cells import read_json
 from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, Given, is_text, refusal, safely_quote
-from airflow_gpt_image.datasets.lines import lines
+from airflow_gpt_image.datasets.lines import lines, unpacked
 from airflow_gpt_image.datasets.names import ColumnNames, Names, field_of, letters, same_column
 from airflow_gpt_image.datasets.paths import Find, Part, check_path, parts_of, path_of
 from airflow_gpt_image.datasets.tables import Table
@@ -36,6 +36,7 @@ class Source:
     :param needs: other columns that have to be there: images are named by them.
     :param defaults: the fields that rows needn't give.
     :param most_rows: how many a file may have.
+    :param folders: the columns that the names of folders give.
     """
 
     names: ColumnNames
@@ -47,6 +48,7 @@ class Source:
     find: Find
     say: Callable[[str], object]
     most_rows: int
+    folders: Collection[str] = ()
 
     def rows(self, requests: object) -> Generator[Given, None, None]:
         """
@@ -161,8 +163,9 @@ class Source:
         """
         fields, found = names.fields, f"found {quote([str(name).strip() for name in given], 400)}"
         called = [names.named.get(name, name) for name in names.columns if name is not None]
+        called += self.folders
         for field, column in self.columns.items():
-            if column is not None and field not in fields:
+            if column is not None and field not in fields and column not in self.folders:
                 raise refusal(
                     f"{quote_path(path)} has no column {quote(column)}, which columns names; {found}."
                 )
@@ -190,7 +193,8 @@ class Source:
     def _of_path(self, path: str) -> Iterator[Given]:
         now = path
         try:
-            parts = parts_of(path, self.find, self._begin)
+            parts = parts_of(path, self.find, self._begin, self.say)
+            self.folders = {column for part in parts for column in part.cells}
             if len(parts) > 1 or (parts and parts[0].name is not None):
                 self.say(
                     f"{quote_path(path)}: {len(parts):,} files of {parts[0].kind}, in the order of their "
@@ -210,25 +214,28 @@ class Source:
         readers = {"csv": self._of_csv, "jsonl": self._of_jsonl, "parquet": self._of_parquet}
         with closing(self.open(part.path)) as stream:
             for given in readers[part.kind](stream, part.path):
-                if part.name is not None:
-                    yield _of_part(given, part)
-                else:
-                    yield given
+                yield given if part.name is None else self._of_part_named(given, part)
+
+    def _of_part_named(self, given: Given, part: Part) -> Given:
+        """Return a row with what the names of its folders say."""
+        cells, bad = dict(given.cells), list(given.bad)
+        for column, value in part.cells.items():
+            field = None
+            try:
+                field = self.names.of_folder(column, given.fields)
+                if field is not None and field not in given.cells:
+                    raise ValueError("A folder's name can't be a field; write it into the files.")
+                if "\0" in value or "\ufffd" in value:
+                    raise ValueError(f"{quote(value)} is no text; write it into the files.")
+                if str(cells.setdefault(field or column, value)) != value:
+                    raise ValueError(f"Its folder says {column}={quote(value)}; keep one of them.")
+            except ValueError as error:
+                bad.append((field or column, value, str(error)))
+        return given._replace(cells=cells, bad=bad, file=part.name)
 
     def _begin(self, path: str) -> bytes:
         with closing(self.open(path)) as stream:
-            return stream.read(4)
-
-
-def _of_part(given: Given, part: Part) -> Given:
-    """Return a row with what the names of its folders say."""
-    cells, bad = dict(given.cells), list(given.bad)
-    for column, value in part.cells.items():
-        if str(cells.setdefault(column, value)) != value:
-            bad.append((column, cells[column], f"Its folder says {column}={quote(value)}; keep one of them."))
-        elif field_of(column) is not None and column not in given.cells:
-            bad.append((column, value, "A folder's name can't be a field; write it into the files."))
-    return given._replace(cells=cells, bad=bad, file=part.name)
+            return unpacked(stream, path).read(4)[:4]
 
 
 def _without_envelope(item: Mapping[Any, Any]) -> Mapping[Any, Any]:

@@ -269,6 +269,10 @@ def on_a_store(tmp_path):
     """In tests/unit/datasets/test_folders.py, on S3."""
 
 
+def in_the_tests_of_folders(tmp_path):
+    """In tests/unit/datasets/test_folders.py, with every kind of them."""
+
+
 def files_of_several_kinds(tmp_path):
     assert_refused(
         parts(tmp_path / "x", {"a.csv": as_csv(), "b.jsonl": as_jsonl()}), "files of several kinds"
@@ -285,7 +289,7 @@ def refused_while_parsing(*names):
 
 
 def an_empty_data_set(tmp_path):
-    """That the task is skipped then, in tests/unit/batch_operator/test_arguments.py."""
+    """That the task is skipped then, in tests/unit/batch_operator/test_names_and_previews.py."""
     for empty in ([], pandas.DataFrame({"prompt": []}), parts(tmp_path / "x", {"_SUCCESS": b""})):
         assert_refused(empty, "is empty", EmptyDataSetError)
 
@@ -322,6 +326,9 @@ CASES = {
     "partitions": partitions,
     "a pattern": a_pattern,
     "a folder or a pattern on a store": on_a_store,
+    "a table of Delta Lake, Hudi or Iceberg": in_the_tests_of_folders,
+    "a folder that is being written": in_the_tests_of_folders,
+    "one file twice": in_the_tests_of_folders,
     "files of several kinds": files_of_several_kinds,
     ".xlsx, .ods": refused_while_parsing(
         ("/x/a.xlsx", "save the sheet as CSV"), ("s3://b/a.ods", "save the sheet")
