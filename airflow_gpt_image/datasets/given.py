@@ -19,7 +19,7 @@ MOST_CELLS: Final = 20_000_000
 """Lines times columns of ``manifest.csv``."""
 
 MOST_TEXT: Final = 256 * 1024 * 1024
-"""Characters in all rows of a data set together; they are in memory until the plan is written."""
+"""Characters in all rows of a data set, once for each of their images: so long are plan and manifest."""
 
 LONGEST_ROW: Final = 1024 * 1024
 """Bytes of a line, characters of a row. 16 of the longest addresses and the longest prompt fit in."""

@@ -14,6 +14,8 @@ from airflow_gpt_image.datasets.given import LONGEST_ROW, refusal
 COMPRESSIONS: Final = (".gz", ".zst")
 
 _CHUNK: Final = 1024 * 1024
+# Of a compressed file: what is left of it is copied for each of its members, which can be tiny.
+_PACKED: Final = 64 * 1024
 # Unpacked; a file that isn't compressed has the size that it has.
 _MOST_UNPACKED: Final = 1024 * 1024 * 1024
 # Blank ones, most of them: of the others as many rows are taken as there are rows.
@@ -116,7 +118,7 @@ class _Unpacked:
     def read(self, size: int) -> bytes:
         while True:
             if self._now is None:
-                self._packed = self._packed or self._stream.read(_CHUNK)
+                self._packed = self._packed or self._stream.read(_PACKED)
                 if not self._packed.rstrip(b"\0"):  # padding behind the last member, or the end
                     if not self._packed:
                         return b""
@@ -135,7 +137,7 @@ class _Unpacked:
 
     def _decompress(self, size: int) -> bytes:
         if not self._packed and not self._pending():
-            self._packed = self._stream.read(_CHUNK)
+            self._packed = self._stream.read(_PACKED)
             if not self._packed:
                 raise self._broken("it ends too early")
         try:

@@ -10,11 +10,12 @@ from itertools import islice
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.datasets.cells import size_of
-from airflow_gpt_image.datasets.given import MOST_CELLS, MOST_TEXT, refusal, safely_quote
+from airflow_gpt_image.datasets.given import MOST_CELLS, MOST_TEXT, refusal
 from airflow_gpt_image.datasets.judging import BadCell, Judge, Row, count_rows, invalid_rows
 from airflow_gpt_image.datasets.names import ColumnNames, Names, check_columns
-from airflow_gpt_image.datasets.paths import Find
+from airflow_gpt_image.datasets.paths import Find, path_of
 from airflow_gpt_image.datasets.sources import Source
 from airflow_gpt_image.datasets.templates import PromptTemplate
 from airflow_gpt_image.errors import EmptyDataSetError, Problem
@@ -112,7 +113,9 @@ def read(
 
 
 def _shown(requests: object) -> str:
-    return safely_quote(requests) if not hasattr(requests, "columns") else f"The {type(requests).__name__}"
+    """Return what a message calls a data set: a list is not shown, for it may be megabytes."""
+    path = path_of(requests)
+    return quote_path(path) if path is not None else f"The {type(requests).__name__}"
 
 
 class _Reading:
@@ -154,10 +157,12 @@ class _Reading:
             if len(self._chosen) < self._sample:
                 heapq.heappush(self._chosen, key)
             elif key[:2] > self._chosen[0][:2]:
-                heapq.heapreplace(self._chosen, key)
-            return
-        self._rows.append(row)
-        self._text += sum(map(size_of, row.given.values())) + len(row.request.prompt or "")
+                self._text -= _text_of(heapq.heapreplace(self._chosen, key)[2])
+            else:
+                return
+        else:
+            self._rows.append(row)
+        self._text += _text_of(row)
 
     def _note(self, cell: BadCell) -> None:
         if cell.more:  # bytes: said once for the column
@@ -168,7 +173,7 @@ class _Reading:
         self._bad.append(cell)
 
     def _check_size(self) -> None:
-        kept = len(self._rows)
+        kept = len(self._rows) or len(self._chosen)
         if kept > self._most_rows or self._count > _MOST_READ:
             many = self._total or self._count
             images = many * self._images_per_row
@@ -183,10 +188,10 @@ class _Reading:
                 f"{kept:,} rows with {columns:,} different columns make manifest.csv larger than "
                 f"{MOST_CELLS:,} cells; put what belongs together into one column, such as an object of JSON."
             )
-        if self._text > MOST_TEXT:
+        if self._text * self._images_per_row > MOST_TEXT:
             raise refusal(
-                f"The first {kept:,} rows hold more than {MOST_TEXT:,} characters; leave columns out, or "
-                "give several data sets."
+                f"The first {kept:,} rows with {self._images_per_row} variants hold more than {MOST_TEXT:,} "
+                "characters; leave columns out, or give several data sets."
             )
         if len(self._bad) > _MOST_BAD:
             raise invalid_rows(self._bad)
@@ -197,6 +202,11 @@ class _Reading:
             self._bad[place] = self._bad[place]._replace(more=more)
         rows = sorted((row for _, _, row in self._chosen), key=lambda row: row.number)
         return rows or self._rows, self._bad
+
+
+def _text_of(row: Row) -> int:
+    """Return about how many characters a row takes in the plan and, for each of its images, in a manifest."""
+    return size_of(dict(row.given)) + len(row.request.prompt or "")
 
 
 def _digest(request: ImageRequest) -> bytes:

@@ -15,7 +15,15 @@ from airflow_gpt_image.api.models import MODEL
 from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets import csv_rows, tables
 from airflow_gpt_image.datasets.cells import read_json
-from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, Given, is_text, refusal, safely_quote
+from airflow_gpt_image.datasets.given import (
+    FIELDS,
+    LONGEST_ROW,
+    MOST_COLUMNS,
+    Given,
+    is_text,
+    refusal,
+    safely_quote,
+)
 from airflow_gpt_image.datasets.lines import lines, unpacked
 from airflow_gpt_image.datasets.names import ColumnNames, Names, field_of, letters, same_column
 from airflow_gpt_image.datasets.paths import Find, Part, check_path, parts_of, path_of
@@ -79,7 +87,8 @@ class Source:
                 raise ValueError(
                     f"{safely_quote(item)} is neither a prompt (a string) nor a mapping; give one."
                 )
-            item = _without_envelope(item)
+            if len(item) <= MOST_COLUMNS:  # of more, none is looked at
+                item = _without_envelope(item)
             found = self.names.read(item)
         except ValueError as error:
             return Given({}, [(None, item, str(error))], line)
@@ -112,7 +121,7 @@ class Source:
             if record.header:
                 header = record.cells
                 csv_rows.refuse_quotes(header, path)
-                names = self._header(header, path)
+                names = self._header(header, quote_path(path))
             elif csv_rows.repeats(header, record.cells):
                 rule = f"{quote(record.cells)} is the header again; remove the line."
                 yield Given({}, [(None, record.cells, rule)], record.line)
@@ -121,23 +130,23 @@ class Source:
                 yield Given(cells, bad, record.line, named=names.named, fields=names.fields, text=True)
 
     def _of_parquet(self, stream: BinaryIO, path: str) -> Iterator[Given]:
-        yield from self._of_table(tables.read_parquet(stream, path, self.most_rows), path)
+        yield from self._of_table(tables.read_parquet(stream, path, self.most_rows), quote_path(path))
 
-    def _of_table(self, table: Table, path: str) -> Iterator[Given]:
-        if any(isinstance(name, str) and letters(name) == "input" for name in table.names):
+    def _of_table(self, table: Table, shown: str) -> Iterator[Given]:
+        if any(map(_is_input, table.names[:MOST_COLUMNS])):
             for row in table.rows:  # the API's own body, of which a column is the request
                 yield self.of_item(tables.cells_of(table.names, row))
             return
         names: Names | None = None
         for row in table.rows:
             if names is None:
-                names = self._header(table.names, path)
+                names = self._header(table.names, shown)
             cells = tables.cells_of(names.columns, row)
             if cells:  # a row of nothing is what a spreadsheet leaves behind its last one
                 given = {name: cells[name] for name in cells if name is not None}
                 yield Given(given, named=names.named, fields=names.fields, text=True)
         if names is None and table.names:
-            self._header(table.names, path)
+            self._header(table.names, shown)
 
     def _is_known(self, name: str) -> bool:
         asked = (
@@ -147,18 +156,19 @@ class Source:
         )
         return field_of(name) is not None or letters(name) in asked
 
-    def _header(self, given: Sequence[object], path: str) -> Names:
+    def _header(self, given: Sequence[object], shown: str) -> Names:
         try:
             names = self.names.read(given, nameless=True)
         except ValueError as error:
-            raise refusal(f"The header of {quote_path(path)} can't be used. {error}") from None
-        self.check(names, path, given)
+            raise refusal(f"The header of {shown} can't be used. {error}") from None
+        self.check(names, shown, given)
         return names
 
-    def check(self, names: Names, path: str, given: Sequence[object]) -> None:
+    def check(self, names: Names, shown: str, given: Sequence[object]) -> None:
         """
         Refuse columns that give nothing to draw: said once, instead of for each of 10,000 rows.
 
+        :param shown: what the message calls the data set.
         :raises InvalidRequestError: then.
         """
         fields, found = names.fields, f"found {quote([str(name).strip() for name in given], 400)}"
@@ -166,24 +176,22 @@ class Source:
         called += self.folders
         for field, column in self.columns.items():
             if column is not None and field not in fields and column not in self.folders:
-                raise refusal(
-                    f"{quote_path(path)} has no column {quote(column)}, which columns names; {found}."
-                )
+                raise refusal(f"{shown} has no column {quote(column)}, which columns names; {found}.")
         wanted = self.template.names if self.template else ()
         for name in (*wanted, *self.needs):
             if name not in fields and not any(same_column(each, name, called) for each in called):
                 by = "prompt_template" if name in wanted else "filename"
-                raise refusal(f"{quote_path(path)} has no column {quote(name)}, which {by} names; {found}.")
+                raise refusal(f"{shown} has no column {quote(name)}, which {by} names; {found}.")
         if not fields and not wanted:
             raise refusal(
-                f"{quote_path(path)} has neither a column prompt nor image_urls, nor another field's; "
+                f"{shown} has neither a column prompt nor image_urls, nor another field's; "
                 f"{found}. "
                 f"Name the columns as the fields ({', '.join(FIELDS)}), say which they are with columns, or "
                 "write a prompt_template."
             )
         if not wanted and not {"prompt", "image_urls"} & {*fields, *self.defaults}:
             raise refusal(
-                f"{quote_path(path)} has neither a column prompt nor image_urls; {found}. Name the columns "
+                f"{shown} has neither a column prompt nor image_urls; {found}. Name the columns "
                 f"so (in "
                 "a CSV in its first line), say which they are with columns, or give one of them in defaults."
             )
@@ -238,13 +246,18 @@ class Source:
             return unpacked(stream, path).read(4)[:4]
 
 
+def _is_input(name: object) -> bool:
+    # Its length first: most names are another's.
+    return isinstance(name, str) and 5 <= len(name) <= 20 and letters(name) == "input"
+
+
 def _without_envelope(item: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """
     Return the row that stands in the API's own body, ``{"model": …, "input": {…}}``, with what is beside it.
 
     :raises ValueError: when it is for another model, or something is there twice.
     """
-    inside = next((name for name in item if isinstance(name, str) and letters(name) == "input"), None)
+    inside = next(filter(_is_input, item), None)
     if inside is None or not isinstance(item[inside], Mapping):
         return item
     beside = {name: value for name, value in item.items() if name != inside}

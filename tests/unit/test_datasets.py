@@ -215,7 +215,7 @@ def test_whatever_else_is_no_data_set_is_refused_in_our_words(value):
 def test_an_empty_data_set_is_refused(empty):
     error = refusal(empty)
 
-    assert f"{empty!r} is empty" in str(error)
+    assert f"The {type(empty).__name__} is empty" in str(error)
 
 
 # Paths

@@ -24,13 +24,15 @@ MEGABYTE = 1024 * 1024
 def read_apart(path, **given):
     """What is read of a file in a process of its own, and how many MB of memory that took."""
     script = """
-        import json, resource, sys
+        import json, sys
         from airflow_gpt_image import datasets
         from airflow_gpt_image.errors import InvalidRequestError
         import pyarrow.parquet
 
         def most():
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            # Not ru_maxrss, which begins at what the process that started this one had.
+            [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+            return int(line.split()[1]) / 1024
 
         before = most()
         try:
@@ -89,6 +91,21 @@ def test_a_preview_reads_no_further_than_it_goes(read):
     assert len(rows) == 3
 
 
+@pytest.mark.parametrize("preview", [{"sample": 200_000}, {"sample": 150_000, "images_per_row": 2}])
+def test_a_sample_is_bounded_as_all_rows_are(read, preview):
+    with pytest.raises(InvalidRequestError, match="a batch takes 1 to"):
+        read("x.csv", "prompt\n" + "".join(f"a teapot {n}\n" for n in range(200_000)), **preview)
+
+
+def test_the_text_of_a_sample_is_bounded_and_that_of_other_rows_is_not(read):
+    page = "x" * MEGABYTE
+    rows = [{"prompt": f"x{n}", "page": page} for n in range(300)]
+
+    assert len(read.requests(rows, sample=10)[0]) == 10
+    with pytest.raises(InvalidRequestError, match="hold more than 268,435,456 characters"):
+        read.requests(rows, sample=290)
+
+
 # Columns
 
 
@@ -122,6 +139,30 @@ def test_text_is_bounded(read):
         read.requests([{"prompt": "x", "page": text}] * 300)
 
 
+def test_the_names_of_columns_are_text_too(read):
+    header = ",".join(["prompt", *(f"{n}{'c' * 9_000}" for n in range(100))])
+
+    with pytest.raises(InvalidRequestError, match="hold more than 268,435,456 characters"):
+        read("x.csv", f"{header}\n" + "x,{}\n".format(",".join("1" * 100)) * 1_000)
+
+
+def test_the_text_of_a_row_counts_for_each_of_its_images(read):
+    rows = [{"prompt": f"x{n}", "page": "x" * MEGABYTE} for n in range(30)]
+
+    assert len(read.requests(rows)[0]) == 30
+    with pytest.raises(InvalidRequestError, match="with 10 variants hold more than 268,435,456 characters"):
+        read.requests(rows, images_per_row=10)
+
+
+def test_rows_of_columns_without_end_are_bad_ones_before_their_names_are_compared(read):
+    row = json.dumps({"prompt": "x", **{f"c{n}": 0 for n in range(60_000)}})
+
+    rows, bad = read("x.jsonl", f"{row}\n" * 30)
+
+    assert (rows, len(bad)) == ([], 30)
+    assert "It has 60,001 columns; at most 1,000 are taken." in bad[0].rule
+
+
 def test_a_quote_that_is_never_closed_is_no_row_of_any_length(read):
     message = read.refusal(
         "x.csv", "prompt,a\nx," + '"' + '",\n"'.join(["y" * 900_000] * 3) + "\n" * 5_000_000
@@ -144,6 +185,12 @@ def test_a_gzip_bomb_is_refused_while_it_is_unpacked(tmp_path):
     assert path.stat().st_size < 2 * MEGABYTE
     assert "has more than 10,000,000 lines" in told
     assert megabytes < 100
+
+
+def test_a_gzip_file_may_have_any_number_of_empty_members(read):
+    (row,) = read.rows("x.csv.gz", gzip.compress(b"") * 200_000 + gzip.compress(b"prompt\nx\n"))
+
+    assert row.request.prompt == "x"
 
 
 def test_so_is_one_of_long_lines(tmp_path):
