@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, Final
 from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, is_text, refusal
 from airflow_gpt_image.datasets.lines import lines
-from airflow_gpt_image.datasets.names import letters
 
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # A row over many lines; its longest cell is a mebibyte.
@@ -19,7 +18,7 @@ _LONGEST_RECORD: Final = 4 * LONGEST_ROW
 
 
 _OTHER_QUOTES: Final = ("''", "``", "“”", "„“", "„”", "””", "‘’", "‚‘", "«»", "»«")
-_LONGEST_QUICK: Final = 100
+_AROUND_NAMES: Final = "\ufeff\u200b \t\r\n"
 _BEGINS_WITH_BLANK: Final = re.compile(r'\s+"[^"]*"\s*')
 
 
@@ -174,9 +173,11 @@ def refuse_quotes(header: Sequence[str], path: str) -> None:
 
 def repeats(header: Sequence[str], cells: Sequence[str]) -> bool:
     """Return whether a row is the header again, as files have it that were joined."""
-    if len(cells) != len(header) or letters(cells[0][:_LONGEST_QUICK]) != letters(header[0][:_LONGEST_QUICK]):
-        return False
-    return list(map(letters, cells)) == list(map(letters, header))
+    return len(cells) == len(header) and all(map(_is_same_name, header, cells))
+
+
+def _is_same_name(one: str, other: str) -> bool:
+    return one.strip(_AROUND_NAMES).casefold() == other.strip(_AROUND_NAMES).casefold()
 
 
 @contextmanager

@@ -48,16 +48,16 @@ def read_parquet(stream: BinaryIO, path: str, most_rows: int) -> Table:
         ) from error
     watched = Watched(stream)
     with _broken_is_refused(watched, path):
-        texts = _checked_texts(parquet.ParquetFile(watched).metadata, path, most_rows)
+        texts, rows_at_once = _checked_texts(parquet.ParquetFile(watched).metadata, path, most_rows)
         # Reading ahead would hold most of the file; a text that stands in many rows is held once.
         options = {"pre_buffer": False, "buffer_size": _BUFFER, "read_dictionary": texts}
         file = parquet.ParquetFile(watched, **options)
-        return Table(file.schema_arrow.names, _rows_of_file(file, watched, path))
+        return Table(file.schema_arrow.names, _rows_of_file(file, rows_at_once, watched, path))
 
 
-def _rows_of_file(file: Any, watched: Watched, path: str) -> Iterator[Sequence[object]]:
+def _rows_of_file(file: Any, rows_at_once: int, watched: Watched, path: str) -> Iterator[Sequence[object]]:
     with _broken_is_refused(watched, path):
-        yield from _arrow_rows(file.iter_batches(_ROWS_AT_ONCE), path)
+        yield from _arrow_rows(file.iter_batches(rows_at_once), path)
 
 
 @contextmanager
@@ -76,9 +76,11 @@ def _broken_is_refused(watched: Watched, path: str) -> Iterator[None]:
         ) from error
 
 
-def _checked_texts(metadata: Any, path: str, most_rows: int) -> list[str]:
+def _checked_texts(metadata: Any, path: str, most_rows: int) -> tuple[list[str], int]:
     """
-    Refuse what unpacks to more than is taken, by what the file says of itself; return its columns of text.
+    Refuse what unpacks to more than is taken, by what the file says of itself.
+
+    :return: its columns of text that can be read as dictionaries, and how many rows may be read at once.
 
     :raises InvalidRequestError: then.
     """
@@ -93,7 +95,8 @@ def _checked_texts(metadata: Any, path: str, most_rows: int) -> list[str]:
             f"{quote_path(path)} has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are taken."
         )
     texts: set[str] = set()
-    values = 0
+    deltas: set[str] = set()
+    values = longest = 0
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
         for index in range(row_group.num_columns):
@@ -107,13 +110,17 @@ def _checked_texts(metadata: Any, path: str, most_rows: int) -> list[str]:
                 )
             if column.physical_type == "BYTE_ARRAY":
                 texts.add(column.path_in_schema)
+            if any(encoding.startswith("DELTA") and "BYTE" in encoding for encoding in column.encodings):
+                # A text is told by what it shares with the one before: each may be as long as all together.
+                deltas.add(column.path_in_schema)
+                longest = max(longest, size)
     if values > MOST_CELLS:
         raise refusal(
             f"{quote_path(path)} holds {values:,} values, those in lists included; at most {MOST_CELLS:,} "
             f"are "
             "taken. Leave columns out."
         )
-    return sorted(texts)
+    return sorted(texts - deltas), max(1, min(_ROWS_AT_ONCE, _MOST_AT_ONCE // max(1, longest)))
 
 
 def table_of(value: Any) -> Table | None:

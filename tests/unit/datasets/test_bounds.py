@@ -16,7 +16,9 @@ import pytest
 import zstandard
 from pyarrow import parquet
 
+from airflow_gpt_image import datasets
 from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError
+from airflow_gpt_image.storage.folders import open_file
 
 MEGABYTE = 1024 * 1024
 
@@ -290,3 +292,29 @@ def test_a_column_that_unpacks_to_more_than_a_data_set_may_hold_is_refused(tmp_p
     assert "Column 'page' of" in told
     assert "unpacks from" in told
     assert megabytes < 100
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_texts_that_are_told_by_those_before_them_are_read(tmp_path, encoding):
+    prompts = [f"a teapot, number {number}" for number in range(3_000)]
+    path = tmp_path / "x.parquet"
+    options = {"use_dictionary": False, "column_encoding": encoding}
+    parquet.write_table(pyarrow.table({"prompt": prompts}), path, **options)
+
+    rows, bad = datasets.read(str(path), open=open_file)
+
+    assert (bad, [row.request.prompt for row in rows]) == ([], prompts)
+
+
+def test_a_small_file_of_such_texts_that_stands_for_gigabytes_is_refused(tmp_path):
+    path = tmp_path / "x.parquet"
+    table = pyarrow.table({"prompt": ["a teapot"] * 3_000, "page": ["x" * MEGABYTE] * 3_000})
+    encodings = {"page": "DELTA_BYTE_ARRAY", "prompt": "PLAIN"}
+    parquet.write_table(table, path, compression="zstd", use_dictionary=False, column_encoding=encodings)
+    del table
+
+    told, megabytes = read_apart(path)
+
+    assert path.stat().st_size < 5_000
+    assert "hold more than 268,435,456 characters" in told
+    assert megabytes < 600
