@@ -63,9 +63,9 @@ def read_records(
         except csv.Error as error:
             # After a stray quote other rows would be read than were written, so none is taken.
             raise refusal(
-                f"{quote_path(path)} is broken CSV from line {begins} on ({error}). Quote cells that "
-                f"contain a "
-                "separator, a quote or a line break, and double the quotes in them."
+                f"{quote_path(path)} is broken CSV from line {begins} on ({error}).\n"
+                "Quote cells that contain a separator, a quote or a line break, and double the "
+                "quotes in them."
             ) from None
 
 
@@ -86,7 +86,7 @@ class _Texts(Iterator[str]):
         if self._length > _LONGEST_RECORD:
             raise refusal(
                 f"A row of {quote_path(self._path)} is longer than {_LONGEST_RECORD:,} characters at line "
-                f"{self.number}; is a quote not closed?"
+                f"{self.number}.\nIs a quote not closed?"
             )
         return text
 
@@ -94,8 +94,8 @@ class _Texts(Iterator[str]):
         line = next(self._lines)
         if len(line) > LONGEST_ROW:
             raise refusal(
-                f"Line {self.number + 1} of {quote_path(self._path)} is longer than {LONGEST_ROW:,} bytes; "
-                "shorten it."
+                f"Line {self.number + 1} of {quote_path(self._path)} is longer than {LONGEST_ROW:,} bytes.\n"
+                "Shorten it."
             )
         return line.decode(errors="surrogateescape")
 
@@ -128,7 +128,7 @@ def _separator(
         separator = said.partition("=")[2].strip(" ")
         if separator not in _SEPARATORS:
             raise refusal(
-                f"{quote_path(path)} says that {quote(separator)} separates its columns; one of "
+                f"{quote_path(path)} says that {quote(separator)} separates its columns.\nOne of "
                 f"{', '.join(map(repr, _SEPARATORS))} is taken."
             )
         next(texts)
@@ -152,7 +152,7 @@ def _guess(header: str, path: str, is_known: Callable[[str], bool]) -> str:
         return best[0] if len(best) == 1 else default
     raise refusal(
         f"The header of {quote_path(path)}, {quote(header.strip())}, can be read with "
-        f"{' or '.join(_SEPARATORS[separator] for separator in best)} between the columns; quote the names, "
+        f"{' or '.join(_SEPARATORS[separator] for separator in best)} between the columns.\nQuote the names, "
         "or write the separator into a first line such as 'sep=;'."
     )
 
@@ -167,7 +167,7 @@ def refuse_quotes(header: Sequence[str], path: str) -> None:
         if len(text := name.strip()) > 1 and text[0] + text[-1] in _OTHER_QUOTES:
             raise refusal(
                 f"The header of {quote_path(path)} can't be used. {quote(text)} stands in quotes that aren't "
-                "CSV's; write straight double quotes around cells, or none."
+                "CSV's.\nWrite straight double quotes around cells, or none."
             )
 
 

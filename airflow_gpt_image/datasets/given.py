@@ -48,8 +48,12 @@ class Given(NamedTuple):
 
 
 def refusal(message: str, field: str = "requests") -> InvalidRequestError:
-    """Return the error about a data set as a whole."""
-    return InvalidRequestError(f"{field}: {message}", problems=[Problem(field, message)])
+    """
+    Return the error about a data set as a whole, or about an argument that says how it is read.
+
+    :param message: value, rule and remedy, each on a line of its own.
+    """
+    return InvalidRequestError(f"{field}: {message}", problems=[Problem(field, message.replace("\n", " "))])
 
 
 def safely_quote(value: object) -> str:

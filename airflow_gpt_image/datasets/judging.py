@@ -127,7 +127,7 @@ class Judge:
             return {}
         if not isinstance(defaults, Mapping):
             raise refusal(
-                f"{safely_quote(defaults)} is no mapping of fields to values; give one.", "defaults"
+                f"{safely_quote(defaults)} is no mapping of fields to values.\nGive one.", "defaults"
             )
         unknown = [name for name in defaults if name not in FIELDS]
         if unknown:

@@ -63,7 +63,7 @@ def lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
     """
     for number, line in enumerate(_split(_as_utf8(unpacked(stream, path), path))):
         if number == _MOST_LINES:
-            raise refusal(f"{quote_path(path)} has more than {_MOST_LINES:,} lines; give several files.")
+            raise refusal(f"{quote_path(path)} has more than {_MOST_LINES:,} lines.\nGive several files.")
         yield line
 
 
@@ -129,8 +129,8 @@ class _Unpacked:
             self._given += len(data)
             if self._given > _MOST_UNPACKED:
                 raise refusal(
-                    f"{quote_path(self._path)} unpacks to more than {_MOST_UNPACKED:,} bytes; give several "
-                    f"files."
+                    f"{quote_path(self._path)} unpacks to more than {_MOST_UNPACKED:,} bytes.\n"
+                    "Give several files."
                 )
             if data:
                 return data
@@ -156,7 +156,8 @@ class _Unpacked:
 
     def _broken(self, why: str) -> Exception:
         return refusal(
-            f"{quote_path(self._path)} is no {self._path[-4:].lstrip('.')} file, or a broken one ({why})."
+            f"{quote_path(self._path)} is no {self._path[-4:].lstrip('.')} file, or a broken one ({why}).\n"
+            "Write it again."
         )
 
 
@@ -170,9 +171,8 @@ def _zstd(path: str) -> Callable[[], Any]:
         zstandard = import_module("zstandard")
     except ImportError:
         raise refusal(
-            f"{quote_path(path)} can't be unpacked here. Run pip install zstandard, or give a .gz file, or "
-            f"one "
-            "that isn't compressed."
+            f"{quote_path(path)} can't be unpacked here.\n"
+            "Run pip install zstandard, or give a .gz file, or one that isn't compressed."
         ) from None
     return lambda: _Zstandard(zstandard.ZstdDecompressor().decompressobj())
 
@@ -244,9 +244,8 @@ class _Transcoded:
                 text = self._decoder.decode(data, final=self._ended)
             except UnicodeDecodeError as error:
                 raise refusal(
-                    f"{quote_path(self._path)} is broken {self._encoding.upper()} text ({error.reason}); "
-                    f"save it "
-                    "as UTF-8."
+                    f"{quote_path(self._path)} is broken {self._encoding.upper()} text ({error.reason}).\n"
+                    "Save it as UTF-8."
                 ) from None
             if text:
                 return text.encode("utf-8", "surrogatepass")

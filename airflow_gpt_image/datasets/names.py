@@ -83,18 +83,18 @@ def check_columns(columns: object) -> dict[str, str | None]:
     """
     if columns is None:
         return {}
-    example = "give one such as {'image_urls': 'photo', 'prompt': 'description'}."
+    example = "Give one such as {'image_urls': 'photo', 'prompt': 'description'}."
     if not isinstance(columns, Mapping):
-        raise refusal(f"{safely_quote(columns)} is no mapping of fields to columns; {example}", "columns")
+        raise refusal(f"{safely_quote(columns)} is no mapping of fields to columns.\n{example}", "columns")
     for field, column in columns.items():
         if field not in FIELDS:
-            raise refusal(f"{safely_quote(field)} is no field; one of {', '.join(FIELDS)}.", "columns")
+            raise refusal(f"{safely_quote(field)} is no field.\nOne of {', '.join(FIELDS)}.", "columns")
         if column is not None and not (isinstance(column, str) and letters(column)):
-            raise refusal(f"{safely_quote(column)} is no name of a column; {example}", "columns")
+            raise refusal(f"{safely_quote(column)} is no name of a column.\n{example}", "columns")
     taken = [column for column in columns.values() if column is not None]
     twice = [column for column in taken if taken.count(column) > 1]
     if twice:
-        raise refusal(f"{quote(twice[0])} can't be two fields; name one column for each.", "columns")
+        raise refusal(f"{quote(twice[0])} can't be two fields.\nName one column for each.", "columns")
     return dict(columns)
 
 
@@ -156,7 +156,7 @@ class ColumnNames:
         if len(self.known) > MOST_COLUMNS:
             raise refusal(
                 f"The rows have more than {MOST_COLUMNS:,} different columns, and each is one of "
-                "manifest.csv. Put what belongs together into one column, such as an object of JSON."
+                "manifest.csv.\nPut what belongs together into one column, such as an object of JSON."
             )
 
     def _understood(self, given: Sequence[object], *, nameless: bool) -> Names:

@@ -33,26 +33,27 @@ _PART_KINDS: Final[dict[str, Kind]] = {**_KINDS, ".json": "jsonl"}
 _REMEDIES: Final = {
     **dict.fromkeys(
         (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"),
-        "is a spreadsheet; save the sheet as CSV (UTF-8), or read it in a task before (pandas.read_excel) "
+        "is a spreadsheet.\nSave the sheet as CSV (UTF-8), or read it in a task before (pandas.read_excel) "
         "and hand over the table.",
     ),
-    ".txt": "doesn't say by its name what is in it; call it .csv, .tsv or .jsonl. For a prompt in each line, "
+    ".txt": "doesn't say by its name what is in it.\n"
+    "Call it .csv, .tsv or .jsonl. For a prompt in each line, "
     "give a list: [line for line in file].",
-    ".json": "is a single JSON document; write one object in each line, as .jsonl: "
+    ".json": "is a single JSON document.\nWrite one object in each line, as .jsonl: "
     "jq -c '.[]' x.json > x.jsonl.",
     **dict.fromkeys(
         (".zip", ".bz2", ".xz", ".7z", ".tar", ".tgz", ".lz4", ".snappy"),
-        "is packed in a way that isn't read here; unpack it, or compress it with gzip (.csv.gz, .jsonl.gz).",
+        "is packed in a way that isn't read here.\nUnpack it, or compress it with gzip (.csv.gz, .jsonl.gz).",
     ),
     **dict.fromkeys(
         (".arrow", ".feather", ".orc", ".avro", ".xml", ".html", ".pkl", ".yaml", ".yml", ".db", ".sqlite"),
-        "is none of the files that are read here; write it as .parquet, .csv or .jsonl.",
+        "is none of the files that are read here.\nWrite it as .parquet, .csv or .jsonl.",
     ),
 }
 _WEB: Final = ("http", "https", "ftp", "ftps", "sftp")
 _MAGIC: Final = re.compile(r"[*?\[]")
 _TAKEN: Final = (
-    "give a list of prompts (['…']) or of mappings, or the path of a .csv, .jsonl (.ndjson) or .parquet file"
+    "Give a list of prompts (['…']) or of mappings, or the path of a .csv, .jsonl (.ndjson) or .parquet file"
 )
 _MORE: Final = " (also .tsv, .gz, .zst, a folder of such files, or a pattern such as /data/x/*.csv)."
 _MOST_PARTS: Final = 10_000
@@ -94,9 +95,8 @@ def check_path(requests: object) -> str:
     scheme, is_address, rest = (path or "").partition("://")
     if path and is_address and scheme.lower() in _WEB and re.match(r"[^\s/]+", rest):
         raise refusal(
-            f"{quote_path(path)} is on the web, where nothing is fetched from; download it in a task "
-            f"before, to a "
-            "disk or a store, and give that path."
+            f"{quote_path(path)} is on the web, where nothing is fetched from.\n"
+            "Download it in a task before, to a disk or a store, and give that path."
         )
     # A store's address with a query or a fragment names no object.
     odd = path is None or "\0" in path or (is_address and ("?" in path or "#" in path))
@@ -110,7 +110,7 @@ def check_path(requests: object) -> str:
 
 def _no_data_set(requests: object) -> InvalidRequestError:
     what = "is a single string, not a data set" if isinstance(requests, str) else "is not a data set"
-    return refusal(f"{safely_quote(requests)} {what}; {_TAKEN}{_MORE}")
+    return refusal(f"{safely_quote(requests)} {what}.\n{_TAKEN}{_MORE}")
 
 
 def parts_of(
@@ -132,7 +132,10 @@ def parts_of(
             raise _no_data_set(path)
         return [Part(path, kind, None, {})]
     if len(found) > _MOST_PARTS:
-        raise refusal(f"{quote_path(path)} is {len(found):,} files; at most {_MOST_PARTS:,} are taken.")
+        raise refusal(
+            f"{quote_path(path)} is {len(found):,} files.\n"
+            f"At most {_MOST_PARTS:,} are taken.\nGive a pattern that means fewer."
+        )
     root = _root(path)
     names = {file.removeprefix(root).lstrip("/"): file for file in sorted(found)}
     _refuse_formats(path, names)
@@ -146,9 +149,8 @@ def parts_of(
     if len(kinds) > 1:
         several = " and ".join(quote(part.name) for part in kinds.values())
         raise refusal(
-            f"{quote_path(path)} holds files of several kinds, {several}; give a pattern that means one of "
-            f"them, "
-            "such as …/*.parquet."
+            f"{quote_path(path)} holds files of several kinds, {several}.\n"
+            "Give a pattern that means one of them, such as …/*.parquet."
         )
     return parts
 
@@ -158,13 +160,13 @@ def _refuse_formats(path: str, names: Collection[str]) -> None:
     for what, mark in _TABLE_FORMATS.items():
         if any(map(mark.match, names)):
             raise refusal(
-                f"{quote_path(path)} is {what}, of which not every file still counts; read it with what "
+                f"{quote_path(path)} is {what}, of which not every file still counts.\nRead it with what "
                 "knows it, and hand over the table, or write it as plain Parquet."
             )
     if any(name.startswith("_temporary/") for name in names) and "_SUCCESS" not in names:
         raise refusal(
             f"{quote_path(path)} is being written, or was not written to its end: _temporary is in it and "
-            "_SUCCESS isn't; wait for the job, or run it again."
+            "_SUCCESS isn't.\nWait for the job, or run it again."
         )
 
 
@@ -185,7 +187,7 @@ def _parts(
         if (other := unpacked.setdefault(stem, name)) != name:
             raise refusal(
                 f"{quote_path(path)} holds {quote(other)} and {quote(name)}, which are the same but for "
-                "their compression; remove one, or give a pattern that means one."
+                "their compression.\nRemove one, or give a pattern that means one."
             )
         kind = _kind(name, _PART_KINDS)
         if kind is None and _ending(name) in ("", *COMPRESSIONS) and not _ending(stem):
@@ -193,8 +195,7 @@ def _parts(
         if kind is None:
             raise refusal(
                 f"{quote_path(path)} holds {quote(name)}, whose name doesn't say that it is CSV, JSON lines "
-                f"or "
-                "Parquet; give a pattern that leaves it out, such as …/*.parquet."
+                "or Parquet.\nGive a pattern that leaves it out, such as …/*.parquet."
             )
         yield Part(file, kind, name, dict(_partitions(name)))
 
@@ -245,6 +246,8 @@ def _remedy(path: str) -> str | None:
     if ending in COMPRESSIONS:
         inner = _ending(path[: -len(ending)])
         if inner == ".parquet":
-            return "is compressed twice over; Parquet compresses by itself: write it as .parquet."
-        return _REMEDIES.get(inner) or "doesn't say by its name what is packed; call it .csv.gz or .jsonl.gz."
+            return "is compressed twice over.\nParquet compresses by itself: write it as .parquet."
+        return (
+            _REMEDIES.get(inner) or "doesn't say by its name what is packed.\nCall it .csv.gz or .jsonl.gz."
+        )
     return _REMEDIES.get(ending)

@@ -99,7 +99,8 @@ def read(
     rows, bad = reading.result()
     if not rows and not bad:
         raise EmptyDataSetError(
-            f"requests: {_shown(requests)} is empty; give at least one prompt.",
+            f"requests: {_shown(requests)} is empty.\n"
+            "Give at least one prompt, or on_empty='skip' if that may be.",
             problems=[Problem("requests", "it is empty; give at least one prompt.")],
         )
     if rows and names.known:
@@ -179,19 +180,21 @@ class _Reading:
             images = many * self._images_per_row
             raise refusal(
                 f"{many:,} rows{'' if self._total else ', and there are more,'} with {self._images_per_row} "
-                f"variants are {images:,} images; a batch takes 1 to {MOST_ROWS:,}. Give several data sets, "
+                f"variants are {images:,} images.\n"
+                f"A batch takes 1 to {MOST_ROWS:,}.\nGive several data sets, "
                 "or a limit."
             )
         columns = len(self._names.known)
         if kept * self._images_per_row * columns > MOST_CELLS:
             raise refusal(
                 f"{kept:,} rows with {columns:,} different columns make manifest.csv larger than "
-                f"{MOST_CELLS:,} cells; put what belongs together into one column, such as an object of JSON."
+                f"{MOST_CELLS:,} cells.\n"
+                "Put what belongs together into one column, such as an object of JSON."
             )
         if self._text * self._images_per_row > MOST_TEXT:
             raise refusal(
                 f"The first {kept:,} rows with {self._images_per_row} variants hold more than {MOST_TEXT:,} "
-                "characters; leave columns out, or give several data sets."
+                "characters.\nLeave columns out, or give several data sets."
             )
         if len(self._bad) > _MOST_BAD:
             raise invalid_rows(self._bad)

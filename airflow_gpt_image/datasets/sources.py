@@ -160,7 +160,7 @@ class Source:
         try:
             names = self.names.read(given, nameless=True)
         except ValueError as error:
-            raise refusal(f"The header of {shown} can't be used. {error}") from None
+            raise refusal(f"The header of {shown} can't be used.\n{error}") from None
         self.check(names, shown, given)
         return names
 
@@ -176,24 +176,29 @@ class Source:
         called += self.folders
         for field, column in self.columns.items():
             if column is not None and field not in fields and column not in self.folders:
-                raise refusal(f"{shown} has no column {quote(column)}, which columns names; {found}.")
+                raise refusal(
+                    f"{shown} has no column {quote(column)}, which columns names; {found}.\n"
+                    "Name one that is there, or add it."
+                )
         wanted = self.template.names if self.template else ()
         for name in (*wanted, *self.needs):
             if name not in fields and not any(same_column(each, name, called) for each in called):
                 by = "prompt_template" if name in wanted else "filename"
-                raise refusal(f"{shown} has no column {quote(name)}, which {by} names; {found}.")
+                raise refusal(
+                    f"{shown} has no column {quote(name)}, which {by} names; {found}.\n"
+                    "Name one that is there, or add it."
+                )
         if not fields and not wanted:
             raise refusal(
-                f"{shown} has neither a column prompt nor image_urls, nor another field's; "
-                f"{found}. "
+                f"{shown} has neither a column prompt nor image_urls, nor another field's; {found}.\n"
                 f"Name the columns as the fields ({', '.join(FIELDS)}), say which they are with columns, or "
                 "write a prompt_template."
             )
         if not wanted and not {"prompt", "image_urls"} & {*fields, *self.defaults}:
             raise refusal(
-                f"{shown} has neither a column prompt nor image_urls; {found}. Name the columns "
-                f"so (in "
-                "a CSV in its first line), say which they are with columns, or give one of them in defaults."
+                f"{shown} has neither a column prompt nor image_urls; {found}.\n"
+                "Name the columns so (in a CSV in its first line), say which they are with columns, or give "
+                "one of them in defaults."
             )
 
     # --- files
@@ -214,8 +219,8 @@ class Source:
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
             reason = error.strerror or type(error).__name__
             raise refusal(
-                f"{quote_path(now)} can't be read ({reason}); give the path of a file that this worker may "
-                f"read."
+                f"{quote_path(now)} can't be read ({reason}).\n"
+                "Give the path of a file that this worker may read."
             ) from error
 
     def _of_part(self, part: Part) -> Iterator[Given]:

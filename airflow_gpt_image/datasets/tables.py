@@ -43,7 +43,7 @@ def read_parquet(stream: BinaryIO, path: str, most_rows: int) -> Table:
         from pyarrow import parquet
     except ImportError as error:
         raise refusal(
-            f"{quote_path(path)} can't be read without pyarrow. Run pip install "
+            f"{quote_path(path)} can't be read without pyarrow.\nRun pip install "
             "'airflow-provider-gpt-image[parquet]', or give a .csv or .jsonl file."
         ) from error
     watched = Watched(stream)
@@ -72,7 +72,7 @@ def _broken_is_refused(watched: Watched, path: str) -> Iterator[None]:
         if watched.trouble is not None:
             raise watched.trouble from None
         raise refusal(
-            f"{quote_path(path)} is no Parquet file, or a broken one ({quote(str(error))}); write it again."
+            f"{quote_path(path)} is no Parquet file, or a broken one ({quote(str(error))}).\nWrite it again."
         ) from error
 
 
@@ -86,13 +86,13 @@ def _checked_texts(metadata: Any, path: str, most_rows: int) -> tuple[list[str],
     """
     if metadata.num_rows > most_rows:
         raise refusal(
-            f"{quote_path(path)} has {metadata.num_rows:,} rows; at most {most_rows:,} are taken. Give "
-            f"several "
-            "data sets."
+            f"{quote_path(path)} has {metadata.num_rows:,} rows.\nAt most {most_rows:,} are taken.\n"
+            "Give several data sets."
         )
     if metadata.num_columns > MOST_COLUMNS:
         raise refusal(
-            f"{quote_path(path)} has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are taken."
+            f"{quote_path(path)} has {metadata.num_columns:,} columns.\nAt most {MOST_COLUMNS:,} are taken.\n"
+            "Leave columns out."
         )
     texts: set[str] = set()
     deltas: set[str] = set()
@@ -106,7 +106,7 @@ def _checked_texts(metadata: Any, path: str, most_rows: int) -> tuple[list[str],
             if size > MOST_TEXT or (size > _BOMB_SIZE and size > packed * _BOMB_FACTOR):
                 raise refusal(
                     f"Column {quote(column.path_in_schema)} of {quote_path(path)} unpacks from {packed:,} to "
-                    f"{size:,} bytes, which is more than a data set may hold; leave it out."
+                    f"{size:,} bytes, which is more than a data set may hold.\nLeave it out."
                 )
             if column.physical_type == "BYTE_ARRAY":
                 texts.add(column.path_in_schema)
@@ -116,9 +116,8 @@ def _checked_texts(metadata: Any, path: str, most_rows: int) -> tuple[list[str],
                 longest = max(longest, size)
     if values > MOST_CELLS:
         raise refusal(
-            f"{quote_path(path)} holds {values:,} values, those in lists included; at most {MOST_CELLS:,} "
-            f"are "
-            "taken. Leave columns out."
+            f"{quote_path(path)} holds {values:,} values, those in lists included.\nAt most {MOST_CELLS:,} "
+            "are taken.\nLeave columns out."
         )
     return sorted(texts - deltas), max(1, min(_ROWS_AT_ONCE, _MOST_AT_ONCE // max(1, longest)))
 
@@ -134,7 +133,7 @@ def table_of(value: Any) -> Table | None:
     if hasattr(value, "collect") and not hasattr(value, "iter_rows"):
         kind = type(value).__name__
         way = f"{kind}.{'toPandas' if hasattr(value, 'toPandas') else 'collect'}()"
-        raise refusal(f"A {kind} has no rows yet; hand over a table in memory, such as {way}.")
+        raise refusal(f"A {kind} has no rows yet.\nHand over a table in memory, such as {way}.")
     names = getattr(value, "columns", None)
     if names is not None and hasattr(value, "itertuples") and hasattr(value, "index"):
         value = _with_index(value)
@@ -159,7 +158,7 @@ def _with_index(frame: Any) -> Any:
     both = [name for name in names if name is not None and name in columns]
     for name in both:
         if columns.count(name) > 1 or list(frame[name]) != list(frame.index.get_level_values(name)):
-            raise refusal(f"The table's index {quote(name)} is called as one of its columns; rename it.")
+            raise refusal(f"The table's index {quote(name)} is called as one of its columns.\nRename it.")
     levels = [level for level, name in enumerate(names) if name not in both]
     return frame.reset_index(levels) if levels else frame
 
@@ -181,7 +180,7 @@ def _over_arrow(value: Any) -> Table | None:
         import pyarrow
     except ImportError as error:
         raise refusal(
-            f"A {type(value).__name__} can't be read without pyarrow. Run pip install "
+            f"A {type(value).__name__} can't be read without pyarrow.\nRun pip install "
             "'airflow-provider-gpt-image[parquet]', or give a list of mappings."
         ) from error
     try:
@@ -208,9 +207,8 @@ def _check_size(batch: Any, path: str) -> None:
         size = _decoded_size(column, shared=True)
         if size > max(_MOST_AT_ONCE, LONGEST_ROW * len(batch)) or size > 4 * _MOST_AT_ONCE:
             raise refusal(
-                f"Column {quote(name)} of {quote_path(path)} holds {size:,} bytes in {len(batch):,} rows; "
-                f"leave "
-                "it out."
+                f"Column {quote(name)} of {quote_path(path)} holds {size:,} bytes in {len(batch):,} rows.\n"
+                "Leave it out."
             )
 
 

@@ -49,7 +49,9 @@ class PromptTemplate:
     @staticmethod
     def _refused(template: object, rule: str) -> Exception:
         return refusal(
-            f"{safely_quote(template)} {rule}; for example '{{title}}, studio photo on {{background}}'.",
+            f"{safely_quote(template)} {rule}.\n"
+            "Names of columns alone stand in braces, for example "
+            f"'{{title}}, studio photo on {{background}}'.",
             "prompt_template",
         )
 

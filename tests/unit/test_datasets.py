@@ -183,7 +183,7 @@ def test_a_single_string_is_not_a_data_set(text):
     error = refusal(text)
 
     assert f"requests: {quote(text)} is a single string, not a data set" in str(error)
-    assert "give a list of prompts (['…'])" in str(error)
+    assert "Give a list of prompts (['…'])" in str(error)
     assert "the path of a .csv, .jsonl (.ndjson) or .parquet file" in str(error)
     assert [problem.field for problem in error.problems] == ["requests"]
     assert not error.retryable
@@ -208,7 +208,7 @@ def test_a_single_string_is_not_a_data_set(text):
 def test_whatever_else_is_no_data_set_is_refused_in_our_words(value):
     error = refusal(value)
 
-    assert "is not a data set; give a list of prompts" in str(error)
+    assert "is not a data set.\nGive a list of prompts" in str(error)
 
 
 @pytest.mark.parametrize("empty", [[], ()])

@@ -55,7 +55,7 @@ def test_a_header_that_can_be_read_in_two_ways_is_refused(read):
 
 @pytest.mark.parametrize("said", [":", "", "tab", ",;"])
 def test_another_separator_than_those_is_refused(read, said):
-    assert "separates its columns; one of" in read.refusal("x.csv", f"sep={said}\nprompt:sku\nx:y\n")
+    assert "separates its columns.\nOne of" in read.refusal("x.csv", f"sep={said}\nprompt:sku\nx:y\n")
 
 
 def test_the_lines_are_counted_with_the_first_one(read):

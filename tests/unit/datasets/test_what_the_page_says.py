@@ -75,6 +75,7 @@ def test_the_text_is_taken_or_refused_as_the_page_says(line, tmp_path):
         with pytest.raises(InvalidRequestError) as refused:
             read(str(tmp_path / name), defaults=defaults)
         assert rest in str(refused.value)
+        assert "\n" in str(refused.value), "what to do stands on a line of its own"
         return
     rows, bad = read(str(tmp_path / name), defaults=defaults)
     if how == "bad cell":
@@ -118,6 +119,7 @@ def assert_refused(requests, words, error=InvalidRequestError):
     with pytest.raises(error) as refused:
         read(requests)
     assert words in str(refused.value)
+    assert "\n" in str(refused.value), "what to do stands on a line of its own"
 
 
 def parts(folder, files):
@@ -295,7 +297,7 @@ def an_empty_data_set(tmp_path):
 
 
 def more_rows_than_taken(tmp_path):
-    assert_refused(["x"] * 100_001, "a batch takes 1 to 100,000")
+    assert_refused(["x"] * 100_001, "A batch takes 1 to 100,000")
 
 
 def more_columns_than_taken(tmp_path):
@@ -331,14 +333,14 @@ CASES = {
     "one file twice": in_the_tests_of_folders,
     "files of several kinds": files_of_several_kinds,
     ".xlsx, .ods": refused_while_parsing(
-        ("/x/a.xlsx", "save the sheet as CSV"), ("s3://b/a.ods", "save the sheet")
+        ("/x/a.xlsx", "Save the sheet as CSV"), ("s3://b/a.ods", "Save the sheet")
     ),
     ".txt": refused_while_parsing(("/x/a.txt", "doesn't say by its name")),
     ".json": refused_while_parsing(
         ("/x/a.json", "one object in each line"), ("/x/a.json.gz", "one object in each line")
     ),
-    ".zip, .bz2": refused_while_parsing(("/x/a.csv.zip", "unpack it"), ("/x/a.jsonl.bz2", "unpack it")),
-    "https://": refused_while_parsing(("https://a.example/x.csv", "download it in a task before")),
+    ".zip, .bz2": refused_while_parsing(("/x/a.csv.zip", "Unpack it"), ("/x/a.jsonl.bz2", "Unpack it")),
+    "https://": refused_while_parsing(("https://a.example/x.csv", "Download it in a task before")),
     "an empty data set": an_empty_data_set,
     "more than 100,000 rows": more_rows_than_taken,
     "more than 1,000 columns": more_columns_than_taken,
