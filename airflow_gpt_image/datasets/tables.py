@@ -259,6 +259,9 @@ def _values(column: Any) -> Sequence[object]:
 
     if types.is_dictionary(column.type):
         words, places = _values(column.dictionary), column.indices.to_pylist()
+        # Arrow doesn't look; and below 0 another row's text would be read.
+        if any(place is not None and not 0 <= place < len(words) for place in places):
+            raise refusal("The table points to texts that aren't in it, so it is broken.\nWrite it again.")
         return [None if place is None else words[place] for place in places]
     try:
         values: Sequence[object] = column.to_pylist()

@@ -294,6 +294,15 @@ def test_a_column_that_unpacks_to_more_than_a_data_set_may_hold_is_refused(tmp_p
     assert megabytes < 100
 
 
+@pytest.mark.parametrize("place", [2, -1])
+def test_a_table_that_points_to_texts_that_are_not_there_is_refused(read, place):
+    places = pyarrow.array([0, place], pyarrow.int32())
+    prompts = pyarrow.DictionaryArray.from_arrays(places, ["a teapot", "a vase"], safe=False)
+
+    with pytest.raises(InvalidRequestError, match="points to texts that aren't in it"):
+        read.requests(pyarrow.table({"prompt": prompts}))
+
+
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
 def test_texts_that_are_told_by_those_before_them_are_read(tmp_path, encoding):
     prompts = [f"a teapot, number {number}" for number in range(3_000)]

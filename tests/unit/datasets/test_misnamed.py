@@ -1,4 +1,4 @@
-"""What means a field, and stands in a column that is called otherwise, is not left out of what is paid for."""
+"""What means a field, and stands in a column of another name, is not left out of what is paid for."""
 
 from __future__ import annotations
 
