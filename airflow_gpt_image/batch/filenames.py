@@ -34,7 +34,7 @@ _LONGEST_SLUG: Final = 40
 _LONGEST_PART: Final = 100
 _LONGEST: Final = 700
 _ID_DIGITS: Final = 10
-_EXAMPLE: Final = "for example '{sku}-{variant}', or '{category}/{row:05d}-{slug}-{variant}'"
+_EXAMPLE: Final = "It is, for example, '{sku}-{variant}', or '{category}/{row:05d}-{slug}-{variant}'"
 
 
 class _Piece(NamedTuple):
@@ -133,12 +133,14 @@ class FileNames:
         return pieces
 
     def _refused(self, rule: str) -> InvalidRequestError:
-        return refused(f"{quote(self._template)} {rule}; {_EXAMPLE}.")
+        return refused(f"{quote(self._template)} {rule}.\n{_EXAMPLE}.")
 
 
 def refused(message: str) -> InvalidRequestError:
     """Return the error about names of images."""
-    return InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
+    return InvalidRequestError(
+        f"filename: {message}", problems=[Problem("filename", message.replace("\n", " "))]
+    )
 
 
 def short_id(identity: str) -> str:
@@ -177,7 +179,7 @@ class UniqueNames:
         if key in self._rows:
             raise refused(
                 f"Rows {self._rows[key]} and {row} would both have the image {quote(stem, 300)}, and one "
-                "would replace the other; add {row}, {variant}, {id} or a column that tells them apart."
+                "would replace the other.\nAdd {row}, {variant}, {id} or a column that tells them apart."
             )
         self._rows[key] = row
 

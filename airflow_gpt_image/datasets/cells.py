@@ -9,14 +9,11 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from airflow_gpt_image.api.sizes import AUTO, RATIOS, RESOLUTIONS, parse_size, tier_of
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.datasets.given import is_text, safely_quote
-from airflow_gpt_image.datasets.names import letters
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -25,6 +22,9 @@ _MAX_DEPTH: Final = 32
 # Other readers of JSON turn a number into a float, and the largest one has no more digits.
 _MAX_INTEGER: Final = 10**309
 _MAX_DIGITS: Final = 309
+
+# Than Python's times.
+_FINER: Final = ("[ns]", "[ps]", "[fs]", "[as]")
 
 _YES_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -50,29 +50,15 @@ _FOOTER: Final = re.compile(
 )
 _LONGEST_WORD: Final = 60
 
-_SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
-_BETWEEN_ADDRESSES: Final = re.compile(rf"[\s,;|，、；]+(?={_SCHEME})")
+SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_BETWEEN_ADDRESSES: Final = re.compile(rf"[\s,;|，、；]+(?={SCHEME})")
 # An address may hold another one as a step of its path or as a parameter's value, and else holds none.
 _RUN_TOGETHER: Final = re.compile(
     r"(?<![/=?(])(?:https?|s3a?|gs|gcs|az|abfss?|wasbs?|adl|ftp|file)://", re.IGNORECASE
 )
-_PICTURE: Final = r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)"
+PICTURE: Final = r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)"
 # A comma may be an address's own, but not behind the file it names.
-_CUT_SHORT: Final = re.compile(rf"{_PICTURE}[,;]", re.IGNORECASE)
-# Also with a name before it, as Airtable writes attachments.
-_ADDRESS_OF_PICTURE: Final = re.compile(
-    rf"\s*(?:[^\n()]{{1,200}}\()?{_SCHEME}[^\s,;|?#]{{1,2000}}{_PICTURE}(?:[\s,;|?#)]|$)", re.IGNORECASE
-)
-
-# Names that other services have for it, and shops for something else: the value tells.
-_SIZES: Final = re.compile(
-    "(?:image|output)?sizes?|dimensions?|formats?|quality|tiers?|definition|ar|res|"
-    "(?:bild)?(?:größe|grösse|groesse|format)|(?:seiten)?verhältnis|auflösung|qualität|"
-    "taille|qualité|définition|tamaño|formato|calidad|proporción|relacióndeaspecto|"
-    "dimension[ei]|risoluzione|proporzion[ei]|qualità|formaat|(?:beeld)?verhouding|resolutie|"
-    "tamanho|proporção|размер|формат|разрешение|соотношениесторон"
-)
-_LEAST_PIXELS: Final = 256
+_CUT_SHORT: Final = re.compile(rf"{PICTURE}[,;]", re.IGNORECASE)
 
 
 def refuse_nothing(text: str) -> None:
@@ -156,38 +142,9 @@ def _several(text: str) -> bool:
     return bool(_BETWEEN_ADDRESSES.search(text) or (begin and _RUN_TOGETHER.search(text, begin)))
 
 
-def refuse_misnamed(column: str, value: Any, there: Mapping[str, Any]) -> None:
-    """
-    Refuse a cell that says a ratio or a tier in a column that is no field, such as ``size``.
-
-    :param there: the fields that the row gives, or of which the author says that no column is one.
-    :raises ValueError: saying which field it means.
-    """
-    if not isinstance(value, str) or len(value) > 12 or not _may_be_a_size(column):
-        return
-    text = value.strip().lower()
-    size = parse_size(text)
-    if text in (AUTO, *RATIOS) or (size and (tier_of(size) or min(size) >= _LEAST_PIXELS)):
-        field = "aspect_ratio"
-    elif text in RESOLUTIONS:
-        field = "resolution"
-    else:
-        return
-    if field not in there:
-        raise ValueError(
-            f"{quote(value)} looks like an {field}; name the column so, or say columns={{'{field}': None}} "
-            "if it isn't one."
-        )
-
-
-@lru_cache(maxsize=10_000)
-def _may_be_a_size(column: str) -> bool:
-    return _SIZES.fullmatch(letters(column)) is not None
-
-
 def read_json(text: str, remedy: str) -> Any:
     """
-    Read JSON strictly: no number that isn't one, nothing said twice.
+    Read JSON strictly: nothing said twice. What is no number, as Python and pandas write it, is NaN.
 
     :raises ValueError: in our words.
     """
@@ -218,15 +175,15 @@ def _integer(digits: str) -> int:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
+    return math.nan
 
 
 def is_missing(value: object) -> bool:
-    """Return whether a table's cell holds nothing: None, NaN, pandas' NA and NaT."""
+    """Return whether a table's cell holds nothing: None, what is no number, pandas' NA and NaT."""
     if value is None:
         return True
-    if isinstance(value, float):
-        return math.isnan(value)
+    if isinstance(value, (float, Decimal)):
+        return not math.isfinite(value)
     return type(value).__name__ in ("NAType", "NaTType") and type(value).__module__.startswith("pandas")
 
 
@@ -286,6 +243,9 @@ def _unpacked(value: Any) -> Any:
     """Return a scalar or an array of NumPy's, Arrow's or Polars' as Python has it; else the same value."""
     module = type(value).__module__.partition(".")[0]
     if module == "numpy":
+        kind = value.dtype.str
+        if kind[1:2] in "mM" and kind.endswith(_FINER):
+            value = value.astype(f"{kind[1:2]}8[us]")  # else it would be a number
         return value.tolist()
     if module == "pyarrow" and hasattr(value, "as_py"):
         return value.as_py()

@@ -339,9 +339,10 @@ def open_file(path: str) -> BinaryIO:
     :raises InvalidRequestError: when it is a pipe or a device, or Airflow has no such store installed.
     :raises DestinationError: when the store doesn't answer.
     """
-    if "://" not in path:
+    on_disk = path.removeprefix("file://") if path.startswith("file:///") else path
+    if "://" not in on_disk:
         try:
-            return open_regular(Path(path))
+            return open_regular(Path(on_disk))
         except NotRegularError as error:
             raise InvalidRequestError(
                 f"{quote_path(path)} is a pipe or a device.\n"

@@ -183,7 +183,7 @@ def test_a_single_string_is_not_a_data_set(text):
     error = refusal(text)
 
     assert f"requests: {quote(text)} is a single string, not a data set" in str(error)
-    assert "give a list of prompts (['…'])" in str(error)
+    assert "Give a list of prompts (['…'])" in str(error)
     assert "the path of a .csv, .jsonl (.ndjson) or .parquet file" in str(error)
     assert [problem.field for problem in error.problems] == ["requests"]
     assert not error.retryable
@@ -208,14 +208,14 @@ def test_a_single_string_is_not_a_data_set(text):
 def test_whatever_else_is_no_data_set_is_refused_in_our_words(value):
     error = refusal(value)
 
-    assert "is not a data set; give a list of prompts" in str(error)
+    assert "is not a data set.\nGive a list of prompts" in str(error)
 
 
 @pytest.mark.parametrize("empty", [[], ()])
 def test_an_empty_data_set_is_refused(empty):
     error = refusal(empty)
 
-    assert f"{empty!r} is empty" in str(error)
+    assert f"The {type(empty).__name__} is empty" in str(error)
 
 
 # Paths

@@ -96,7 +96,7 @@ def test_variants_and_copies_keep_what_they_are_whatever_they_are_called():
     ],
 )
 def test_what_is_no_template_of_names_is_refused_with_an_example(template):
-    with pytest.raises(InvalidRequestError, match=r"filename: .*; for example '\{sku\}-\{variant\}'"):
+    with pytest.raises(InvalidRequestError, match=r"filename: .*\nIt is, for example, '\{sku\}-\{variant\}'"):
         FileNames(template)
 
 

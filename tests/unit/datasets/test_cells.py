@@ -10,6 +10,8 @@ import numpy
 import pandas
 import pytest
 
+from airflow_gpt_image.errors import InvalidRequestError
+
 URL = "https://a.example/1.png"
 OTHER = "https://b.example/2.png?b,c"
 
@@ -296,6 +298,9 @@ def test_what_is_no_number_is_nothing_and_what_has_a_text_is_that(read):
         "flag": numpy.bool_(True),
         "vector": numpy.array([1, 2]),
         "day": numpy.datetime64("2026-01-01"),
+        "moment": numpy.datetime64("2026-01-01T00:00:00.5", "ns"),
+        "lasted": numpy.timedelta64(1_500_000_000, "ns"),
+        "days": numpy.array(["2026-01-01", "NaT"], "datetime64[ns]"),
     }
 
     ((row,), bad) = read.requests([{"prompt": "x", **cells}])
@@ -309,6 +314,9 @@ def test_what_is_no_number_is_nothing_and_what_has_a_text_is_that(read):
         "flag": True,
         "vector": [1, 2],
         "day": "2026-01-01",
+        "moment": "2026-01-01T00:00:00.500000",
+        "lasted": "0:00:01.500000",
+        "days": ["2026-01-01T00:00:00", None],
     }
 
 
@@ -329,3 +337,41 @@ def test_a_row_that_has_more_wrong_than_its_bytes_says_all_of_it(read):
     _, bad = read.requests(rows)
 
     assert {(cell.row, cell.column) for cell in bad} == {(1, "raw"), (2, "raw"), (2, "aspect_ratio")}
+
+
+# Indexes of pandas
+
+
+@pytest.mark.parametrize(
+    ("frame", "data"),
+    [
+        (pandas.DataFrame({"prompt": ["x"], "sku": ["T"]}).set_index("sku"), {"sku": "T"}),
+        (pandas.DataFrame({"prompt": ["x"], "sku": ["T"]}).set_index("sku", drop=False), {"sku": "T"}),
+        (pandas.DataFrame({"prompt": ["x"]}, index=["T"]), {"index": "T"}),
+        (pandas.DataFrame({"prompt": ["w", "x"]})[1:], {}),
+    ],
+    ids=["named", "a column, too", "without a name", "numbers"],
+)
+def test_an_index_is_a_column_but_for_the_numbers_that_pandas_adds(read, frame, data):
+    ((row,), bad) = read.requests(frame)
+
+    assert (bad, row.metadata) == ([], data)
+
+
+def test_an_index_that_is_called_as_another_column_is_refused(read):
+    frame = pandas.DataFrame({"prompt": ["x"], "sku": ["T"]}, index=pandas.Index(["U"], name="sku"))
+
+    with pytest.raises(InvalidRequestError, match="index 'sku' is called as one of its columns"):
+        read.requests(frame)
+
+
+def test_a_table_that_is_not_in_memory_is_told_how_to_get_it_there(read):
+    class DataFrame:
+        columns = ("prompt",)
+
+        def collect(self): ...
+
+        def toPandas(self): ...  # noqa: N802  # as Spark has it
+
+    with pytest.raises(InvalidRequestError, match=r"such as DataFrame\.toPandas\(\)"):
+        read.requests(DataFrame())
