@@ -209,8 +209,7 @@ class Judge:
                 request = ImageRequest(**fields)
             except InvalidRequestError as error:
                 for problem in error.problems:
-                    column, _, item = problem.field.partition(".")
-                    rule = f"item {item}: {problem.message}" if item else problem.message
+                    column, rule = problem.field, " ".join(problem.message.splitlines())
                     if column in fields and column not in asked:
                         rule += " It comes from defaults."
                     bad.append((column, fields.get(column), rule))
