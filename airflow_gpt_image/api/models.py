@@ -103,7 +103,7 @@ class ImageRequest(BaseModel):
         except ValidationError as error:
             raise rules.invalid([_problem(details) for details in error.errors(include_url=False)]) from None
         if request.prompt is None and not request.image_urls:
-            raise rules.invalid([Problem("prompt", rules.NOTHING_TO_DRAW)])
+            raise rules.invalid([("prompt", rules.NOTHING_TO_DRAW)])
         return request
 
     @property

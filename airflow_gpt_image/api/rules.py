@@ -14,7 +14,10 @@ from airflow_gpt_image.api import sizes
 from airflow_gpt_image.api.sizes import Resolution
 
 if TYPE_CHECKING:
-    from airflow_gpt_image.errors import InvalidRequestError, Problem
+    from airflow_gpt_image.errors import InvalidRequestError
+
+FIELDS: Final = ("prompt", "image_urls", "aspect_ratio", "resolution", "nsfw_checker", "callback_url")
+"""The fields of a request."""
 
 MAX_PROMPT_CHARACTERS: Final = 20_000
 MAX_IMAGE_URLS: Final = 16
@@ -144,11 +147,11 @@ def check_nsfw_checker(given: object) -> bool:
 
 def check_callback_url(url: object) -> str | None:
     """Return the address the API shall notify; None is none."""
+    if url is None:
+        return None
     from airflow_gpt_image.api.addresses import check_url
     from airflow_gpt_image.api.text import quote_host
 
-    if url is None:
-        return None
     if not isinstance(url, str):
         rule = "It is the address that the API notifies at the end."
         raise refusal(url, rule, "Give one like https://host/path.", fault="must be a string")
@@ -175,24 +178,22 @@ def check_fields(given: Mapping[str, Any]) -> None:
 
     :raises InvalidRequestError: naming every field at fault.
     """
-    from airflow_gpt_image.errors import Problem
-
-    problems: list[Problem] = []
+    problems: list[tuple[str, str]] = []
     for name, value in given.items():
         if name == "resolution":
             continue
         try:
             _CHECKS[name](value)
         except ValueError as error:
-            problems.append(Problem(name, str(error)))
+            problems.append((name, str(error)))
     if given.get("resolution") is not None:
         try:
             read_resolution(given["resolution"], _readable_aspect_ratio(given))
         except ValueError as error:
-            problems.append(Problem("resolution", str(error)))
+            problems.append(("resolution", str(error)))
     both = {"prompt", "image_urls"} <= given.keys()
     if both and not problems and given["prompt"] is None and not given["image_urls"]:
-        problems.append(Problem("prompt", NOTHING_TO_DRAW))
+        problems.append(("prompt", NOTHING_TO_DRAW))
     if problems:
         raise invalid(problems)
 
@@ -204,9 +205,9 @@ def _readable_aspect_ratio(given: Mapping[str, Any]) -> str | None:
         return None
 
 
-def invalid(problems: Sequence[Problem]) -> InvalidRequestError:
+def invalid(problems: Sequence[tuple[str, str]]) -> InvalidRequestError:
     """Return the error about a request, with all that is wrong with it."""
-    from airflow_gpt_image.errors import InvalidRequestError
+    from airflow_gpt_image.errors import InvalidRequestError, Problem
 
     text = "\n".join(f"{field}: {message}" if field else message for field, message in problems)
-    return InvalidRequestError(text, code="invalid_request", problems=problems)
+    return InvalidRequestError(text, code="invalid_request", problems=[Problem(*told) for told in problems])

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.datasets.cells import BytesError, Json, of_field, plain, refuse_misnamed
-from airflow_gpt_image.datasets.given import FIELDS, Given, refusal, safely_quote
+from airflow_gpt_image.datasets.given import Given, refusal, safely_quote
 from airflow_gpt_image.datasets.templates import PromptTemplate, as_text, look_up
 from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError, Problem
 

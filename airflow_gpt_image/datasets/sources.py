@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.models import MODEL
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets import csv_rows, tables
 from airflow_gpt_image.datasets.cells import read_json
-from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, Given, is_text, refusal, safely_quote
+from airflow_gpt_image.datasets.given import LONGEST_ROW, Given, is_text, refusal, safely_quote
 from airflow_gpt_image.datasets.lines import lines
 from airflow_gpt_image.datasets.names import ColumnNames, Names, field_of, letters, same_column
 from airflow_gpt_image.datasets.paths import Find, Part, check_path, parts_of, path_of

@@ -48,14 +48,7 @@ def gpt_image_task(
         ``prompt``.
     :raises InvalidRequestError: while the DAG is parsed, as the operator does, and for a ``prompt``.
     """
-    # Already here, for the operator of a mapped task isn't made before it runs.
-    _refuse_given(_GptImageDecoratedOperator, kwargs)
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=multiple_outputs,
-        decorated_operator_class=_GptImageDecoratedOperator,
-        **kwargs,
-    )
+    return _decorator(_GptImageDecoratedOperator, python_callable, multiple_outputs, kwargs)
 
 
 def gpt_image_batch_task(
@@ -76,11 +69,28 @@ def gpt_image_batch_task(
         ``requests``.
     :raises InvalidRequestError: while the DAG is parsed, as the operator does, and for ``requests``.
     """
-    _refuse_given(_GptImageBatchDecoratedOperator, kwargs)
+    return _decorator(_GptImageBatchDecoratedOperator, python_callable, multiple_outputs, kwargs)
+
+
+def _decorator(
+    operator: type[_FunctionOperator],
+    function: Callable[..., Any] | None,
+    multiple_outputs: bool,
+    kwargs: dict[str, Any],
+) -> TaskDecorator:
+    """Return the function as a task; or, while there is none yet, what makes a task of it."""
+    if function is None:
+        return cast("TaskDecorator", lambda given: _decorator(operator, given, multiple_outputs, kwargs))
+    from airflow_gpt_image.operators import checks
+
+    # Already here, for the operator of a mapped task isn't made before it runs.
+    with checks.NamesTask(kwargs.get("task_id", getattr(function, "__name__", None))):
+        _refuse_given(operator, kwargs)
+        operator.check(kwargs)
     return task_decorator_factory(
-        python_callable=python_callable,
+        python_callable=function,
         multiple_outputs=multiple_outputs,
-        decorated_operator_class=_GptImageBatchDecoratedOperator,
+        decorated_operator_class=operator,
         **kwargs,
     )
 
@@ -99,14 +109,23 @@ class _FunctionOperator(DecoratedOperator):
     overwrite_rtif_after_execution = True
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        _refuse_given(type(self), kwargs)
-        if is_async_callable(python_callable):  # type: ignore[no-untyped-call]
-            raise InvalidRequestError(
-                f"{python_callable.__name__}() is asynchronous; {self.custom_operator_name} calls a plain "
-                "function. Write it with def, and leave what has to be awaited to a task before this one."
-            )
+        from airflow_gpt_image.operators import checks
+
+        with checks.NamesTask(kwargs.get("task_id")):
+            _refuse_given(type(self), kwargs)
+            if is_async_callable(python_callable):  # type: ignore[no-untyped-call]
+                raise InvalidRequestError(
+                    f"{python_callable.__name__}() is asynchronous.\n"
+                    f"{self.custom_operator_name} calls a plain function.\n"
+                    "Write it with def, and leave what has to be awaited to a task before this one."
+                )
         kwargs[self.returns] = SET_DURING_EXECUTION
         super().__init__(python_callable=python_callable, **kwargs)
+
+    @staticmethod
+    def check(given: Mapping[str, Any]) -> None:
+        """Refuse arguments that are wrong whatever the function returns."""
+        raise NotImplementedError
 
     def take(self, returned: object) -> None:
         """Make what the function returned this operator's arguments, or refuse it."""
@@ -145,6 +164,13 @@ class _GptImageDecoratedOperator(_FunctionOperator, GptImageGenerateOperator):
     custom_operator_name = "@task.gpt_image"
     returns = "prompt"
 
+    @staticmethod
+    def check(given: Mapping[str, Any]) -> None:
+        """Refuse arguments that are wrong whatever the function returns."""
+        from airflow_gpt_image.operators import image_arguments
+
+        image_arguments.check(given)
+
     def take(self, returned: object) -> None:
         """Take the fields that the function named; the others stay as they were given to the decorator."""
         for name, value in _request_fields(returned, self.python_callable).items():
@@ -168,6 +194,13 @@ class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):
     }
     custom_operator_name = "@task.gpt_image_batch"
     returns = "requests"
+
+    @staticmethod
+    def check(given: Mapping[str, Any]) -> None:
+        """Refuse arguments that are wrong whatever the function returns."""
+        from airflow_gpt_image.operators import batch_arguments
+
+        batch_arguments.check(given)
 
     def take(self, returned: object) -> None:
         """Take it as it is: the operator finds out whether it is a data set."""
@@ -199,8 +232,9 @@ def _refuse_given(operator: type[_FunctionOperator], kwargs: Mapping[str, Any]) 
 
         raise InvalidRequestError(
             f"{operator.returns}={quote(kwargs[operator.returns])} was given to "
-            f"{operator.custom_operator_name}, where the function returns it. Leave it out, or use the "
-            "operator without a function."
+            f"{operator.custom_operator_name}.\n"
+            "There the function returns it.\n"
+            "Leave it out, or use the operator without a function."
         )
 
 
@@ -224,13 +258,15 @@ def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str,
         returned = {"prompt": returned}
     if not isinstance(returned, Mapping):
         raise InvalidRequestError(
-            f"{function.__name__}() returned {quote(returned)}; it has to return a prompt (a string), a "
-            "mapping of request fields, or an ImageRequest. To make no image, raise AirflowSkipException."
+            f"{function.__name__}() returned {quote(returned)}.\n"
+            "It has to return a prompt (a string), a mapping of request fields, or an ImageRequest.\n"
+            "To make no image, raise AirflowSkipException."
         )
     unknown = [name for name in returned if name not in ImageRequest.model_fields]
     if unknown:
         raise InvalidRequestError(
-            f"{function.__name__}() returned {quote(unknown[0])}, which is not a field of a request; one of "
-            f"{', '.join(ImageRequest.model_fields)}. Everything else is given to the decorator."
+            f"{function.__name__}() returned {quote(unknown[0])}, which is not a field of a request.\n"
+            f"The fields are {', '.join(ImageRequest.model_fields)}.\n"
+            "Everything else is given to the decorator."
         )
     return {"prompt": None, **returned}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         OnUnknownSubmit,
         Reuse,
     )
-    from airflow_gpt_image.storage.references import References
 
 
 class GptImageBatchOperator(BaseOperator):
@@ -157,10 +157,12 @@ class GptImageBatchOperator(BaseOperator):
         dry_run: bool = False,
         gpt_image_conn_id: str = "gpt_image_default",
         deferrable: bool = True,
-        poll_interval: float = 5.0,
-        timeout: float = 3600.0,
+        poll_interval: float | timedelta = 5.0,
+        timeout: float | timedelta = 3600.0,
         **kwargs: Any,
     ) -> None:
+        from airflow_gpt_image.operators import checks
+
         super().__init__(**kwargs)
         self.requests: Any = Rows.of(requests)
         self.destination = destination
@@ -186,21 +188,32 @@ class GptImageBatchOperator(BaseOperator):
         self.only_preview = dry_run
         self.gpt_image_conn_id = gpt_image_conn_id
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval: float = checks.seconds(poll_interval)
+        self.timeout: float = checks.seconds(timeout)
         # The template, before it is rendered: whether every map index has a folder of its own.
         self._own_folder = "map_index" in str(destination)
         self._shares_folder = not self._own_folder and self._is_given_once(destination)
         self._attempt: BatchAttempt | None = None
-        self.references = self._read_references()
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
             self.retry_policy = GptImageRetryPolicy()
-        self._check_while_parsing()
+        self._check_while_parsing(requests)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Check what is known of a mapped task while the DAG is parsed; then do as every operator."""
+        from airflow_gpt_image.operators import batch_arguments, checks
+
+        with checks.NamesTask(kwargs.get("task_id")):
+            batch_arguments.check(kwargs)
+        return super().partial(**kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the data set, find out what is paid for, and work on the rest."""
+        from airflow_gpt_image.operators import checks
+
+        checks.check_not_nested(self, context)
         return self._run(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -276,12 +289,6 @@ class GptImageBatchOperator(BaseOperator):
                 fields = ("manifest", "stored", "failed", "credits", "usd")
                 context["outlet_events"][outlet].extra.update({name: result[name] for name in fields})
 
-    def _read_references(self) -> References:
-        """Read before anything is rendered which objects the author himself named."""
-        from airflow_gpt_image.operators import checks
-
-        return checks.references(self, self.reference_roots, "defaults", self.defaults)
-
     def _is_given_once(self, destination: object) -> bool:
         """Return whether all map indexes have one destination: no XCom, and not what the DAG expands over."""
         from airflow_gpt_image.airflow_internals import partial_arguments
@@ -298,6 +305,7 @@ class GptImageBatchOperator(BaseOperator):
     def _options(self) -> BatchOptions:
         from airflow_gpt_image.batch.options import BatchOptions
         from airflow_gpt_image.operators import checks, data_sets
+        from airflow_gpt_image.storage.references import NO_REFERENCES
 
         return checks.options_of(
             self,
@@ -305,7 +313,7 @@ class GptImageBatchOperator(BaseOperator):
             conn_id=self.gpt_image_conn_id,
             source=data_sets.source(self.requests),
             max_credits=checks.credits(self.max_credits),
-            references=self.references,
+            references=self.references or NO_REFERENCES,
         )
 
     def _deferred(self, deferral: Deferral) -> TaskDeferred:
@@ -327,27 +335,12 @@ class GptImageBatchOperator(BaseOperator):
             )
         )
 
-    def _check_while_parsing(self) -> None:
-        """Refuse what is wrong whatever the templates render to."""
-        from airflow_gpt_image.batch import MOST_IN_FLIGHT, MOST_VARIANTS
-        from airflow_gpt_image.operators import checks, data_sets
-        from airflow_gpt_image.storage.destinations import check_destination
+    def _check_while_parsing(self, requests: object) -> None:
+        """Refuse what is wrong whatever the templates render to, and read which objects the author named."""
+        from airflow_gpt_image.operators import batch_arguments, checks
 
-        checks.require_seconds(self, "poll_interval", "timeout")
-        checks.require_int(self, "variants", 1, MOST_VARIANTS)
-        checks.require_int(self, "max_in_flight", 1, MOST_IN_FLIGHT)
-        checks.require_int(self, "item_retries", 0, 10)
-        checks.require_choice(self, "reuse", "run", "destination", "never")
-        checks.require_choice(self, "on_invalid", "fail", "skip")
-        checks.require_choice(self, "on_item_failure", "continue", "fail")
-        checks.require_choice(self, "on_unknown_submit", "fail", "resubmit")
-        checks.require_choice(self, "on_empty", "fail", "skip")
-        checks.credits(self.max_credits)
-        data_sets.check(self)
-        most = self.max_failures
-        count = isinstance(most, int) and not isinstance(most, bool) and most >= 0
-        share = isinstance(most, float) and 0 <= most < 1
-        if most is not None and not (count or share):
-            raise checks.refused("max_failures", most, "must be a count (10), or a share below 1 (0.05)")
-        if not checks.templated(self.destination):
-            check_destination(self.destination)
+        with checks.naming(self):
+            self.references = checks.references(self, self.reference_roots, "defaults", self.defaults)
+            given = {name: getattr(self, name) for name in batch_arguments.CHECKED}
+            batch_arguments.check(given | {"requests": requests})
+        checks.warn_of_braces(self.task_id, vars(self), "destination", "requests")

@@ -1,28 +1,104 @@
-"""Check an operator's arguments while a DAG is parsed; messages give the value, the rule, the remedy."""
+"""
+Check an operator's arguments while a DAG is parsed.
+
+A message has the value, the rule and the remedy on lines of their own, and names the task and the author's
+line. What is checked is a mapping of arguments: of an operator all, of ``partial()`` those that are given. A
+DAG file is parsed over and over, so what only a message needs is imported with it.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import PurePath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from airflow_gpt_image.airflow_internals import SetDuringExecution, partial_arguments
-from airflow_gpt_image.api.text import quote
-from airflow_gpt_image.errors import InvalidRequestError
-from airflow_gpt_image.storage.references import EXAMPLE, References, check_roots, object_addresses
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from airflow.sdk import BaseOperator
 
+    from airflow_gpt_image.errors import InvalidRequestError
+    from airflow_gpt_image.storage.references import References
+
 T = TypeVar("T", bound="DataclassInstance")
 
+_log = logging.getLogger(__name__)
 
-def refused(name: str, value: object, rule: str) -> InvalidRequestError:
-    """Return the error about an argument."""
-    return InvalidRequestError(f"{name}={quote(value)} {rule}.")
+# Frames that are nobody's DAG file: what makes an operator from the author's line on.
+_MACHINERY: Final = frozenset({"airflow", "airflow_gpt_image", "contextlib", "functools"})
+
+# What an f-string makes of "{{ ds }}": Jinja takes single braces for text.
+_SINGLE_BRACES: Final = re.compile(r"(?<!\{)\{ ?[a-z_][a-z0-9_.]* ?\}(?!\})")
+
+
+class NamesTask:
+    """
+    Put the task and the author's line before every refusal within ``with``, and leave our own frames out.
+
+    :param task_id: None: not known yet.
+    :param written: whether the arguments stand in the DAG file at this moment; not when a worker makes the
+        operator of a mapped task.
+    """
+
+    def __init__(self, task_id: object, *, written: bool = True) -> None:
+        self._task_id = task_id
+        self._written = written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        from airflow_gpt_image.errors import InvalidRequestError
+
+        if not isinstance(error, InvalidRequestError):
+            return
+        place = _authors_line() if self._written else ""
+        task = f"Task {self._task_id!r}" if self._task_id is not None else "A task"
+        raise InvalidRequestError(
+            f"{task}{place}: {error.message}", code=error.code, problems=error.problems
+        ) from None
+
+
+def _authors_line() -> str:
+    """Return the file and the line that the operator is made in; nothing when that can't be told."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in _MACHINERY:
+            return f" ({PurePath(frame.f_code.co_filename).name}, line {frame.f_lineno})"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def naming(operator: BaseOperator) -> NamesTask:
+    """Return the context in which an operator's constructor checks its arguments."""
+    return NamesTask(operator.task_id, written=partial_arguments(operator) is None)
+
+
+def refused(name: str, value: object, rule: str, why: str, remedy: str) -> InvalidRequestError:
+    """
+    Return the error about an argument.
+
+    :param rule: goes on after the value.
+    :param why: a sentence, as the remedy.
+    """
+    from airflow_gpt_image.api.text import quote
+    from airflow_gpt_image.errors import InvalidRequestError
+
+    return InvalidRequestError(f"{name}={quote(value)} {rule}.\n{why}\n{remedy}")
 
 
 def templated(value: object) -> bool:
@@ -39,25 +115,52 @@ def templated(value: object) -> bool:
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 
 
-def require_seconds(operator: object, *names: str) -> None:
-    """Refuse arguments that are no number of seconds above 0."""
+def seconds(given: Any) -> Any:
+    """Return a number of seconds for a ``timedelta``; anything else as it is, to be checked."""
+    return given.total_seconds() if isinstance(given, timedelta) else given
+
+
+def require_seconds(given: Mapping[str, Any], *names: str) -> None:
+    """Refuse arguments that are no number of seconds above 0, nor such a ``timedelta``."""
     for name in names:
-        value = getattr(operator, name)
+        value = seconds(given.get(name, 1))
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise refused(name, value, "must be a number of seconds above 0")
+            raise refused(
+                name,
+                given[name],
+                "must be a number of seconds above 0",
+                "It bounds how long, or how often, something is waited for.",
+                "Give one such as 30, or a timedelta such as timedelta(seconds=30).",
+            )
 
 
-def require_choice(operator: object, name: str, *known: str) -> None:
+def require_choice(given: Mapping[str, Any], name: str, *known: str) -> None:
     """Refuse an argument that is none of these words."""
-    if getattr(operator, name) not in known:
-        raise refused(name, getattr(operator, name), f"must be one of {', '.join(map(repr, known))}")
+    value = given.get(name, known[0])
+    if value not in known:
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(value).lower(), known, 1)
+        raise refused(
+            name,
+            value,
+            f"must be one of {', '.join(map(repr, known))}",
+            "The operator's docstring says what each of them does.",
+            f"Did you mean {near[0]!r}?" if near else f"Leave it out for the default, {known[0]!r}.",
+        )
 
 
-def require_int(operator: object, name: str, least: int, most: int) -> None:
+def require_int(given: Mapping[str, Any], name: str, least: int, most: int) -> None:
     """Refuse an argument that is no whole number in a range."""
-    value = getattr(operator, name)
+    value = given.get(name, least)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise refused(name, value, f"must be a whole number from {least:,} to {most:,}")
+        raise refused(
+            name,
+            value,
+            f"must be a whole number from {least:,} to {most:,}",
+            "What is beyond that range is more than the task can do.",
+            f"Give an int such as {min(most, max(least, 2)):,}.",
+        )
 
 
 def credits(value: float | str | Decimal | None) -> Decimal | None:  # noqa: A001
@@ -73,8 +176,55 @@ def credits(value: float | str | Decimal | None) -> Decimal | None:  # noqa: A00
     except InvalidOperation:
         amount = Decimal("NaN")
     if isinstance(value, bool) or not amount.is_finite() or amount < 0:
-        raise refused("max_credits", value, "must be an amount of credits, 0 or more")
+        raise refused(
+            "max_credits",
+            value,
+            "must be an amount of credits, 0 or more",
+            "It bounds what the task may spend since its last clear; it isn't templated.",
+            "Give one such as 4.7 (an image of the tier 1k), or leave it out for no bound.",
+        )
     return amount
+
+
+def warn_of_braces(task_id: object, given: Mapping[str, Any], *names: str) -> None:
+    """Log a warning about an argument in which an f-string has made text of a template."""
+    for name in names:
+        value = given.get(name)
+        found = _SINGLE_BRACES.search(value) if isinstance(value, str) else None
+        if found is not None:
+            from airflow_gpt_image.api.text import quote_path
+
+            word = found[0].strip("{} ")
+            _log.warning(
+                "Task %r: %s=%s holds %r, which Jinja takes for text.\n"
+                "An f-string makes single braces of double ones, so every run has the same place.\n"
+                "In an f-string write {{{{ %s }}}}; else {{ %s }}.",
+                task_id,
+                name,
+                quote_path(value),
+                found[0],
+                word,
+                word,
+            )
+
+
+def check_not_nested(operator: BaseOperator, context: Any) -> None:
+    """
+    Refuse an operator that is carried out within another task: that task would be the one that waits.
+
+    :raises InvalidRequestError: before anything is paid for.
+    """
+    running = context.get("task")
+    if running is None or running.task_id == operator.task_id:
+        return
+    from airflow_gpt_image.errors import InvalidRequestError
+
+    name = type(operator).__name__
+    raise InvalidRequestError(
+        f"{name}.execute() was called inside the task {running.task_id!r}; nothing was submitted.\n"
+        "Only Airflow can carry out an operator, which waits without a worker, in its own task.\n"
+        "Use @task.gpt_image or @task.gpt_image_batch; or GptImageHook().get_conn().generate(…)."
+    )
 
 
 def options_of(operator: object, options: type[T], **others: object) -> T:
@@ -98,11 +248,17 @@ def rows(name: str, value: object) -> int | None:
     if text in ("", "None"):
         return None
     if isinstance(value, (bool, float)) or not (text.isdecimal() and text.isascii()) or int(text) < 1:
-        raise refused(name, value, "must be a whole number of rows, 1 or more")
+        raise refused(
+            name,
+            value,
+            "must be a whole number of rows, 1 or more",
+            "It makes a preview of so many rows of the data set.",
+            "Give one such as 10, or leave it out for all rows.",
+        )
     return int(text)
 
 
-def references(operator: BaseOperator, roots: object, name: str, given: object) -> References:
+def references(operator: BaseOperator, roots: object, name: str, given: object) -> References | None:
     """
     Return which objects a task may have signed: those under its roots, and those that stand in the DAG file.
 
@@ -112,19 +268,37 @@ def references(operator: BaseOperator, roots: object, name: str, given: object) 
 
     :param roots: the argument ``reference_roots``.
     :param name: the argument that may hold addresses, or a mapping whose ``image_urls`` may.
+    :return: None: there are none.
     :raises InvalidRequestError: when the roots aren't valid, or come from ``expand()``; or when there are
         none, and an address is a template of an object's.
     """
     partial = partial_arguments(operator)
     if partial is not None:
         if roots != partial.get("reference_roots"):
-            raise InvalidRequestError(
-                f"reference_roots={quote(roots)} comes from expand().\n"
-                "Which objects may be signed is the author's to say, and not another task's.\n"
-                "Give reference_roots to partial()."
+            raise refused(
+                "reference_roots",
+                roots,
+                "comes from expand()",
+                "Which objects may be signed is the author's to say, and not another task's.",
+                "Give reference_roots to partial().",
             )
         given = partial.get(name)
     written = given.get("image_urls") if isinstance(given, Mapping) else given
+    if roots is None and not isinstance(written, (list, tuple)):
+        return None
+    return written_references(roots, written)
+
+
+def written_references(roots: object, written: object) -> References:
+    """
+    Return which objects may be signed, by what stands in the DAG file.
+
+    :raises InvalidRequestError: as :func:`references`.
+    """
+    from airflow_gpt_image.api.text import quote
+    from airflow_gpt_image.errors import InvalidRequestError
+    from airflow_gpt_image.storage.references import EXAMPLE, References, check_roots, object_addresses
+
     addresses = frozenset(object_addresses(written))
     for address in addresses if not roots else ():
         if templated(address):

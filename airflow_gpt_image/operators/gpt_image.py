@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_gpt_image.single.options import ImageOptions, OnClear, OnUnknownSubmit
     from airflow_gpt_image.storage.images import ImageFolder
     from airflow_gpt_image.storage.names import Names
-    from airflow_gpt_image.storage.references import References
 
 Reuse = Literal["run", "destination"]
 
@@ -123,14 +123,16 @@ class GptImageGenerateOperator(BaseOperator):
         gpt_image_conn_id: str = "gpt_image_default",
         deferrable: bool = True,
         wait_for_completion: bool = True,
-        poll_interval: float = 5.0,
-        timeout: float = 3600.0,
+        poll_interval: float | timedelta = 5.0,
+        timeout: float | timedelta = 3600.0,
         max_credits: float | str | Decimal | None = None,
         check_balance: bool = False,
         on_clear: OnClear = "reuse",
         on_unknown_submit: OnUnknownSubmit = "fail",
         **kwargs: Any,
     ) -> None:
+        from airflow_gpt_image.operators import checks
+
         super().__init__(**kwargs)
         self.prompt = prompt
         self.image_urls = image_urls
@@ -146,8 +148,8 @@ class GptImageGenerateOperator(BaseOperator):
         self.gpt_image_conn_id = gpt_image_conn_id
         self.deferrable = deferrable
         self.wait_for_completion = wait_for_completion
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval: float = checks.seconds(poll_interval)
+        self.timeout: float = checks.seconds(timeout)
         self.max_credits = max_credits
         self.check_balance = check_balance
         self.on_clear = on_clear
@@ -156,15 +158,26 @@ class GptImageGenerateOperator(BaseOperator):
         # are.
         self._own_folder = "map_index" in str(destination)
         self._resumed = False
-        self._references = self._read_references()
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
             self.retry_policy = GptImageRetryPolicy()
         self._check_while_parsing()
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Check what is known of a mapped task while the DAG is parsed; then do as every operator."""
+        from airflow_gpt_image.operators import checks, image_arguments
+
+        with checks.NamesTask(kwargs.get("task_id")):
+            image_arguments.check(kwargs)
+        return super().partial(**kwargs)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Find out what is paid for, pay for what isn't, then wait."""
+        from airflow_gpt_image.operators import checks
+
+        checks.check_not_nested(self, context)
         with self._attempt(context) as attempt:
             result = attempt.begin(self._request())
             if result is None and not self.wait_for_completion:
@@ -217,8 +230,9 @@ class GptImageGenerateOperator(BaseOperator):
 
     def _request(self) -> ImageRequest:
         from airflow_gpt_image.api.models import ImageRequest
+        from airflow_gpt_image.operators.image_arguments import rendered
 
-        return ImageRequest(**_rendered({name: getattr(self, name) for name in _REQUEST_FIELDS}))
+        return ImageRequest(**rendered({name: getattr(self, name) for name in _REQUEST_FIELDS}))
 
     def _client(self) -> GptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
@@ -295,6 +309,7 @@ class GptImageGenerateOperator(BaseOperator):
     def _options(self) -> ImageOptions:
         from airflow_gpt_image.operators import checks
         from airflow_gpt_image.single.options import ImageOptions
+        from airflow_gpt_image.storage.references import NO_REFERENCES
 
         return checks.options_of(
             self,
@@ -302,14 +317,8 @@ class GptImageGenerateOperator(BaseOperator):
             conn_id=self.gpt_image_conn_id,
             reuse_destination=self.reuse == "destination",
             max_credits=checks.credits(self.max_credits),
-            references=self._references,
+            references=self._references or NO_REFERENCES,
         )
-
-    def _read_references(self) -> References:
-        """Read before anything is rendered which objects the author himself named."""
-        from airflow_gpt_image.operators import checks
-
-        return checks.references(self, self.reference_roots, "image_urls", self.image_urls)
 
     def _finish(self, attempt: ImageAttempt, generation: Generation) -> dict[str, Any]:
         result = attempt.finish_or_defer(generation, deferrable=self.deferrable)
@@ -337,48 +346,10 @@ class GptImageGenerateOperator(BaseOperator):
         )
 
     def _check_while_parsing(self) -> None:
-        """
-        Refuse what is wrong whatever the templates render to.
+        """Refuse what is wrong whatever the templates render to, and read which objects the author named."""
+        from airflow_gpt_image.operators import checks, image_arguments
 
-        Costs an import, so only with something to check.
-        """
-        from airflow_gpt_image.api.models import ImageRequest
-        from airflow_gpt_image.operators import checks
-        from airflow_gpt_image.storage.destinations import check_destination
-        from airflow_gpt_image.storage.names import check_filename
-
-        checks.require_seconds(self, "poll_interval", "timeout")
-        checks.require_choice(self, "reuse", "run", "destination")
-        checks.require_choice(self, "on_clear", "reuse", "regenerate")
-        checks.require_choice(self, "on_unknown_submit", "fail", "resubmit")
-        checks.credits(self.max_credits)
-        fields = {name: getattr(self, name) for name in _REQUEST_FIELDS}
-        known = {name: value for name, value in fields.items() if not checks.templated(value)}
-        if known.get("prompt") is None and {"prompt", "image_urls"} - known.keys():
-            known["prompt"] = "rendered later"
-        ImageRequest(**_rendered(known))
-        if self.destination is not None and not checks.templated(self.destination):
-            check_destination(self.destination)
-        if self.reuse == "destination" and self.destination is None:
-            raise checks.refused("reuse", self.reuse, "needs a destination to look at")
-        if not checks.templated(self.filename):
-            check_filename(self._filename(), across_runs=self.reuse == "destination")
-
-
-def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
-    """
-    Return the fields as a request takes them: Jinja renders to text, also where a boolean or nothing is
-    meant.
-
-    So a prompt that renders to ``None``, as of a task that returned nothing, is none, and isn't drawn and
-    paid for.
-    """
-    words = {"True": True, "False": False, "true": True, "false": False}
-    if isinstance(fields.get("nsfw_checker"), str):
-        fields["nsfw_checker"] = words.get(fields["nsfw_checker"].strip(), fields["nsfw_checker"])
-    if isinstance(fields.get("image_urls"), (list, tuple)):
-        fields["image_urls"] = [str(url) if hasattr(url, "protocol") else url for url in fields["image_urls"]]
-    for name in ("prompt", "resolution", "callback_url"):
-        if fields.get(name) == "None" or (name != "prompt" and fields.get(name) == ""):
-            fields[name] = None
-    return fields
+        with checks.naming(self):
+            self._references = checks.references(self, self.reference_roots, "image_urls", self.image_urls)
+            image_arguments.check({name: getattr(self, name) for name in image_arguments.CHECKED})
+        checks.warn_of_braces(self.task_id, vars(self), "destination")
