@@ -62,9 +62,14 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_gpt_image.hooks.gpt_image.GptImageHook",
                 "hook-name": "GPT Image",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["login", "schema", "port"],
+                    # Not the port: without it, Airflow 3.3 refuses what its own "Test" sends.
+                    "hidden-fields": ["login", "schema"],
                     "relabeling": {"password": "API Key", "host": "Base URL"},
-                    "placeholders": {"password": "sk-…", "host": "https://api.aivideoapi.ai"},
+                    "placeholders": {
+                        "password": "sk-…",
+                        "host": "https://api.aivideoapi.ai",
+                        "port": "443; empty: the one in Base URL, or the scheme's own",
+                    },
                 },
                 "conn-fields": {
                     "connect_timeout": _field(

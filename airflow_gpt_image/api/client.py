@@ -22,7 +22,7 @@ from airflow_gpt_image.api import downloads, flows, wire
 from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.network import aresolve, resolve
-from airflow_gpt_image.api.protocol import NoResponse, Response
+from airflow_gpt_image.api.replies import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings, SettingsOptions, settings_of
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing

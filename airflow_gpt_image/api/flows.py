@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from airflow_gpt_image.api import protocol
 from airflow_gpt_image.api.models import STATUSES, Generation, ImageRequest
-from airflow_gpt_image.api.protocol import Call, Reply
+from airflow_gpt_image.api.replies import Call, Reply
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.steps import Flow, Send, Sleep, do_nothing
 from airflow_gpt_image.api.text import quote, single_line

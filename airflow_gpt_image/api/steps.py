@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
-from airflow_gpt_image.api.protocol import Call
+from airflow_gpt_image.api.replies import Call
 
 T = TypeVar("T")
 

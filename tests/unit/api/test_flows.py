@@ -10,7 +10,7 @@ import pytest
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.protocol import NoResponse
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.errors import (
     ConnectionFailedError,

@@ -8,6 +8,7 @@ import pytest
 
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import protocol
+from airflow_gpt_image.api.replies import NoResponse
 
 # "Error Reference" of the API document.
 TABLE = [
@@ -198,7 +199,7 @@ def test_after_a_submit_an_answer_that_is_not_the_apis_leaves_it_unknown(body, s
 
 
 def test_no_answer_to_a_read_is_a_failed_connection():
-    reply = protocol.NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0)
+    reply = NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0)
 
     for read in (READERS["a read"], READERS["the balance"]):
         with pytest.raises(errors.ConnectionFailedError, match="ReadTimeout"):
