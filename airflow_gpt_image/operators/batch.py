@@ -63,6 +63,7 @@ class GptImageBatchOperator(BaseOperator):
         ``"{sku}-{variant}"``. Parts are columns of the row, ``{row}`` (also ``{row:05d}``), ``{variant}``,
         ``{slug}`` (a few words of the prompt), ``{id}`` (a few digits, another for each image),
         ``{fingerprint}``, ``{dag_id}``, ``{run_id}``, ``{task_id}`` and ``{map_index}``; ``/`` makes folders.
+        The ending follows from the image: a template that has one is refused, and a column's is left out.
         Two images with one name are refused before anything is paid for. An image that is stored stays where
         it is, whatever the template is later. None: ``{row:05d}-{slug}-{variant}-{id}``. (templated)
     :param limit: make the first so many rows alone, as a preview: 1 or more. The run without it pays for the
