@@ -132,8 +132,9 @@ class InvalidApiKeyError(GptImageError):
 
     scope = "account"
     remedy = (
-        "Possible causes: the key does not start with 'sk-'; it has been disabled or deleted; "
-        "the user account has been banned. Put a working key in the connection's password."
+        "Possible causes: the key does not start with 'sk-'; it has been disabled or deleted;\n"
+        "the user account has been banned.\n"
+        "Put a working key in the connection's password."
     )
 
 
@@ -149,7 +150,7 @@ class IpNotAllowedError(GptImageError):
 
     scope = "account"
     remedy = (
-        "Add this machine's outgoing IP address to the key's allowlist, "
+        "Add this machine's outgoing IP address to the key's allowlist,\n"
         "or send through a proxy that is on it."
     )
 
@@ -200,8 +201,9 @@ class UpstreamError(GptImageError):
     retryable = True
     scope = "service"
     remedy = (
-        "Possible causes: the input contains sensitive or prohibited content; the provider is temporarily "
-        "unavailable; it does not support the parameters. If it keeps failing, change the prompt."
+        "Possible causes: the input contains sensitive or prohibited content;\n"
+        "the provider is temporarily unavailable; it does not support the parameters.\n"
+        "If it keeps failing, change the prompt."
     )
 
 
@@ -230,7 +232,7 @@ class SubmissionUnknownError(GptImageError):
     """
 
     remedy = (
-        "It may have been charged. Look in the account's history before submitting it again; "
+        "It may have been charged. Look in the account's history before submitting it again;\n"
         "sending it again can pay twice."
     )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
+from airflow_gpt_image.api.models import GeneratedImage
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
+from airflow_gpt_image.log import span
 from airflow_gpt_image.storage.folders import Folder
 
 
@@ -59,3 +62,24 @@ def event_fields(result: dict[str, Any]) -> dict[str, Any]:
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
+
+
+NOT_STORED: Final = (
+    "It isn't stored: without a destination it is where the API put it, for a day or so.\n"
+    "Fetch it before, or give the task a destination. Its address:"
+)
+"""What is said of an image that nobody stored; its whole address comes behind it."""
+
+
+def done_line(images: Sequence[GeneratedImage], price: str, seconds: float | None) -> str:
+    """
+    Return what came of a generation, for people; the paths are on lines of their own.
+
+    :param price: what was paid.
+    :param seconds: since the submit; None: that isn't known.
+    """
+    count = f"{len(images)} image{'' if len(images) == 1 else 's'}"
+    sizes = dict.fromkeys(f"{image.width} x {image.height}" for image in images if image.width)
+    took = [] if seconds is None else [span(seconds)]
+    line = f"Done: {', '.join([count, *sizes, price, *took])}."
+    return "\n".join([line, *(image.path for image in images if image.path is not None)])

@@ -104,12 +104,12 @@ class GptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = do_nothing,
+        on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """Wait as :meth:`wait` does, until a deadline in seconds since 1970.
 
-        :param on_poll: called after each poll, whatever came of it.
+        :param on_poll: called after each poll, with what came of it.
         :param on_unknown_status: called once for each status that the API document doesn't know, with a
             warning; logs it by default.
         """
@@ -281,7 +281,7 @@ class AsyncGptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = do_nothing,
+        on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """Wait for a generation until a deadline, as :meth:`GptImageClient.wait_until` does."""

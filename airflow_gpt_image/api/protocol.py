@@ -187,7 +187,7 @@ def parse_submit(reply: Reply) -> str:
         else:
             what = "The request was sent but its response doesn't prove that it was refused"
         raise SubmissionUnknownError(
-            f"{what}: {error.message} {SubmissionUnknownError.remedy}",
+            f"{what}: {error.message}\n{SubmissionUnknownError.remedy}",
             status=reply.status,
             code=error.code,
             type=error.type,
@@ -326,10 +326,10 @@ def _raise_error(
 ) -> NoReturn:
     error = error_class(code=code, type=type, status=status)
     retry_after = parse_retry_after(response.headers.get("retry-after"), now=response.at)
-    later = f" The API asks to wait {retry_after:g} s." if retry_after is not None else ""
+    later = f"The API asks to wait {retry_after:g} s.\n" if retry_after is not None else ""
     raise error(
-        f"{message or 'The API gave no message.'} ({status} {code or type or 'without a code'}).{later} "
-        f"{error.remedy}".rstrip(),
+        f"{message or 'The API gave no message.'} ({status} {code or type or 'without a code'}).\n"
+        f"{later}{error.remedy}".rstrip(),
         status=status,
         code=code,
         type=type,

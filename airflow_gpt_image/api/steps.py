@@ -16,7 +16,7 @@ from airflow_gpt_image.api.replies import Call
 T = TypeVar("T")
 
 
-def do_nothing() -> None:
+def do_nothing(*_: object) -> None:
     """Be called where nobody wants to know."""
 
 

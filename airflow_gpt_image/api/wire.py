@@ -76,7 +76,7 @@ def look_up_arguments(url: str) -> tuple[str, int]:
 def no_response(error: Exception | None, settings: ClientSettings, *, sent: bool) -> NoResponse:
     """Say why no response came."""
     text = single_line(str(error).replace(settings.api_key, "***")) or "no details"
-    return NoResponse(sent=sent, reason=f"{type(error).__name__}: {text}", at=time.time())
+    return NoResponse(sent=sent, reason=f"{type(error).__name__}: {text.rstrip('.')}", at=time.time())
 
 
 def no_reply(error: Exception | None, settings: ClientSettings, *, sent: bool) -> NoResponse:

@@ -221,9 +221,7 @@ class GptImageBatchOperator(BaseOperator):
         """Go on after the trigger's event, which is a hint: the records and the API are the truth."""
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
-        woken = WaitedEvent.read(event)
-        counts = {status: len(ids) for status, ids in woken.generation_ids.items()} if woken else {}
-        self.log.info("Woken: %s %s", woken.reason if woken else "not by the trigger's event", counts or "")
+        self.log.info("Woken: %s", WaitedEvent.told(event))
         return self._run(context, resumed=True)
 
     def on_kill(self) -> None:
@@ -320,9 +318,11 @@ class GptImageBatchOperator(BaseOperator):
     def _deferred(self, deferral: Deferral) -> TaskDeferred:
         from airflow.sdk.exceptions import TaskDeferred
 
-        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, first_that_fit
+        from airflow_gpt_image.triggers.gpt_image import STUCK, GptImageTrigger, first_that_fit
+        from airflow_gpt_image.triggers.tally import SoFar
 
         generation_ids = first_that_fit(deferral.generation_ids)
+        self.log.info("%s", STUCK)
         enough = max(1, math.ceil(len(generation_ids) * deferral.share))
         return TaskDeferred(
             **GptImageTrigger.deferral(
@@ -333,6 +333,7 @@ class GptImageBatchOperator(BaseOperator):
                 deadline=deferral.deadline,
                 pause=deferral.pause,
                 now=time.time(),
+                so_far=SoFar(**deferral.so_far),
             )
         )
 

@@ -192,8 +192,7 @@ class GptImageGenerateOperator(BaseOperator):
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
-        received = WaitedEvent.read(event)
-        self.log.info("Woken: %s", received or "by something that isn't the trigger's event")
+        self.log.info("Woken: %s", WaitedEvent.told(event))
         with self._attempt(context) as attempt:
             if attempt.resume():
                 if attempt.request is not None:
@@ -332,8 +331,10 @@ class GptImageGenerateOperator(BaseOperator):
 
         :param pause: seconds until an image that is late is asked for again; 0: for the generation.
         """
-        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
+        from airflow_gpt_image.triggers.gpt_image import STUCK, GptImageTrigger
+        from airflow_gpt_image.triggers.tally import SoFar
 
+        self.log.info("%s", STUCK)
         self.defer(
             **GptImageTrigger.deferral(
                 [attempt.generation_id],
@@ -342,6 +343,7 @@ class GptImageGenerateOperator(BaseOperator):
                 deadline=attempt.late_deadline if pause else attempt.deadline,
                 now=time.time(),
                 pause=pause,
+                so_far=SoFar(since=attempt.since),
             )
         )
 

@@ -282,7 +282,7 @@ def test_a_reason_for_a_failure_can_neither_flood_a_log_nor_break_it(where):
         flows.succeeded(Generation(id=ID, status="failed", error=failure))
 
     assert len(caught.value.message) < 2000
-    assert len(caught.value.message.splitlines()) == 1
+    assert len(caught.value.message.splitlines()) == 3
     assert "\x1b" not in caught.value.message
     assert caught.value.message.encode()
 
