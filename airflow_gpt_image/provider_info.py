@@ -37,6 +37,10 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_gpt_image.decorators.gpt_image.gpt_image_batch_task",
             },
         ],
+        "extra-links": [
+            f"airflow_gpt_image.tasks.links.{name}"
+            for name in ("ImageLink", "FolderLink", "GenerationLink", "ManifestLink")
+        ],
         "config": {
             "gpt_image": {
                 "description": "Settings of airflow-provider-gpt-image.",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Self
@@ -209,23 +208,13 @@ _Url = Annotated[StrictStr, Field(max_length=10_000)]
 Moment = Annotated[datetime | None, BeforeValidator(_parse_moment)]
 Text = Annotated[str | None, BeforeValidator(_keep_text)]
 
-# The id becomes a part of a path and of log lines, so it must not be able to be anything else there.
-_GENERATION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-
-
-def check_generation_id(value: object) -> str:
-    """Return the value if it can be a generation id: letters, digits, ``_`` and ``-``, 1 to 128 characters.
-
-    :raises ValueError: when it can't.
-    """
-    if not isinstance(value, str) or not _GENERATION_ID.fullmatch(value):
-        raise ValueError(f"{quote(value)} is not a generation id (1 to 128 letters, digits, '_' or '-').")
-    return value
-
 
 def parse_generation_id(value: object) -> str:
-    """As :func:`check_generation_id`, of the API's own answer, which may have a number for it."""
-    return check_generation_id(
+    """Return the id of the API's own answer, which may have a number for it.
+
+    :raises ValueError: when it can't be one.
+    """
+    return rules.check_generation_id(
         str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     )
 

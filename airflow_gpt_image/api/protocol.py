@@ -34,11 +34,11 @@ from airflow_gpt_image.api.models import (
     MODEL,
     Generation,
     ImageRequest,
-    check_generation_id,
     parse_generation_id,
 )
 from airflow_gpt_image.api.replies import Call, NoResponse, Reply, Response
 from airflow_gpt_image.api.retrying import parse_http_date, parse_retry_after
+from airflow_gpt_image.api.rules import check_generation_id
 from airflow_gpt_image.api.text import quote, redact_queries, single_line, storable
 from airflow_gpt_image.errors import (
     ERROR_REFERENCE,

@@ -33,6 +33,20 @@ def refusal(value: object, rule: str, remedy: str, *, fault: str) -> ValueError:
     return ValueError(f"{quote(value)} {fault}.\n{rule}\n{remedy}")
 
 
+# The id becomes a part of a path and of log lines, so it must not be able to be anything else there.
+_GENERATION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+def check_generation_id(value: object) -> str:
+    """Return the value if it can be a generation id."""
+    if not isinstance(value, str) or not _GENERATION_ID.fullmatch(value):
+        rule = "It has 1 to 128 letters, digits, '_' or '-'."
+        raise refusal(
+            value, rule, "Give the API's taskId, or a result with it.", fault="is not a generation id"
+        )
+    return value
+
+
 def check_prompt(prompt: object) -> str | None:
     """Return the prompt; None is none."""
     if prompt is None:

@@ -16,6 +16,7 @@ from airflow_gpt_image.airflow_internals import SET_DURING_EXECUTION
 from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from airflow_gpt_image.tasks.labels import fix_label
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -81,7 +82,7 @@ def _decorator(
     """Return the function as a task; or, while there is none yet, what makes a task of it."""
     if function is None:
         return cast("TaskDecorator", lambda given: _decorator(operator, given, multiple_outputs, kwargs))
-    from airflow_gpt_image.operators import checks
+    from airflow_gpt_image.tasks import checks
 
     # Already here, for the operator of a mapped task isn't made before it runs.
     with checks.NamesTask(kwargs.get("task_id", getattr(function, "__name__", None))):
@@ -109,7 +110,7 @@ class _FunctionOperator(DecoratedOperator):
     overwrite_rtif_after_execution = True
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        from airflow_gpt_image.operators import checks
+        from airflow_gpt_image.tasks import checks
 
         with checks.NamesTask(kwargs.get("task_id")):
             _refuse_given(type(self), kwargs)
@@ -140,13 +141,13 @@ class _FunctionOperator(DecoratedOperator):
             # the arguments, and what the function put into the context, are gone. So it is rendered now.
             label = str(self.render_template(template, context))[:_LONGEST_LABEL]
             context["task_state_store"].set(_LABEL, label)
-            _fix_label(context, label)
+            fix_label(context, label)
         return super().execute(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, without the function."""
         if context.get("map_index_template"):
-            _fix_label(context, context["task_state_store"].get(_LABEL))
+            fix_label(context, context["task_state_store"].get(_LABEL))
         return super().resume_execution(next_method, next_kwargs, context)
 
 
@@ -236,10 +237,6 @@ def _refuse_given(operator: type[_FunctionOperator], kwargs: Mapping[str, Any]) 
             "There the function returns it.\n"
             "Leave it out, or use the operator without a function."
         )
-
-
-def _fix_label(context: Context, label: Any) -> None:
-    _put(context, {"map_index_template": "{{ map_index_label }}", "map_index_label": label})
 
 
 def _put(context: Context, values: Mapping[str, Any]) -> None:

@@ -7,11 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
 from airflow_gpt_image.operators.rows import Rows
+from airflow_gpt_image.tasks.frames import few_frames
+from airflow_gpt_image.tasks.links import FolderLink, ManifestLink
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -95,8 +98,9 @@ class GptImageBatchOperator(BaseOperator):
         of that.
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer when waiting is all there is to do; False: on the worker.
-    :param poll_interval: seconds from one look at a generation to the next; above 0.
-    :param timeout: seconds that one generation may take; above 0. It goes on, and the next try looks again.
+    :param poll_interval: seconds from one look at a generation to the next, or a ``timedelta``; above 0.
+    :param timeout: seconds that one generation may take, or a ``timedelta``; above 0. It goes on, and the
+        next try looks again.
 
     Raises the errors of :mod:`airflow_gpt_image.errors`. What concerns the account, the key or a limit stops
     the submitting at once, lets what is in flight be stored, and fails the task. Images that are paid for and
@@ -131,6 +135,8 @@ class GptImageBatchOperator(BaseOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "defaults": "json"}
     ui_color = "#f3e8ff"
+    operator_extra_links = (ManifestLink(), FolderLink())
+    links: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -162,7 +168,7 @@ class GptImageBatchOperator(BaseOperator):
         timeout: float | timedelta = 3600.0,
         **kwargs: Any,
     ) -> None:
-        from airflow_gpt_image.operators import checks
+        from airflow_gpt_image.tasks import checks
 
         super().__init__(**kwargs)
         self.requests: Any = Rows.of(requests)
@@ -204,19 +210,22 @@ class GptImageBatchOperator(BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Check what is known of a mapped task while the DAG is parsed; then do as every operator."""
-        from airflow_gpt_image.operators import batch_arguments, checks
+        from airflow_gpt_image.operators import batch_arguments
+        from airflow_gpt_image.tasks import checks
 
         with checks.NamesTask(kwargs.get("task_id")):
             batch_arguments.check(kwargs)
         return super().partial(**kwargs)
 
+    @few_frames
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the data set, find out what is paid for, and work on the rest."""
-        from airflow_gpt_image.operators import checks
+        from airflow_gpt_image.tasks import checks
 
         checks.check_not_nested(self, context)
         return self._run(context)
 
+    @few_frames
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the records and the API are the truth."""
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
@@ -283,6 +292,9 @@ class GptImageBatchOperator(BaseOperator):
     def _publish_asset_events(self, context: Context, result: Mapping[str, Any]) -> None:
         from airflow.sdk import Asset
 
+        from airflow_gpt_image.tasks.links import batch_links
+
+        self.links = batch_links(result, self.destination)
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 fields = ("manifest", "stored", "failed", "credits", "usd")
@@ -303,8 +315,9 @@ class GptImageBatchOperator(BaseOperator):
 
     def _options(self) -> BatchOptions:
         from airflow_gpt_image.batch.options import BatchOptions
-        from airflow_gpt_image.operators import checks, data_sets
+        from airflow_gpt_image.operators import data_sets
         from airflow_gpt_image.storage.references import NO_REFERENCES
+        from airflow_gpt_image.tasks import checks
 
         return checks.options_of(
             self,
@@ -339,7 +352,8 @@ class GptImageBatchOperator(BaseOperator):
 
     def _check_while_parsing(self, requests: object) -> None:
         """Refuse what is wrong whatever the templates render to, and read which objects the author named."""
-        from airflow_gpt_image.operators import batch_arguments, checks
+        from airflow_gpt_image.operators import batch_arguments
+        from airflow_gpt_image.tasks import checks
 
         with checks.naming(self):
             self.references = checks.references(self, self.reference_roots, "defaults", self.defaults)

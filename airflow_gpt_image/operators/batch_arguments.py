@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from airflow_gpt_image.batch import MOST_IN_FLIGHT, MOST_VARIANTS
-from airflow_gpt_image.operators import checks
+from airflow_gpt_image.tasks import checks
 
 CHECKED: Final = (
     "requests",

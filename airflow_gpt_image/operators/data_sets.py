@@ -11,11 +11,11 @@ from airflow_gpt_image.batch.filenames import FileNames
 from airflow_gpt_image.datasets import BadCell, Row
 from airflow_gpt_image.datasets.paths import path_of
 from airflow_gpt_image.errors import EmptyDataSetError
-from airflow_gpt_image.operators import checks
 from airflow_gpt_image.operators.rows import refuse_references
 from airflow_gpt_image.storage.finding import find_files
 from airflow_gpt_image.storage.folders import open_file
 from airflow_gpt_image.storage.references import NO_REFERENCES
+from airflow_gpt_image.tasks import checks
 
 if TYPE_CHECKING:
     from airflow_gpt_image.operators.batch import GptImageBatchOperator

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
+
+from airflow_gpt_image.tasks.frames import few_frames
+from airflow_gpt_image.tasks.links import FolderLink, GenerationLink, ImageLink
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -67,7 +71,7 @@ class GptImageGenerateOperator(BaseOperator):
     :param filename: the images' names without their ending, of ``{generation_id}``, ``{fingerprint}``,
         ``{index}``, ``{dag_id}``, ``{run_id}``, ``{task_id}``, ``{map_index}`` and ``{slug}`` (a few words of
         the prompt), such as ``{run_id}/{slug}-{generation_id}``. Default ``{generation_id}-{index}``, with
-        ``reuse="destination"`` ``{fingerprint}-{index}``. (templated)
+        ``reuse="destination"`` ``{fingerprint}-{index}``. The ending follows from the image. (templated)
     :param strict_size: refuse an image of another pixel size than the API's table has for what was asked.
         Default False: it is kept, warned of, and the sidecar says so.
     :param reuse: ``run`` (default): what was paid for is reused within the same run and task;
@@ -75,9 +79,9 @@ class GptImageGenerateOperator(BaseOperator):
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: on the worker, holding its slot.
     :param wait_for_completion: False: return as soon as the generation is submitted, with its id.
-    :param poll_interval: seconds from one look to the next; above 0.
-    :param timeout: seconds to wait for the generation, from this try's first wait on; above 0. Its image may
-        be ten minutes late after that.
+    :param poll_interval: seconds from one look to the next, or a ``timedelta``; above 0.
+    :param timeout: seconds to wait for the generation, or a ``timedelta``, from this try's first wait on;
+        above 0. Its image may be ten minutes late after that.
     :param max_credits: what this task instance may spend, net of refunds, since its last clear; more is
         refused before it is submitted. None: no bound.
     :param check_balance: ask for the account's balance first, and refuse when it doesn't suffice.
@@ -89,13 +93,15 @@ class GptImageGenerateOperator(BaseOperator):
     Raises the errors of :mod:`airflow_gpt_image.errors`. Returns (XCom)::
 
         {"generation_id", "status", "model",
-         "images": [{"url", "path", "width", "height", "sha256", "bytes"}],
+         "images": [{"url", "path", "width", "height", "sha256", "bytes"}], "path", "url",
          "aspect_ratio", "resolution", "credits", "usd", "fingerprint", "created_at", "completed_at",
          "metadata", "reused", "spent": {"charged", "refunded", "usd"}}
 
-    ``url`` is without its query where the image is stored; without a destination it is whole, and whoever
-    reads the XCom can fetch the image. An image that isn't there yet is asked for again for ten minutes.
-    Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
+    ``path`` and ``url`` are the first image's, for the next task. ``url`` is without its query where the
+    image is stored; without a destination it is whole, and whoever reads the XCom can fetch the image. An
+    image that isn't there yet is asked for again for ten minutes. The task's page links to image, folder and
+    generation. Without a ``map_index_template`` a mapped task's indexes are called by the prompt's first
+    words. Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
     ``spent`` what this task instance spent since its last clear; ``reused`` says that this try submitted
     nothing. The events of :class:`~airflow.sdk.Asset` outlets carry ``paths``, ``count``, ``credits``,
     ``usd``, ``fingerprint`` and ``generation_id``. A try that fails pushes ``spent`` as an XCom of its own.
@@ -105,6 +111,9 @@ class GptImageGenerateOperator(BaseOperator):
     template_fields: Sequence[str] = (*_REQUEST_FIELDS, "destination", "filename", "gpt_image_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"image_urls": "json"}
     ui_color = "#f3e8ff"
+    operator_extra_links = (ImageLink(), FolderLink(), GenerationLink())
+    links: Mapping[str, str] = MappingProxyType({})
+    _base_url = ""
 
     def __init__(
         self,
@@ -131,7 +140,7 @@ class GptImageGenerateOperator(BaseOperator):
         on_unknown_submit: OnUnknownSubmit = "fail",
         **kwargs: Any,
     ) -> None:
-        from airflow_gpt_image.operators import checks
+        from airflow_gpt_image.tasks import checks
 
         super().__init__(**kwargs)
         self.prompt = prompt
@@ -167,19 +176,24 @@ class GptImageGenerateOperator(BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Check what is known of a mapped task while the DAG is parsed; then do as every operator."""
-        from airflow_gpt_image.operators import checks, image_arguments
+        from airflow_gpt_image.operators import image_arguments
+        from airflow_gpt_image.tasks import checks
 
         with checks.NamesTask(kwargs.get("task_id")):
             image_arguments.check(kwargs)
         return super().partial(**kwargs)
 
+    @few_frames
     def execute(self, context: Context) -> dict[str, Any]:
         """Find out what is paid for, pay for what isn't, then wait."""
-        from airflow_gpt_image.operators import checks
+        from airflow_gpt_image.tasks import checks
+        from airflow_gpt_image.tasks.labels import name_map_index
 
         checks.check_not_nested(self, context)
         with self._attempt(context) as attempt:
-            result = attempt.begin(self._request())
+            request = self._request()
+            name_map_index(context, request)
+            result = attempt.begin(request)
             if result is None and not self.wait_for_completion:
                 result = attempt.submitted_result()
             if result is None and self.deferrable:
@@ -188,8 +202,10 @@ class GptImageGenerateOperator(BaseOperator):
                 result = self._finish(attempt, attempt.wait(self.poll_interval))
             return self._publish_asset_events(context, result)
 
+    @few_frames
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
+        from airflow_gpt_image.tasks.labels import name_map_index
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
         self.log.info("Woken: %s", WaitedEvent.told(event))
@@ -197,6 +213,7 @@ class GptImageGenerateOperator(BaseOperator):
             if attempt.resume():
                 if attempt.request is not None:
                     self.show_request(attempt.request)
+                    name_map_index(context, attempt.request)
                 if (result := attempt.stored_result) is not None:
                     return self._publish_asset_events(context, result)
                 generation = attempt.poll()
@@ -214,7 +231,9 @@ class GptImageGenerateOperator(BaseOperator):
         from airflow.sdk import Asset
 
         from airflow_gpt_image import results
+        from airflow_gpt_image.tasks.links import image_links
 
+        self.links = image_links(result, self.destination, self._base_url)
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(results.event_fields(result))
@@ -253,6 +272,7 @@ class GptImageGenerateOperator(BaseOperator):
         with ending.watched(self, context) as ended:
             ended.on_failure(ledger.note_attempt)
             with self._client() as client:
+                self._base_url = client.settings.base_url
                 names = self._names(ledger.payer)
                 attempt = ImageAttempt(ImageContext(client, ledger, images, names, self._options(), self.log))
                 ended.spent(lambda: attempt.spent)
@@ -306,9 +326,9 @@ class GptImageGenerateOperator(BaseOperator):
         return self.filename or (OF_REQUEST if self.reuse == "destination" else OF_GENERATION)
 
     def _options(self) -> ImageOptions:
-        from airflow_gpt_image.operators import checks
         from airflow_gpt_image.single.options import ImageOptions
         from airflow_gpt_image.storage.references import NO_REFERENCES
+        from airflow_gpt_image.tasks import checks
 
         return checks.options_of(
             self,
@@ -349,7 +369,8 @@ class GptImageGenerateOperator(BaseOperator):
 
     def _check_while_parsing(self) -> None:
         """Refuse what is wrong whatever the templates render to, and read which objects the author named."""
-        from airflow_gpt_image.operators import checks, image_arguments
+        from airflow_gpt_image.operators import image_arguments
+        from airflow_gpt_image.tasks import checks
 
         with checks.naming(self):
             self._references = checks.references(self, self.reference_roots, "image_urls", self.image_urls)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from airflow_gpt_image.api import rules
-from airflow_gpt_image.operators import checks
+from airflow_gpt_image.tasks import checks
 
 CHECKED: Final = (
     *rules.FIELDS,

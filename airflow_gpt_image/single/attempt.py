@@ -34,7 +34,6 @@ from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
 from airflow_gpt_image.ledger.reading import as_anothers
 from airflow_gpt_image.ledger.record import Record, fingerprint
 from airflow_gpt_image.log import Reporter, span, waiting_line
-from airflow_gpt_image.results import NOT_STORED, done_line
 from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.single.paying import ImageSubmitter
 from airflow_gpt_image.single.storing import store_images
@@ -222,8 +221,10 @@ class ImageAttempt:
             self._ledger.write_outcome(self._record)
             raise
         stored = store_images(self._context, record, generation)
-        self._log_done(stored)
-        return self._result(stored)
+        result = self._result(stored)
+        price = f"${plain(stored.usd)}" if self._submitter.submitted else "nothing paid by this try"
+        results.log_done(self._log, result, price=price, seconds=stored.age(self._context.now()))
+        return result
 
     def finish_or_defer(self, generation: Generation, *, deferrable: bool) -> dict[str, Any] | float:
         """
@@ -339,15 +340,6 @@ class ImageAttempt:
         images = self._context.images
         told = results.of_record(record, images.folder if images is not None else None)
         return told | {"reused": not self._submitter.submitted, "spent": self.spent}
-
-    def _log_done(self, record: Record) -> None:
-        """Log what came of it, and where it is, on a line of its own."""
-        folder = self._context.images.folder if self._context.images is not None else None
-        images = [image.located(folder) for image in record.images]
-        price = f"${plain(record.usd)}" if self._submitter.submitted else "nothing paid by this try"
-        self._log.info("%s", done_line(images, price, record.age(self._context.now())))
-        if folder is None:
-            self._log.warning("%s\n%s", NOT_STORED, "\n".join(image.url for image in images))
 
     @property
     def _current(self) -> Record:

@@ -28,6 +28,8 @@ RESULT = {
     "status",
     "model",
     "images",
+    "path",
+    "url",
     "aspect_ratio",
     "resolution",
     "credits",

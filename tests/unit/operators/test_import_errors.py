@@ -231,7 +231,7 @@ def test_execute_inside_another_task_says_what_to_use_before_anything_is_paid(ma
 
 
 def test_execute_within_the_operators_own_task_is_no_mistake():
-    from airflow_gpt_image.operators import checks
+    from airflow_gpt_image.tasks import checks
 
     checks.check_not_nested(operator(), {"task": SimpleNamespace(task_id="poster")})
     checks.check_not_nested(operator(), {})

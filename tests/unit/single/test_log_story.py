@@ -53,13 +53,13 @@ def test_no_line_of_ours_is_longer_than_what_can_be_seen(make, deferrable, tmp_p
     assert [line for line in lines if "Event(" in line or "{'" in line] == []
 
 
-def test_an_image_that_is_not_stored_is_warned_of_with_its_whole_address(make, deferrable):
+def test_an_image_that_is_not_stored_is_warned_of_with_its_address_and_for_how_long(make, deferrable):
     told, result = story(make(deferrable=deferrable, destination=None))
 
     (warning,) = [text for level, text in told if level == "warning"]
     assert warning.splitlines() == [
         "It isn't stored: without a destination it is where the API put it, for a day or so.",
-        "Fetch it before, or give the task a destination. Its address:",
+        "Fetch it before that, by the whole address in the result (XCom); or give a destination.",
         result["images"][0]["url"],
     ]
 
