@@ -50,6 +50,28 @@ def test_importing_an_operator_loads_the_operator_and_nothing_it_needs_later(ope
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
 
 
+ONE = (
+    "from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator as make; "
+    "make(task_id='a', prompt='x', aspect_ratio='16:9', resolution='2k', destination='/data/{{ ds }}')"
+)
+MANY = (
+    "from airflow_gpt_image.operators.batch import GptImageBatchOperator as make; "
+    "make(task_id='a', requests=['x'], defaults={'aspect_ratio': '1:1'}, destination='/data/{{ ds }}')"
+)
+
+
+@pytest.mark.parametrize("statement", [ONE, MANY], ids=["one", "many"])
+def test_making_an_operator_loads_what_checks_its_arguments_and_no_more(statement):
+    # Models, clients and stores take three times as long to load as all of this together.
+    modules = loaded_by(f"from airflow_gpt_image.operators.{operator}")
+
+    heavy = {"httpx", "pyarrow", "fsspec", "airflow.triggers.base"}
+    heavy |= {
+        f"airflow_gpt_image.{name}" for name in ("api.models", "api.client", "ledger", "storage.folders")
+    }
+    assert heavy & set(modules) == set()
+
+
 def test_importing_the_decorator_loads_the_operator_beside_it_and_nothing_it_needs_later():
     modules = loaded_by(
         "import airflow_gpt_image.decorators.gpt_image", after="from airflow.sdk import DAG, task"
