@@ -21,7 +21,7 @@ from airflow_gpt_image.api import downloads, flows, wire
 from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.network import aresolve, resolve
-from airflow_gpt_image.api.protocol import NoResponse, Response
+from airflow_gpt_image.api.replies import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings, SettingsOptions, settings_of
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing
@@ -99,12 +99,12 @@ class GptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = do_nothing,
+        on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """Wait as :meth:`wait` does, until a deadline in seconds since 1970.
 
-        :param on_poll: called after each poll, whatever came of it.
+        :param on_poll: called after each poll, with what came of it.
         :param on_unknown_status: called once for each status that the API document doesn't know, with a
             warning; logs it by default.
         """
@@ -285,7 +285,7 @@ class AsyncGptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = do_nothing,
+        on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """Wait for a generation until a deadline, as :meth:`GptImageClient.wait_until` does."""

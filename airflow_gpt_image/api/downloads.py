@@ -17,7 +17,7 @@ from urllib.parse import quote, urljoin
 
 from airflow_gpt_image.api.addresses import check_image_url
 from airflow_gpt_image.api.hosts import is_public
-from airflow_gpt_image.api.protocol import NoResponse
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Sleep

@@ -69,7 +69,8 @@ class Heads:
         kept = [line for line in kept if line.partition(b":")[0].lower() not in framing]
         while sum(map(len, kept)) > _MOST_BYTES:
             kept.pop()
-        if codings and codings[-1].endswith(b"chunked"):
+        # What is folded onto it counts for nothing: without the coding, its chunks would be read as a text.
+        if codings and codings[-1].partition(b"\n")[0].rstrip().endswith(b"chunked"):
             kept.append(b"transfer-encoding: chunked")
         return b"\r\n".join([status[1] + b" " + status[2], *kept, b"connection: close", b"", b""])
 

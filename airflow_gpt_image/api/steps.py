@@ -11,12 +11,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
-from airflow_gpt_image.api.protocol import Call
+from airflow_gpt_image.api.replies import Call
 
 T = TypeVar("T")
 
 
-def do_nothing() -> None:
+def do_nothing(*_: object) -> None:
     """Be called where nobody wants to know."""
 
 

@@ -94,7 +94,7 @@ def _check_environment_proxy(proxy: str) -> None:
         check_proxy(proxy)
     except InvalidSettingsError as error:
         raise InvalidSettingsError(
-            f"The environment's proxy can't be used: {error.message}\n"
+            f"The environment's proxy can't be used: {error.message.splitlines()[0]}\n"
             "It is asked for the API and for images.\n"
             "Mend HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or set the connection's proxy."
         ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Protocol, TypeVar
 
@@ -17,7 +18,7 @@ import httpx
 from airflow_gpt_image import __version__
 from airflow_gpt_image.api import protocol
 from airflow_gpt_image.api.network import Exchange
-from airflow_gpt_image.api.protocol import NoResponse, Response
+from airflow_gpt_image.api.replies import NoResponse, Response
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Send
 from airflow_gpt_image.api.text import QueryFilter, quote_url, single_line
@@ -79,7 +80,17 @@ def look_up_arguments(url: str) -> tuple[str, int]:
 def no_response(error: Exception | None, settings: ClientSettings, *, sent: bool) -> NoResponse:
     """Say why no response came."""
     text = single_line(str(error).replace(settings.api_key, "***")) or "no details"
-    return NoResponse(sent=sent, reason=f"{type(error).__name__}: {text}", at=time.time())
+    return NoResponse(sent=sent, reason=f"{type(error).__name__}: {text.rstrip('.')}", at=time.time())
+
+
+def no_reply(error: Exception | None, settings: ClientSettings, *, sent: bool) -> NoResponse:
+    """Say why the API itself didn't respond, and whom was asked."""
+    reply = no_response(error, settings, sent=sent)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConnectionRefusedError):
+        cause = cause.__cause__ or cause.__context__
+    # Only when the API is asked itself: a proxy that nobody runs is another matter.
+    return replace(reply, where=settings.where, refused=cause is not None, local=settings.on_this_machine)
 
 
 R_co = TypeVar("R_co", covariant=True)
@@ -172,7 +183,7 @@ class Sending:
                 return response
         # A transport of somebody's own doesn't say whether anything left, but some errors do.
         sent = self._begun if self._traced else not isinstance(error, _NEVER_SENT)
-        return no_response(error, self._settings, sent=sent)
+        return no_reply(error, self._settings, sent=sent)
 
 
 class Fetching:

@@ -272,7 +272,7 @@ class Session:
         # Nothing is finished right after it was submitted.
         await asyncio.sleep(poll_interval - record.age(self._context.now()))
 
-        def on_poll() -> None:
+        def on_poll(seen: str) -> None:
             entry.polled_at = time.monotonic()
 
         generation = await self._polling.wait_until(

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote, quote_path
-from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, is_text, refusal
+from airflow_gpt_image.datasets.given import LONGEST_ROW, is_text, refusal
 from airflow_gpt_image.datasets.lines import lines
 
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}

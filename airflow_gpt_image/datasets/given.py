@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError, Problem
-
-FIELDS: Final = tuple(ImageRequest.model_fields)
-"""The columns that are fields of a request; every other one is the row's data."""
 
 MOST_COLUMNS: Final = 1_000
 """Different columns of a data set: each is a column of ``manifest.csv``, in every row."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.datasets.cells import BytesError, Json, of_field, plain
-from airflow_gpt_image.datasets.given import FIELDS, Given, refusal, safely_quote
+from airflow_gpt_image.datasets.given import Given, refusal, safely_quote
 from airflow_gpt_image.datasets.misnamed import refuse_misnamed
 from airflow_gpt_image.datasets.templates import PromptTemplate, as_text, look_up
 from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError, Problem
@@ -210,8 +211,7 @@ class Judge:
                 request = ImageRequest(**fields)
             except InvalidRequestError as error:
                 for problem in error.problems:
-                    column, _, item = problem.field.partition(".")
-                    rule = f"item {item}: {problem.message}" if item else problem.message
+                    column, rule = problem.field, " ".join(problem.message.splitlines())
                     if column in fields and column not in asked:
                         rule += " It comes from defaults."
                     bad.append((column, fields.get(column), rule))

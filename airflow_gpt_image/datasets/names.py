@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote
-from airflow_gpt_image.datasets.given import FIELDS, MOST_COLUMNS, is_text, refusal, safely_quote
+from airflow_gpt_image.datasets.given import MOST_COLUMNS, is_text, refusal, safely_quote
 
 # "images?urls?": each word may be in the plural.
 _SPELLED: Final = {

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.models import MODEL
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote, quote_path
 from airflow_gpt_image.datasets import csv_rows, tables
 from airflow_gpt_image.datasets.cells import read_json
 from airflow_gpt_image.datasets.given import (
-    FIELDS,
     LONGEST_ROW,
     MOST_COLUMNS,
     Given,

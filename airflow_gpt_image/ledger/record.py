@@ -46,8 +46,9 @@ from pydantic import (
 )
 
 from airflow_gpt_image.api import sizes
-from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest
 from airflow_gpt_image.api.pricing import Prices
+from airflow_gpt_image.api.rules import check_generation_id
 from airflow_gpt_image.errors import GptImageError, RecordMoveError, Scope
 from airflow_gpt_image.ledger.payer import Count, Payer, Slot
 from airflow_gpt_image.storage.images import FileName, ImageFile

@@ -124,7 +124,6 @@ class ImageFolder:
                 raise about(generation.id, error) from error
             for warning in unusual:
                 log.warning("%s", warning)
-            log.info("Image: %s", self.folder.address(file.name or ""))
             files.append(file)
             warnings += unusual
         return files, tuple(warnings)

@@ -35,10 +35,12 @@ class Poller:
         *,
         poll_interval: float,
         deadline: float,
+        on_poll: Callable[[str], object],
         on_unknown_status: Callable[[str], object],
     ) -> str:
         """Wait until a generation is completed or failed, and return which.
 
+        :param on_poll: called after each poll, with what came of it.
         :param on_unknown_status: called once for each status that the API document doesn't know.
         :raises GptImageError: as :func:`airflow_gpt_image.api.flows.wait`.
         """
@@ -48,6 +50,7 @@ class Poller:
                 generation_id,
                 poll_interval=poll_interval,
                 deadline=deadline,
+                on_poll=on_poll,
                 on_unknown_status=on_unknown_status,
             )
         except GptImageError as error:

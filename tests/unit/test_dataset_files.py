@@ -171,7 +171,7 @@ def test_addresses_in_a_cell_stand_in_a_json_array_or_between_white_space(cell, 
         ('["a b"]', "item 0: 'a b' contains white space"),
         ('["\\ud800"]', "surrogate"),
         (f"{URL},{URL}", "is not an absolute"),
-        ("room.jpg", "'room.jpg' is not an absolute http or https address"),
+        ("room.jpg", "'room.jpg' is a file of this machine"),
         (" ".join([URL] * 17), "at most 16"),
     ],
 )

@@ -371,7 +371,7 @@ def test_a_bad_cell_says_row_column_value_rule_and_remedy_in_a_line():
     (cell,) = bad_of(["x", {"prompt": "y", "aspect_ratio": "7:5"}])
 
     assert (cell.row, cell.column, cell.value) == (2, "aspect_ratio", "'7:5'")
-    assert str(cell).startswith("row 2, column aspect_ratio: '7:5' is not an aspect ratio; one of auto, 1:1")
+    assert str(cell).startswith("row 2, column aspect_ratio: '7:5' is not an aspect ratio. One of auto, 1:1")
 
 
 def test_a_row_tells_all_that_is_wrong_with_it():
@@ -395,7 +395,7 @@ def test_a_row_tells_all_that_is_wrong_with_it():
         "sku",
     ]
     (cell,) = [cell for cell in bad if cell.column == "image_urls"]
-    assert cell.rule == "item 2: 5 must be a string."
+    assert cell.rule.startswith("item 1: 'ftp://x' is not an absolute http or https address. ")
 
 
 def test_a_wrong_prompt_is_not_missing_as_well():

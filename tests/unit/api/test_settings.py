@@ -54,6 +54,8 @@ def test_what_begins_with_sk_is_a_key(key):
         "sk-secrét",
         "sk-secr\ud800et",
         "sk-" + "s" * 510,
+        "Bearer sk-secret",
+        "'sk-secret'",
         None,
         5,
         b"sk-secret",
