@@ -62,7 +62,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_gpt_image.hooks.gpt_image.GptImageHook",
                 "hook-name": "GPT Image",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["login", "schema", "port"],
+                    "hidden-fields": ["login", "schema"],
                     "relabeling": {"password": "API Key", "host": "Base URL"},
                     "placeholders": {"password": "sk-…", "host": "https://api.aivideoapi.ai"},
                 },

@@ -1,7 +1,7 @@
 """Write the tables of arguments in these pages, from the signatures and docstrings of the classes.
 
-``python docs/argument_tables.py`` writes them; a test holds the pages equal to what it would write. A page says
-where: ``<!-- arguments: module.Class -->``, and ``<!-- end -->`` behind the table.
+``python docs/argument_tables.py`` writes them, and a test holds the pages equal to that. A page says where:
+``<!-- arguments: module.Class -->``, and ``<!-- end -->`` behind the table.
 """
 
 from __future__ import annotations
