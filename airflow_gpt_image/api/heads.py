@@ -17,6 +17,8 @@ _STATUS: Final = re.compile(rb"(HTTP/1\.[0-9]) ([0-9]{3})(?:[ \t][^\r\n]*)?\r?\n
 # a line that begins with a blank goes on with the one before.
 _LINES: Final = re.compile(rb"\r?\n(?![ \t])")
 _LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+:(?:[^\0\r\n\x0b\x0c]|\r?\n[ \t])*")
+# Also of a value on two lines, and of one that a line which is no header went on with.
+_CHUNKED: Final = re.compile(rb"\bchunked[ \t]*(?:$|\r?\n)")
 _LENGTH: Final = re.compile(rb"[0-9]{1,20}")
 # The parser refuses a head of more than 100 KB.
 _LONGEST_LINE: Final = 8 * 1024
@@ -69,8 +71,7 @@ class Heads:
         kept = [line for line in kept if line.partition(b":")[0].lower() not in framing]
         while sum(map(len, kept)) > _MOST_BYTES:
             kept.pop()
-        # What is folded onto it counts for nothing: without the coding, its chunks would be read as a text.
-        if codings and codings[-1].partition(b"\n")[0].rstrip().endswith(b"chunked"):
+        if codings and _CHUNKED.search(codings[-1]):
             kept.append(b"transfer-encoding: chunked")
         return b"\r\n".join([status[1] + b" " + status[2], *kept, b"connection: close", b"", b""])
 

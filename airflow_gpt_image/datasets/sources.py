@@ -211,7 +211,7 @@ class Source:
             if len(parts) > 1 or (parts and parts[0].name is not None):
                 self.say(
                     f"{quote_path(path)}: {len(parts):,} files of {parts[0].kind}, in the order of their "
-                    f"names."
+                    "names."
                 )
             for part in parts:
                 now = part.path

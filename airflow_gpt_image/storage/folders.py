@@ -318,8 +318,8 @@ def object_path(address: str) -> ObjectStoragePath:
     if not has_fs(scheme):
         raise InvalidRequestError(
             f"{quote_path(address)}: Airflow here knows no store {scheme!r}. Install the provider that has "
-            f"it, "
-            "such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for abfs."
+            "it, such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for "
+            "abfs."
         )
     path = ObjectStoragePath(address)
     try:

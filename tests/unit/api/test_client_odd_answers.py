@@ -288,7 +288,8 @@ REFUSED_LINES = {
     "a length without an end": b"content-length: " + b"9" * 30,
     "another coding": b"transfer-encoding: identity",
     "two codings": b"transfer-encoding: gzip, chunked",
-    "a fold on a coding": b"transfer-encoding: chunked\r\n folded: onto the line before",
+    "two codings on two lines": b"transfer-encoding: gzip,\r\n chunked",
+    "a fold under the chunks": b"transfer-encoding: chunked\r\n folded: onto the line before",
 }
 
 
