@@ -221,11 +221,11 @@ def succeeded(generation: Generation) -> Generation:
     """
     if generation.status == "failed":
         failure = generation.error
-        message = single_line(failure.message) or "the API gave no reason"
+        message = (single_line(failure.message) or "The API gave no reason").rstrip(".")
         code = single_line(failure.code)
         raise GenerationFailedError(
-            f"Generation {generation.id} failed: {message} ({code or 'without a code'}).\n"
-            "It was refunded.\n"
+            f"{message} ({code or 'without a code'}).\n"
+            f"Generation {generation.id} failed, and was refunded.\n"
             f"{_remedy(code, single_line(failure.type))}",
             code=code,
             type=single_line(failure.type),
