@@ -1,6 +1,7 @@
 # make demo    images from a DAG in a real Airflow, without a key: under three minutes
 # make up      the same Airflow with its UI, until Ctrl-C
 # make test    everything that must hold; under ten minutes on two cores
+# make first-hour   README and tutorial word by word, in an empty environment: some minutes
 # make compat  the wheel on every Airflow and Python we support: a few minutes, once they are installed
 # make soak    what takes longer: kill matrices on real components
 # make bench   figures, side by side in one run
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo up test test-rooms test-airflow compat soak bench lint format clean
+.PHONY: demo up test test-rooms test-airflow first-hour compat soak bench lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m stack demo $(ARGS)
@@ -46,6 +47,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+first-hour: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak tests/packaging/test_first_hour.py $(ARGS)
+
 compat: $(VENV)/.dev
 	$(BIN)/python -m tests.compat $(ARGS)
 
@@ -69,4 +73,4 @@ $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) .compat demo-output dist .coverage .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .compat demo-output dist test-artefacts .coverage .hypothesis .mypy_cache .ruff_cache

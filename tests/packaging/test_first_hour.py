@@ -1,6 +1,7 @@
 """The first hour: README and tutorial word by word, in a copy of the project, in an empty environment.
 
-It installs Airflow, so it needs a package index, as ``make test`` does.
+``make first-hour`` runs it. It installs Airflow, so it needs a package index. In ``make test`` the same
+snippets run in the environment that is there: ``tests/integration/test_snippets.py``.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ from pathlib import Path
 
 import pytest
 
+from stack.processes import free_port
 from tests.snippets import PROJECT, README, snippets
 
+pytestmark = pytest.mark.soak
+
 TUTORIAL = PROJECT / "docs" / "tutorial.md"
+EMULATOR = "python -m airflow_gpt_image.emulator"
 STEP = "-- done: "
 THE_END = "that-was-all"
 
 
 def lines_of(page: Path, until: str | None = None) -> Iterator[str]:
-    """The shell lines that do what a page says: files are saved, commands are typed."""
+    """The shell lines that do what a page says: files are saved, commands are typed.
+
+    :param until: a command; what is typed from there on needs a key.
+    """
     for snippet in snippets(page):
         if until and until in snippet.text:
+            # The connection in the environment leads to the emulator, and goes before the one that is added.
+            yield from (command for command in snippet.commands if "airflow connections" in command)
             return
         if snippet.file:
             folder = shlex.quote(str(Path(snippet.file).parent))
@@ -62,8 +72,13 @@ def test_who_does_what_readme_and_tutorial_say_has_a_picture_and_a_catalogue(clo
     script = "\n".join(
         # Wherever a command fails, the script ends, and says which lines it has done.
         ["set -eu", *lines_of(README, until="kill %1"), *lines_of(TUTORIAL), f"echo {THE_END}"]
-    ).replace("/tmp/gpt-image", str(pictures))
+    )
     assert script.count("dag.test()") == 2
+    assert script.count(f"\n{EMULATOR} &\n") == 1
+    # A folder and a port of this test's own.
+    port = str(free_port())
+    script = script.replace("/tmp/gpt-image", str(pictures)).replace("8787", port)
+    script = script.replace(EMULATOR, f"{EMULATOR} --port {port}")
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "VIRTUAL"))
     }
