@@ -107,6 +107,7 @@ def test_who_does_what_readme_and_tutorial_say_has_a_picture_and_a_catalogue(clo
         shell.stdout.close()
 
     assert THE_END in said, said[-4000:]
+    assert "Works. The balance is" in said
     (poster,) = (path for path in pictures.glob("*/*.png") if path.parent.name != "catalogue")
     assert poster.stat().st_size > 0
     assert sorted(path.name for path in (pictures / "catalogue" / "items").glob("*.png")) == [
