@@ -167,8 +167,9 @@ def _resolve_checked(url: str, settings: ClientSettings, sends: int) -> Flow[str
     inside = [address for address in found if not is_public(address)]
     if inside and not allowed:
         raise ImageRefusedError(
-            f"The image at {quote_url(url)} is not fetched: its host is at {inside[0]}, which is no public "
-            "address. If it is meant, list the host in the connection's image_hosts."
+            f"The image at {quote_url(url)} is not fetched.\n"
+            f"Its host is at {inside[0]}, which is no public address.\n"
+            "If it is meant, list the host in the connection's image_hosts."
         )
     return found[sends % len(found)]  # another try asks another of them
 

@@ -209,7 +209,8 @@ def _check_interval(seconds: float) -> None:
     # Checked before anything is paid for. Zero would poll as fast as the machine can.
     if not 0 < seconds < math.inf:
         raise InvalidRequestError(
-            f"poll_interval={seconds!r} must be a number of seconds above 0; for example 5."
+            f"poll_interval={seconds!r} must be a number of seconds above 0.\n"
+            "It is the time from one poll to the next.\nGive one such as 5."
         )
 
 

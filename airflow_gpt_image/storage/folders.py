@@ -317,9 +317,10 @@ def object_path(address: str) -> ObjectStoragePath:
     scheme = address.partition("://")[0]
     if not has_fs(scheme):
         raise InvalidRequestError(
-            f"{quote_path(address)}: Airflow here knows no store {scheme!r}. Install the provider that has "
-            "it, such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for "
-            "abfs."
+            f"{quote_path(address)}: Airflow here knows no store {scheme!r}.\n"
+            "The provider that has it isn't installed.\n"
+            "Install it: apache-airflow-providers-amazon[s3fs] for s3, -google for gs, "
+            "-microsoft-azure for abfs."
         )
     path = ObjectStoragePath(address)
     try:
