@@ -33,9 +33,10 @@ test-rooms: $(VENV)/.dev
 	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*,airflow_gpt_image/errors.py" --fail-under=100
 	$(BIN)/python -m pytest -n 2 -m "not soak" --ignore tests/unit/api --ignore tests/unit/test_errors.py \
 		tests/unit $(ARGS)
+	$(BIN)/python -m pytest -m "not soak" tests/integration tests/packaging $(ARGS)
 
 test-airflow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not soak" tests/e2e tests/integration tests/packaging $(ARGS)
+	$(BIN)/python -m pytest -m "not soak" tests/e2e $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,14 +29,9 @@ THE_END = "that-was-all"
 
 
 def lines_of(page: Path, until: str | None = None) -> Iterator[str]:
-    """The shell lines that do what a page says: files are saved, commands are typed.
-
-    :param until: a command; what is typed from there on needs a key.
-    """
+    """The shell lines that do what a page says: files are saved, commands are typed."""
     for snippet in snippets(page):
         if until and until in snippet.text:
-            # The connection in the environment leads to the emulator, and goes before the one that is added.
-            yield from (command for command in snippet.commands if "airflow connections" in command)
             return
         if snippet.file:
             folder = shlex.quote(str(Path(snippet.file).parent))
@@ -46,6 +41,17 @@ def lines_of(page: Path, until: str | None = None) -> Iterator[str]:
             for command in snippet.commands:
                 yield command
                 yield f"echo {shlex.quote(STEP + command)}"
+
+
+def with_a_key() -> tuple[list[str], list[str]]:
+    """What the README types once there is a key: with connections, and to leave the emulator.
+
+    In this order, so that the emulator answers: its connection, in the environment, goes before the one that is
+    added.
+    """
+    [snippet] = [snippet for snippet in snippets(README) if "kill %1" in snippet.text]
+    asks = [command for command in snippet.commands if "airflow connections" in command]
+    return asks, [command for command in snippet.commands if command not in asks]
 
 
 @pytest.fixture
@@ -69,10 +75,11 @@ def clone(tmp_path):
 @pytest.mark.timeout(900)
 def test_who_does_what_readme_and_tutorial_say_has_a_picture_and_a_catalogue(clone, tmp_path):
     pictures = tmp_path / "pictures"
-    script = "\n".join(
-        # Wherever a command fails, the script ends, and says which lines it has done.
-        ["set -eu", *lines_of(README, until="kill %1"), *lines_of(TUTORIAL), f"echo {THE_END}"]
-    )
+    asks, leaves = with_a_key()
+    assert (len(asks), len(leaves)) == (2, 2)
+    first, then = lines_of(README, until="kill %1"), lines_of(TUTORIAL)
+    # Wherever a command fails, the script ends, and says which lines it has done.
+    script = "\n".join(["set -eu", *first, *asks, *then, *leaves, f"echo {THE_END}"])
     assert script.count("dag.test()") == 2
     assert script.count(f"\n{EMULATOR} &\n") == 1
     # A folder and a port of this test's own.
