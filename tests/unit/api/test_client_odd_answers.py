@@ -288,11 +288,12 @@ REFUSED_LINES = {
     "a length without an end": b"content-length: " + b"9" * 30,
     "another coding": b"transfer-encoding: identity",
     "two codings": b"transfer-encoding: gzip, chunked",
+    "a coding that goes on": b"transfer-encoding: chunked\r\n folded: onto it",
 }
 
 
 def _with_line(line, body, status=200):
-    if line.endswith(b"chunked"):
+    if b"chunked" in line:
         body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     return HEAD % status + line + b"\r\nx-more: y\r\n\r\n" + body
 
