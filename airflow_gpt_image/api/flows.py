@@ -134,7 +134,8 @@ def wait(
     :param poll_interval: seconds from one poll to the next.
     :param deadline: seconds since 1970; the last poll is at the deadline.
     :param on_poll: called after each poll, whatever came of it.
-    :param on_unknown_status: called once for each status that the API document doesn't know, with a warning.
+    :param on_unknown_status: called with a warning, once for each status that the API document doesn't know,
+        and once for answers of status 200 that can't be read.
     :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
     :raises GptImageError: at once, when polling again can't help.
     """
@@ -153,6 +154,10 @@ def wait(
             too_early = isinstance(error, GenerationNotFoundError) and now - started < NOT_FOUND_GRACE
             if not error.retryable and not too_early:
                 raise
+            # A success of the API's whose status is no word at all is unknown, too.
+            if isinstance(error, UnreadableResponseError) and error.status == 200 and "" not in told:
+                told.add("")
+                on_unknown_status(f"Generation {generation_id}: {error.message}\n{_polled_on(deadline)}")
             failures += 1
             seen = f"the last poll failed ({error.message})"
             # Retry-After is honoured here whatever its length: it holds up nothing but this wait.
@@ -182,11 +187,15 @@ def unknown_status(generation: Generation, deadline: float | None = None) -> str
     """
     if generation.status in STATUSES:
         return None
-    until = "" if deadline is None else f" until {_utc(deadline)}"
     return (
         f"Generation {generation.id} has the status {quote(generation.status)}, a word that the API document "
-        f"doesn't know.\nIt counts as not finished, and is polled on{until}.\nNothing is paid for again."
+        f"doesn't know.\n{_polled_on(deadline)}"
     )
+
+
+def _polled_on(deadline: float | None) -> str:
+    until = "" if deadline is None else f" until {_utc(deadline)}"
+    return f"It counts as not finished, and is polled on{until}.\nNothing is paid for again."
 
 
 def generate(

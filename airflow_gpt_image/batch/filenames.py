@@ -92,7 +92,7 @@ class FileNames:
             "slug": slug_of(row.request.prompt)[:_LONGEST_SLUG].strip("-"),
         }
         for name in self.columns:
-            values[name] = safe_part(as_text(look_up(row.given, {}, name)), keep_case=True)
+            values[name] = safe_part(as_text(look_up(row.given, row.named, name)), keep_case=True)
         return [
             self._fill({**values, "variant": variant, "id": short_id(identity)})
             for variant, identity in enumerate(identities, 1)

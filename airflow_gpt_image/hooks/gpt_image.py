@@ -18,7 +18,7 @@ from airflow_gpt_image.api.certificates import load_ca_bundle
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_setting
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationNotFoundError,
@@ -162,9 +162,10 @@ def settings_of(connection: Connection) -> ClientSettings:
     :raises InvalidApiKeyError: when the password can't be a key.
     """
     conn_id = connection.conn_id
-    if connection.conn_type != GptImageHook.conn_type:
+    conn_type = connection.conn_type or ""
+    if conn_type != GptImageHook.conn_type:
         raise InvalidSettingsError(
-            f"Connection {conn_id!r}: its type is {quote(connection.conn_type or '')}, not 'gpt_image'.\n"
+            f"Connection {conn_id!r}: its type is {quote_setting(conn_type)}, not 'gpt_image'.\n"
             "Its password is meant for somebody else than this API, so nothing was sent.\n"
             "Name a connection of the type gpt_image (as a URI it begins with gpt-image://), or create one: "
             f"{_CREATE.format('gpt_image_default')}"
@@ -202,7 +203,8 @@ def _options(text: str | None) -> dict[str, Any]:
     unknown = sorted(str(name) for name in extra if name not in _READERS)
     if unknown:
         raise InvalidSettingsError(
-            f"extra has unknown fields: {', '.join(map(quote, unknown))}. Known are {', '.join(_READERS)}."
+            f"extra has unknown fields: {', '.join(map(quote_setting, unknown))}. Known are "
+            f"{', '.join(_READERS)}."
         )
     # The form stores what was left empty as null or as an empty text.
     given = {name: value for name, value in extra.items() if value is not None and value != ""}
@@ -240,7 +242,7 @@ def _verify(value: object) -> object:
     verify = _boolean(value)
     if not isinstance(verify, bool):
         raise InvalidSettingsError(
-            f"verify={quote(value)} must be true or false; a CA bundle goes into ca_bundle."
+            f"verify={quote_setting(value)} must be true or false; a CA bundle goes into ca_bundle."
         )
     return verify
 

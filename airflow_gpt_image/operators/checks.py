@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_gpt_image.airflow_internals import SetDuringExecution, partial_arguments
 from airflow_gpt_image.api.text import quote
@@ -107,8 +107,8 @@ def references(operator: BaseOperator, roots: object, name: str, given: object) 
     Return which objects a task may have signed: those under its roots, and those that stand in the DAG file.
 
     Asked by the operator's constructor, which has its arguments as they were written and not as they are
-    rendered. But where ``expand()`` calls it, it has other tasks' results: then only what ``partial()`` was
-    given stands in the DAG file.
+    rendered. But where ``expand()`` calls it, it has other tasks' results: then only what ``partial()`` and
+    the ``default_args`` were given stands in the DAG file.
 
     :param roots: the argument ``reference_roots``.
     :param name: the argument that may hold addresses, or a mapping whose ``image_urls`` may.
@@ -117,6 +117,7 @@ def references(operator: BaseOperator, roots: object, name: str, given: object) 
     """
     partial = partial_arguments(operator)
     if partial is not None:
+        partial = {**_default_arguments(operator), **partial}
         if roots != partial.get("reference_roots"):
             raise InvalidRequestError(
                 f"reference_roots={quote(roots)} comes from expand().\n"
@@ -134,3 +135,10 @@ def references(operator: BaseOperator, roots: object, name: str, given: object) 
                 f"Give reference_roots, such as [{EXAMPLE!r}]."
             )
     return References(check_roots(roots), addresses)
+
+
+def _default_arguments(operator: BaseOperator) -> Mapping[str, Any]:
+    """Return the ``default_args`` of an operator's DAG, and of the task group that it is in."""
+    dag = operator.dag.default_args if operator.has_dag() else {}  # type: ignore[no-untyped-call]
+    group = operator.task_group.default_args if operator.task_group is not None else {}
+    return {**(dag or {}), **(group or {})}
