@@ -135,7 +135,8 @@ def wait(
     :param poll_interval: seconds from one poll to the next.
     :param deadline: seconds since 1970; the last poll is at the deadline.
     :param on_poll: called after each poll, with what came of it, such as ``its status is 'pending'``.
-    :param on_unknown_status: called once for each status that the API document doesn't know, with a warning.
+    :param on_unknown_status: called with a warning, once for each status that the API document doesn't know,
+        and once for answers of status 200 that can't be read.
     :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
     :raises GptImageError: at once, when polling again can't help.
     """
@@ -155,6 +156,10 @@ def wait(
             on_poll(seen)
             if not error.retryable and not too_early:
                 raise
+            # A success of the API's whose status is no word at all is unknown, too.
+            if isinstance(error, UnreadableResponseError) and error.status == 200 and "" not in told:
+                told.add("")
+                on_unknown_status(f"Generation {generation_id}: {error.message}\n{_polled_on(deadline)}")
             failures += 1
             # Retry-After is honoured here whatever its length: it holds up nothing but this wait.
             pause = max(retrying.backoff(failures), error.retry_after or 0.0)
@@ -185,11 +190,15 @@ def unknown_status(generation: Generation, deadline: float | None = None) -> str
     """
     if generation.status in STATUSES:
         return None
-    until = "" if deadline is None else f" until {_utc(deadline)}"
     return (
         f"Generation {generation.id} has the status {quote(generation.status)}, a word that the API document "
-        f"doesn't know.\nIt counts as not finished, and is polled on{until}.\nNothing is paid for again."
+        f"doesn't know.\n{_polled_on(deadline)}"
     )
+
+
+def _polled_on(deadline: float | None) -> str:
+    until = "" if deadline is None else f" until {_utc(deadline)}"
+    return f"It counts as not finished, and is polled on{until}.\nNothing is paid for again."
 
 
 def generate(

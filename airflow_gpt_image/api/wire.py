@@ -198,7 +198,7 @@ class Fetching:
         self.exchange = Exchange(
             seconds=step.seconds, most_bytes=2 * settings.max_image_bytes + _FRAMING_BYTES
         )
-        if step.address is not None:  # behind a proxy its own word comes first
+        if step.address is not None:  # through a proxy its own word comes first: see heads.py
             self.exchange.heads.expect()
 
     def options(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from airflow_gpt_image.api.text import quote_path, single_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
-from airflow_gpt_image.storage.destinations import check_destination
+from airflow_gpt_image.storage.destinations import DISK_SCHEMES, check_destination
 from airflow_gpt_image.storage.disk_files import NotRegularError, open_regular
 
 if TYPE_CHECKING:
@@ -340,7 +340,8 @@ def open_file(path: str) -> BinaryIO:
     :raises InvalidRequestError: when it is a pipe or a device, or Airflow has no such store installed.
     :raises DestinationError: when the store doesn't answer.
     """
-    on_disk = path.removeprefix("file://") if path.startswith("file:///") else path
+    scheme, _, rest = path.partition("://")
+    on_disk = rest if scheme in DISK_SCHEMES and rest.startswith("/") else path
     if "://" not in on_disk:
         try:
             return open_regular(Path(on_disk))

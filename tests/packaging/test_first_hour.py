@@ -46,8 +46,8 @@ def lines_of(page: Path, until: str | None = None) -> Iterator[str]:
 def with_a_key() -> tuple[list[str], list[str]]:
     """What the README types once there is a key: with connections, and to leave the emulator.
 
-    In this order, so that the emulator answers: its connection, in the environment, goes before the one that is
-    added.
+    In this order, so that the emulator answers: its connection, in the environment, goes before the one that
+    is added.
     """
     [snippet] = [snippet for snippet in snippets(README) if "kill %1" in snippet.text]
     asks = [command for command in snippet.commands if "airflow connections" in command]
@@ -114,7 +114,7 @@ def test_who_does_what_readme_and_tutorial_say_has_a_picture_and_a_catalogue(clo
         shell.stdout.close()
 
     assert THE_END in said, said[-4000:]
-    assert "Works. The balance is" in said
+    assert "Connection success!" in said
     (poster,) = (path for path in pictures.glob("*/*.png") if path.parent.name != "catalogue")
     assert poster.stat().st_size > 0
     assert sorted(path.name for path in (pictures / "catalogue" / "items").glob("*.png")) == [
