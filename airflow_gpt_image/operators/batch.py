@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
+from airflow_gpt_image.operators.masking import mask_rendered_fields
 from airflow_gpt_image.operators.rows import Rows
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
@@ -198,6 +199,12 @@ class GptImageBatchOperator(BaseOperator):
 
             self.retry_policy = GptImageRetryPolicy()
         self._check_while_parsing()
+
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        # What Airflow calls for tasks and for mapped ones, before it stores what was rendered.
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        if parent is self:
+            mask_rendered_fields(self)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the data set, find out what is paid for, and work on the rest."""
