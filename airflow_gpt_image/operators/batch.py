@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_gpt_image.operators.masking import mask_rendered_fields
 from airflow_gpt_image.operators.rows import Rows
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
@@ -204,6 +203,8 @@ class GptImageBatchOperator(BaseOperator):
         # What Airflow calls for tasks and for mapped ones, before it stores what was rendered.
         super()._do_render_template_fields(parent, *args, **kwargs)
         if parent is self:
+            from airflow_gpt_image.operators.masking import mask_rendered_fields
+
             mask_rendered_fields(self)
 
     def execute(self, context: Context) -> dict[str, Any]:

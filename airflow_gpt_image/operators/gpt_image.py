@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
 
-from airflow_gpt_image.operators.masking import mask_rendered_fields
-
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
 if TYPE_CHECKING:
@@ -169,6 +167,8 @@ class GptImageGenerateOperator(BaseOperator):
         # What Airflow calls for tasks and for mapped ones, before it stores what was rendered.
         super()._do_render_template_fields(parent, *args, **kwargs)
         if parent is self:
+            from airflow_gpt_image.operators.masking import mask_rendered_fields
+
             mask_rendered_fields(self)
 
     def execute(self, context: Context) -> dict[str, Any]:
