@@ -29,7 +29,8 @@ test: $(VENV)/.dev lint
 
 test-rooms: $(VENV)/.dev
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
+	$(BIN)/python -m coverage run -m pytest -n 2 -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*,airflow_gpt_image/errors.py" --fail-under=100
 	$(BIN)/python -m pytest -n 2 -m "not soak" --ignore tests/unit/api --ignore tests/unit/test_errors.py \
 		tests/unit $(ARGS)
