@@ -254,11 +254,7 @@ class GenerationTimeoutError(GptImageError):
 
 
 class DownloadError(GptImageError):
-    """
-    Report an image that could not be fetched whole, or isn't there (yet).
-
-    It is paid for, and fetching again costs nothing.
-    """
+    """Report an image that could not be fetched whole, or isn't there (yet). Fetching again costs nothing."""
 
     retryable = True
 
@@ -315,10 +311,7 @@ class RecordMissingError(GptImageError):
 
 
 class DestinationError(GptImageError):
-    """Report a destination that could not be read or written.
-
-    Nothing is lost: what was paid for is on record, and storing it again costs nothing.
-    """
+    """Report a destination that could not be read or written. What was paid for is on record."""
 
     retryable = True
     scope = "storage"
@@ -329,17 +322,11 @@ class DestinationTakenError(DestinationError):
 
 
 class PlanError(DestinationError):
-    """Report that the plan at the destination isn't the one that was written.
-
-    Nothing is lost: the next try plans anew, and finds what is paid for.
-    """
+    """Report that a batch's plan isn't the one that was written. The next try finds what is paid for."""
 
 
 class ItemsFailedError(GptImageError):
-    """Report that more images failed than the author allows. The others are stored, or on record.
-
-    An instance is ``retryable`` if one of its failures is.
-    """
+    """Report that more images failed than the author allows; ``retryable`` if one of the failures is."""
 
 
 class UnsettledImagesError(GptImageError):

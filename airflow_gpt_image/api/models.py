@@ -303,7 +303,7 @@ def check_generation_id(value: object) -> str:
 
 
 def parse_generation_id(value: object) -> str:
-    """As :func:`check_generation_id`, of the API's own answer, which may have a number for it."""
+    """Return an id of the API's own answer, checked; a number becomes text."""
     return check_generation_id(
         str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     )
