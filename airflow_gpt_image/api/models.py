@@ -210,7 +210,7 @@ Text = Annotated[str | None, BeforeValidator(_keep_text)]
 
 
 def parse_generation_id(value: object) -> str:
-    """Return the id of the API's own answer, which may have a number for it.
+    """Return an id of the API's own answer, checked; a number becomes text.
 
     :raises ValueError: when it can't be one.
     """

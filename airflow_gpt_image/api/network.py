@@ -125,7 +125,7 @@ def close_connected() -> None:
 
 
 async def aclose_connected() -> None:
-    """As :func:`close_connected`, on an event loop."""
+    """Close the connection that was made for the present exchange, on an event loop."""
     stream = _current.get().connected
     if isinstance(stream, httpcore.AsyncNetworkStream):
         await stream.aclose()
@@ -151,7 +151,7 @@ def resolve(host: str, port: int, seconds: float) -> tuple[str, ...]:
 
 
 async def aresolve(host: str, port: int, seconds: float) -> tuple[str, ...]:
-    """As :func:`resolve`, on an event loop."""
+    """Return a host's IP addresses as :func:`resolve` does, on an event loop."""
     with _look_up_errors(host, seconds):
         # Not wait_for, which on Python 3.11 forgets a cancellation that comes together with the answer.
         async with asyncio.timeout(seconds):

@@ -101,7 +101,7 @@ class Receiver(Protocol[R_co]):
 
     @property
     def exchange(self) -> Exchange:
-        """What is left for it."""
+        """Return the time and bytes that are left for it."""
 
     def begin(self, response: httpx.Response) -> Unpacking | None:
         """Take the response's status and headers; return what takes its body; None when nothing does."""

@@ -87,7 +87,7 @@ class GptImageHook(BaseHook):
         return settings_of(connection)
 
     async def asettings(self) -> ClientSettings:
-        """As :meth:`settings`, for code on an event loop."""
+        """Return the connection's settings as :meth:`settings` does, for code on an event loop."""
         try:
             connection = await self.aget_connection(self.gpt_image_conn_id)
         except AirflowNotFoundException:

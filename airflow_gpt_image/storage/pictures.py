@@ -114,7 +114,7 @@ def _size(file: BinaryIO, source: str) -> Size:
 
 
 def _is_whole(file: BinaryIO, kind: str) -> bool:
-    """Whether its end is there: a host that gives no length and hangs up looks as if it had sent all.
+    """Return whether a file's end is there: a host that hangs up early looks as if it had sent all.
 
     What follows the end is no matter: telephones put a film behind a picture.
     """
