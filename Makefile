@@ -21,7 +21,8 @@ demo: $(VENV)/.demo
 up: $(VENV)/.demo
 	$(BIN)/python -m stack up $(ARGS)
 
-# Two at a time: those on a real Airflow mostly wait for it. What they say comes after the others.
+# Two at a time: those on a real Airflow mostly wait for it. What they say comes after the others. Of the
+# others many wait for sockets, stores and disks: four processes keep two cores at work.
 test: $(VENV)/.dev lint
 	@$(MAKE) --no-print-directory test-airflow > .airflow-tests.log 2>&1 & airflow=$$!; \
 	$(MAKE) --no-print-directory test-rooms; rooms=$$?; \
@@ -32,9 +33,8 @@ test-rooms: $(VENV)/.dev
 	$(BIN)/python -m coverage run -m pytest -n 2 -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*,airflow_gpt_image/errors.py" --fail-under=100
-	$(BIN)/python -m pytest -n 2 -m "not soak" --ignore tests/unit/api --ignore tests/unit/test_errors.py \
-		tests/unit $(ARGS)
-	$(BIN)/python -m pytest -m "not soak" tests/integration tests/packaging $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not soak" tests/integration tests/packaging tests/unit \
+		--ignore tests/unit/api --ignore tests/unit/test_errors.py $(ARGS)
 
 test-airflow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not soak" tests/e2e $(ARGS)
