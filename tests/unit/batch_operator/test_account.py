@@ -70,12 +70,14 @@ def test_a_poll_that_concerns_the_account_leaves_what_is_paid_for_to_the_next_tr
     api.fault("get:401")
     with pytest.raises(InvalidApiKeyError):
         batch.run()
-    told = statuses({"manifest": batch.folder})
+    told, submits = statuses({"manifest": batch.folder}), api.books()["submits"]
     api.clear_faults()
 
     result = batch.run()
 
-    assert set(told.values()) == {"submitted"}
+    # The first poll may come before the last submit, and stops that.
+    assert sorted(told.values()) == ["not_submitted"] * (3 - submits) + ["submitted"] * submits
+    assert submits > 0
     assert (result["stored"], api.books()["submits"]) == (3, 3)
     assert_books_agree(result, api.books())
 
