@@ -98,9 +98,9 @@ class GptImageBatchOperator(BaseOperator):
         of that.
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer when waiting is all there is to do; False: on the worker.
-    :param poll_interval: seconds from one look at a generation to the next, or a ``timedelta``; above 0.
+    :param poll_interval: seconds from one poll of a generation to the next, or a ``timedelta``; above 0.
     :param timeout: seconds that one generation may take, or a ``timedelta``; above 0. It goes on, and the
-        next try looks again.
+        next try waits for it again.
 
     Raises the errors of :mod:`airflow_gpt_image.errors`. What concerns the account, the key or a limit stops
     the submitting at once, lets what is in flight be stored, and fails the task. Images that are paid for and
