@@ -35,7 +35,7 @@ class GptImageSensor(BaseSensorOperator):
     the same account.
 
     :param generation_id: the id the API gave (its ``taskId``); or the result of the task that submitted it,
-        such as ``submit_only.output``, which has it. (templated)
+        such as ``submit.output``, which has it. (templated)
     :param destination: folder the images are stored in, as of the operator; None: they aren't. (templated)
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: poke or reschedule, as ``mode`` says.
