@@ -61,7 +61,7 @@ class GptImageBatchOperator(BaseOperator):
         field, whatever is called like it.
     :param prompt_template: the prompt of every row, with names of its columns in braces, as Python's
         ``format`` has them: ``"{title}, studio photo on {background}"``. Nothing else may stand in braces,
-        and Jinja isn't asked. A row that lacks one of them is a bad one.
+        and Jinja doesn't render it. A row that lacks one of them is refused, as ``on_invalid`` says.
     :param filename: names of the images in ``items/`` at the destination, without their ending:
         ``"{sku}-{variant}"``. Parts are columns of the row, ``{row}`` (also ``{row:05d}``), ``{variant}``,
         ``{slug}`` (a few words of the prompt), ``{id}`` (a few digits, another for each image),
@@ -71,7 +71,7 @@ class GptImageBatchOperator(BaseOperator):
         it is, whatever the template is later. None: ``{row:05d}-{slug}-{variant}-{id}``. (templated)
     :param limit: make the first so many rows alone, as a preview: 1 or more. The run without it pays for the
         others only (across runs with ``reuse="destination"``). None: all. (templated)
-    :param sample: likewise so many rows from everywhere, the same ones each time. (templated)
+    :param sample: likewise so many rows, chosen from the whole data set; the same ones each time. (templated)
     :param on_empty: a data set without a row: ``fail`` (default), or ``skip`` the task.
     :param reference_roots: the objects on your own stores that rows may name in ``image_urls``: a list of
         prefixes such as ``s3://conn_id@bucket/photos/``, of which scheme, connection id and bucket have to be
