@@ -91,8 +91,8 @@ class GptImageBatchOperator(BaseOperator):
         2. A submit that met a server error is not: the task's ``retries`` do that.
     :param on_unknown_submit: an image whose submit may or may not have been accepted: ``fail`` (default), or
         ``resubmit``, which can pay twice.
-    :param max_credits: bounds the net new spend since the last clear: charges less refunds. More is refused
-        before anything is submitted. None: no bound.
+    :param max_credits: how many credits this task instance may spend, net of refunds, since its last clear.
+        More is refused before anything is submitted. None: no bound.
     :param check_balance: refuse when the account's balance doesn't suffice for all that is missing.
     :param dry_run: log and return what would be paid for, by tier; pay nothing, and write nothing but a note
         of that.
