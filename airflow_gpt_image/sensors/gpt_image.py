@@ -39,8 +39,8 @@ class GptImageSensor(BaseSensorOperator):
     :param destination: folder the images are stored in, as of the operator; None: they aren't. (templated)
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: poke or reschedule, as ``mode`` says.
-    :param poke_interval: seconds from one poll to the next, or a ``timedelta``. Default 5 when deferrable, else
-        Airflow's 60.
+    :param poke_interval: seconds from one poll to the next, or a ``timedelta``. Default 5 when deferrable,
+        else Airflow's 60.
     :param timeout: seconds to wait, or a ``timedelta``. Default 3,600.
 
     Returns (XCom) the ``generation_id``, ``status``, ``model``, ``images``, ``path``, ``url``,
