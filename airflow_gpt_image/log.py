@@ -12,8 +12,8 @@ REPORT_EVERY: Final = 60.0
 
 
 NO_RETRIES: Final = (
-    "retries=0: should anything go wrong from here on, nobody tries again by himself.\n"
-    "What is paid for by then is kept, and had for nothing by a clear of the task.\n"
+    "retries=0: if anything fails from here on, Airflow doesn't try again.\n"
+    "What is paid for by then is on record; clear the task, and it isn't paid for again.\n"
     "Give the task retries=3 or so; a retry never pays for the same image twice."
 )
 """What is said before money is spent by a task that Airflow doesn't retry, which is its default."""

@@ -35,15 +35,16 @@ class GptImageRetryPolicy(RetryPolicy):
 
     :param upstream_tries: how many tries an ``upstream_error`` gets at most, the first included: it may well
         be the prompt's fault.
-    :param spend_limit_delay: wait so long, and try again, when the key's spend limit is reached; for an
-        hourly or daily limit. None: fail, for a total limit doesn't go away.
-    :param longest_delay: the backoff's cap. A delay that the server asked for is not cut.
-    :param max_reschedules: a rate limit, a spend limit with a ``spend_limit_delay`` and a taken destination
-        are waits, and use up no retry: the task is scheduled again so often in a try, at most; then they are
+    :param spend_limit_delay: how long to wait before the task runs again when the key's spend limit is
+        reached; for an hourly or daily limit. None: fail, for waiting doesn't lift a total limit.
+    :param longest_delay: the longest delay that doubling leads to. One that the server asked for is not cut.
+    :param max_reschedules: how often in one try the task is scheduled again for a rate limit, a spend limit
+        with a ``spend_limit_delay`` or a taken destination, which uses up no retry. After that they are
         retried as any other error.
-    :param reschedule_timeout: how long a try may go on so, at most. Airflow 3.3 counts only
+    :param reschedule_timeout: how long one try may be scheduled again so. Airflow 3.3 counts only
         ``max_reschedules``.
-    :param jitter: a number in [0, 1) each time it is called.
+    :param jitter: a function that returns a number in [0, 1); delays get longer by it, so that many tasks
+        don't come back at once.
     """
 
     def __init__(

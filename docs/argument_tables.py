@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,11 @@ def _default(parameter: inspect.Parameter) -> str:
     value: Any = parameter.default
     if value is parameter.empty:
         return "required"
-    return "" if value is None else f"`{value!r}`"
+    if value is None:
+        return ""
+    if callable(value):  # its repr has an address in memory
+        return f"`{value.__name__}`"
+    return f"`{value}`" if isinstance(value, timedelta) else f"`{value!r}`"
 
 
 def _cell(text: str) -> str:

@@ -61,7 +61,7 @@ class GptImageBatchOperator(BaseOperator):
         field, whatever is called like it.
     :param prompt_template: the prompt of every row, with names of its columns in braces, as Python's
         ``format`` has them: ``"{title}, studio photo on {background}"``. Nothing else may stand in braces,
-        and Jinja isn't asked. A row that lacks one of them is a bad one.
+        and Jinja doesn't render it. A row that lacks one of them is refused, as ``on_invalid`` says.
     :param filename: names of the images in ``items/`` at the destination, without their ending:
         ``"{sku}-{variant}"``. Parts are columns of the row, ``{row}`` (also ``{row:05d}``), ``{variant}``,
         ``{slug}`` (a few words of the prompt), ``{id}`` (a few digits, another for each image),
@@ -71,7 +71,7 @@ class GptImageBatchOperator(BaseOperator):
         it is, whatever the template is later. None: ``{row:05d}-{slug}-{variant}-{id}``. (templated)
     :param limit: make the first so many rows alone, as a preview: 1 or more. The run without it pays for the
         others only (across runs with ``reuse="destination"``). None: all. (templated)
-    :param sample: likewise so many rows from everywhere, the same ones each time. (templated)
+    :param sample: likewise so many rows, chosen from the whole data set; the same ones each time. (templated)
     :param on_empty: a data set without a row: ``fail`` (default), or ``skip`` the task.
     :param reference_roots: the objects on your own stores that rows may name in ``image_urls``: a list of
         prefixes such as ``s3://conn_id@bucket/photos/``, of which scheme, connection id and bucket have to be
@@ -91,16 +91,16 @@ class GptImageBatchOperator(BaseOperator):
         2. A submit that met a server error is not: the task's ``retries`` do that.
     :param on_unknown_submit: an image whose submit may or may not have been accepted: ``fail`` (default), or
         ``resubmit``, which can pay twice.
-    :param max_credits: bounds the net new spend since the last clear: charges less refunds. More is refused
-        before anything is submitted. None: no bound.
+    :param max_credits: how many credits this task instance may spend, net of refunds, since its last clear.
+        More is refused before anything is submitted. None: no bound.
     :param check_balance: refuse when the account's balance doesn't suffice for all that is missing.
     :param dry_run: log and return what would be paid for, by tier; pay nothing, and write nothing but a note
         of that.
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer when waiting is all there is to do; False: on the worker.
-    :param poll_interval: seconds from one look at a generation to the next, or a ``timedelta``; above 0.
+    :param poll_interval: seconds from one poll of a generation to the next, or a ``timedelta``; above 0.
     :param timeout: seconds that one generation may take, or a ``timedelta``; above 0. It goes on, and the
-        next try looks again.
+        next try waits for it again.
 
     Raises the errors of :mod:`airflow_gpt_image.errors`. What concerns the account, the key or a limit stops
     the submitting at once, lets what is in flight be stored, and fails the task. Images that are paid for and

@@ -79,11 +79,11 @@ class GptImageGenerateOperator(BaseOperator):
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: on the worker, holding its slot.
     :param wait_for_completion: False: return as soon as the generation is submitted, with its id.
-    :param poll_interval: seconds from one look to the next, or a ``timedelta``; above 0.
+    :param poll_interval: seconds from one poll to the next, or a ``timedelta``; above 0.
     :param timeout: seconds to wait for the generation, or a ``timedelta``, from this try's first wait on;
         above 0. Its image may be ten minutes late after that.
-    :param max_credits: what this task instance may spend, net of refunds, since its last clear; more is
-        refused before it is submitted. None: no bound.
+    :param max_credits: how many credits this task instance may spend, net of refunds, since its last clear;
+        more is refused before it is submitted. None: no bound.
     :param check_balance: ask for the account's balance first, and refuse when it doesn't suffice.
     :param on_clear: after a clear, ``reuse`` what was paid for (default), or ``regenerate``: pay for a new
         image, once for each clear. Where no record is left of what was paid for, ``reuse`` fails.

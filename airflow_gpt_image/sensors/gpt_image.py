@@ -35,12 +35,13 @@ class GptImageSensor(BaseSensorOperator):
     the same account.
 
     :param generation_id: the id the API gave (its ``taskId``); or the result of the task that submitted it,
-        such as ``submit_only.output``, which has it. (templated)
+        such as ``submit.output``, which has it. (templated)
     :param destination: folder the images are stored in, as of the operator; None: they aren't. (templated)
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: poke or reschedule, as ``mode`` says.
-    :param poke_interval: seconds from one poll to the next. Default 5 when deferrable, else Airflow's 60.
-    :param timeout: seconds to wait, as of every sensor. Default 3,600.
+    :param poke_interval: seconds from one poll to the next, or a ``timedelta``. Default 5 when deferrable,
+        else Airflow's 60.
+    :param timeout: seconds to wait, or a ``timedelta``. Default 3,600.
 
     Returns (XCom) the ``generation_id``, ``status``, ``model``, ``images``, ``path``, ``url``,
     ``created_at``, ``completed_at`` and ``metadata`` of the operator's result. The request and its cost are
