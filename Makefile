@@ -1,7 +1,7 @@
 # make demo    images from a DAG in a real Airflow, without a key: under three minutes
 # make up      the same Airflow with its UI, until Ctrl-C
 # make test    everything that must hold; under ten minutes on two cores
-# make first-hour   README and tutorial word by word, in an empty environment: some minutes
+# make first-hour   README, tutorial and `make up` as they are told, in an empty environment: some minutes
 # make compat  the wheel on every Airflow and Python we support: a few minutes, once they are installed
 # make soak    what takes longer: kill matrices on real components
 # make bench   figures, side by side in one run
@@ -50,7 +50,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 first-hour: $(VENV)/.dev
-	$(BIN)/python -m pytest -m soak tests/packaging/test_first_hour.py $(ARGS)
+	$(BIN)/python -m pytest -m soak tests/packaging/test_first_hour.py tests/e2e/test_make_up.py $(ARGS)
 
 compat: $(VENV)/.dev
 	$(BIN)/python -m tests.compat $(ARGS)
