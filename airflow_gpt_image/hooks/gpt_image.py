@@ -219,6 +219,13 @@ _PORT: Final = re.compile(r"^(?:[^:\[\]@]+|\[[^\]]*\]):([0-9]{1,5})$")
 def _base_url(connection: Connection) -> str:
     host = (connection.host or "").strip()
     if not host:
+        # 443 is what the form of Airflow 3.3 needs for its Test; any other port means a host that is missing.
+        if connection.port not in (None, 0, 443):
+            raise InvalidSettingsError(
+                f"Port is {connection.port}, and Base URL is empty. Nothing was sent.\n"
+                "A port belongs to a host; without one the API itself is asked, on its port 443.\n"
+                "Fill in the Base URL, or give Port 443."
+            )
         return DEFAULT_BASE_URL
     scheme, separator, rest = host.rpartition("://")
     scheme = scheme if separator else (connection.schema or "https")

@@ -62,3 +62,18 @@ def test_a_port_that_the_host_contradicts_is_refused(connection, settings_of):
         "One of them is wrong, and nothing was sent.",
         "Give the port once, or the same one twice.",
     ]
+
+
+def test_a_port_whose_host_is_missing_is_refused(connection, settings_of):
+    message = refusal(settings_of, connection(host="", port=8443))
+
+    assert message.splitlines() == [
+        "Connection 'gpt_image_default': Port is 8443, and Base URL is empty. Nothing was sent.",
+        "A port belongs to a host; without one the API itself is asked, on its port 443.",
+        "Fill in the Base URL, or give Port 443.",
+    ]
+
+
+@pytest.mark.parametrize("port", [None, 0, 443])
+def test_the_apis_own_port_needs_no_host(connection, settings_of, port):
+    assert settings_of(connection(host="", port=port)).base_url == "https://api.aivideoapi.ai"
