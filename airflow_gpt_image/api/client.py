@@ -316,6 +316,17 @@ class AsyncGptImageClient:
             downloads.download(url, into, self.settings, retrying or self._retrying, age=age)
         )
 
+    async def send(self, step: Send) -> Response | NoResponse:
+        """Send one call of a flow, for those who drive flows themselves."""
+        async with self._gate:
+            sending = wire.Sending(step, self.settings, traced=self._transports is not None)
+            client = self._submits() if step.call.method == "POST" else self._reads
+
+            async def trace(event: str, info: Mapping[str, Any]) -> None:
+                sending.trace(event, info)
+
+            return await self._exchange(client, sending, partial(sending.options, trace))
+
     async def aclose(self) -> None:
         """Close all connections."""
         for client in self._clients:
@@ -338,23 +349,13 @@ class AsyncGptImageClient:
                 value: T = end.value
                 return value
             if isinstance(step, Send):
-                reply = await self._send(step)
+                reply = await self.send(step)
             elif isinstance(step, Resolve):
                 reply = await self._resolve(step)
             elif isinstance(step, Fetch):
                 reply = await self._fetch(step)
             else:
                 reply = await self._sleep(step)
-
-    async def _send(self, step: Send) -> Response | NoResponse:
-        async with self._gate:
-            sending = wire.Sending(step, self.settings, traced=self._transports is not None)
-            client = self._submits() if step.call.method == "POST" else self._reads
-
-            async def trace(event: str, info: Mapping[str, Any]) -> None:
-                sending.trace(event, info)
-
-            return await self._exchange(client, sending, partial(sending.options, trace))
 
     async def _resolve(self, step: Resolve) -> tuple[str, ...] | NoResponse | None:
         if self._transports is None or proxy_of(step.url, self.settings) is not None:

@@ -128,6 +128,7 @@ def wait(
     retrying: Retrying,
     on_poll: Callable[[], object] = do_nothing,
     on_unknown_status: Callable[[str], object] = warn,
+    pause_before_next: Callable[[Generation, float], float] | None = None,
 ) -> Flow[Generation]:
     """Poll until the generation is finished; a poll that fails for a passing reason doesn't end the wait.
 
@@ -135,6 +136,8 @@ def wait(
     :param deadline: seconds since 1970; the last poll is at the deadline.
     :param on_poll: called after each poll, whatever came of it.
     :param on_unknown_status: called once for each status that the API document doesn't know, with a warning.
+    :param pause_before_next: returns the seconds to the next poll of a generation that isn't finished, given
+        it and the time; None: always ``poll_interval``.
     :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
     :raises GptImageError: at once, when polling again can't help.
     """
@@ -165,7 +168,7 @@ def wait(
                 on_unknown_status(warning)
             failures = 0
             seen = f"its status is {generation.status!r}"
-            pause = poll_interval
+            pause = poll_interval if pause_before_next is None else pause_before_next(generation, now)
         if now >= deadline:
             raise GenerationTimeoutError(
                 f"Generation {generation_id} was not finished by {_utc(deadline)}: {seen}. It is paid for "

@@ -7,15 +7,20 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import islice
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
-from airflow_gpt_image.triggers.poller import Poller, shared_poller
+from airflow_gpt_image.polling.shared import shared_poller
 from airflow_gpt_image.triggers.tally import Tally
+
+if TYPE_CHECKING:
+    from airflow_gpt_image.api.models import Generation
+    from airflow_gpt_image.polling.shared import SharedPoller
 
 MOST_IDS: Final = 1_000
 
@@ -78,10 +83,6 @@ class WaitedEvent(BaseModel):
             return cls.model_validate(event)
         except ValidationError:
             return None
-
-
-class _WaitOverError(Exception):
-    """Ends the other polls: enough is settled, or no other generation can be polled either."""
 
 
 class GptImageTrigger(BaseTrigger):
@@ -196,11 +197,11 @@ class GptImageTrigger(BaseTrigger):
         tally = Tally(self.log, len(self.generation_ids), now=time.monotonic())
         async with shared_poller(self.gpt_image_conn_id) as poller:
             try:
-                async with asyncio.TaskGroup() as polls:
-                    for generation_id in self.generation_ids:
-                        polls.create_task(self._poll(poller, generation_id, tally, enough))
-            except* _WaitOverError:
-                pass
+                await poller.open()
+            except GptImageError as error:
+                tally.give_up(self.generation_ids[0], error, time.monotonic())
+            else:
+                await self._poll_all(poller, tally, enough)
         tally.end()
         if tally.finished_count >= enough:
             return WaitedEvent(reason="finished", generation_ids=tally.finished)
@@ -210,23 +211,40 @@ class GptImageTrigger(BaseTrigger):
         message = (others or timeouts)[0].message[:1000]
         return WaitedEvent(reason=reason, generation_ids=tally.finished, message=message)
 
-    async def _poll(self, poller: Poller, generation_id: str, tally: Tally, enough: int) -> None:
-        try:
-            status = await poller.wait_until_finished(
+    async def _poll_all(self, poller: SharedPoller, tally: Tally, enough: int) -> None:
+        """Poll until enough is settled, or until no other generation can be polled either."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_end(generation_id: str, generation: Generation | None, error: Exception | None) -> None:
+            if over.done():
+                return
+            if generation is not None:
+                tally.finish(generation_id, generation.status, time.monotonic())
+            elif not isinstance(error, GptImageError):
+                over.set_exception(error or RuntimeError(f"The wait for {generation_id} has no end."))
+                return
+            else:
+                tally.give_up(generation_id, error, time.monotonic())
+            # Another error concerns the connection or the account, so every other poll would meet it too.
+            passing = error is None or isinstance(error, (GenerationTimeoutError, GenerationNotFoundError))
+            if tally.settled >= enough or not passing:
+                over.set_result(None)
+
+        waits = [
+            poller.start(
                 generation_id,
                 poll_interval=self.poll_interval,
                 deadline=self.deadline,
+                on_end=partial(on_end, generation_id),
                 on_unknown_status=tally.warn,
             )
-        except GptImageError as error:
-            tally.give_up(generation_id, error, time.monotonic())
-            if not isinstance(error, (GenerationTimeoutError, GenerationNotFoundError)):
-                # It concerns the connection or the account, so every other poll would meet it too.
-                raise _WaitOverError from None
-        else:
-            tally.finish(generation_id, status, time.monotonic())
-        if tally.settled >= enough:
-            raise _WaitOverError
+            for generation_id in self.generation_ids
+        ]
+        try:
+            await over
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _first_ids(self) -> str:
         ids = ", ".join(self.generation_ids[:5])

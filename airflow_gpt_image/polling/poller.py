@@ -1,0 +1,244 @@
+"""Drive many waits over one connection: one heap of due times, and few workers.
+
+Each wait is the flow that the clients drive, too; while it sleeps it costs a place in a heap, and no task. A
+flow decides what a response means for its generation. What it means for all of them is decided here:
+
+1. A refusal for the rate (429), or a Retry-After, holds all polls. A wait whose deadline comes before is
+   polled at its deadline.
+2. While the API doesn't answer, or answers with a 5xx, polls are further and further apart, up to one round
+   of all waits in half a minute. The first answer ends that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from airflow_gpt_image.api import flows
+from airflow_gpt_image.api.protocol import NoResponse, Reply
+from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
+from airflow_gpt_image.api.steps import Flow, Send, Sleep, do_nothing
+from airflow_gpt_image.polling.schedule import Pace, Schedule
+
+if TYPE_CHECKING:
+    from airflow_gpt_image.api.client import AsyncGptImageClient
+    from airflow_gpt_image.api.models import Generation
+
+# More don't make the API answer sooner.
+_WORKERS: Final = 16
+
+# Seconds that one answer holds the polls of all, at most: one junk header is no reason to wait for a week.
+_LONGEST_HOLD: Final = 600.0
+
+# Seconds in which every wait has its turn while the API is down, and between two polls, at most.
+_ROUND_WHILE_DOWN: Final = 30.0
+_APART_WHILE_DOWN: Final = 1.0
+_FIRST_APART: Final = 0.005
+
+OnEnd = Callable[["Generation | None", Exception | None], object]
+
+
+class Wait:
+    """A wait for one generation. Built by :meth:`Poller.start` only."""
+
+    __slots__ = ("begun", "cancelled", "context", "deadline", "flow", "on_end", "pace", "poll_interval")
+
+    def __init__(
+        self, flow: Flow[Generation], pace: Pace, *, deadline: float, poll_interval: float, on_end: OnEnd
+    ) -> None:
+        self.flow, self.pace, self.on_end = flow, pace, on_end
+        self.deadline, self.poll_interval = deadline, poll_interval
+        # What is logged about it goes to the log of whoever waits.
+        self.context = contextvars.copy_context()
+        self.begun = self.cancelled = False
+
+    def cancel(self) -> None:
+        """Stop waiting; nobody is told of an end."""
+        self.cancelled = True
+
+
+class Poller:
+    """Poll for all waits on one event loop over one connection.
+
+    :param client: sends the polls. It is not closed here.
+    :param schedule: says when to poll next.
+    :param retrying: how far apart failed polls are.
+    :param workers: polls under way at the same time, at most.
+    """
+
+    def __init__(
+        self,
+        client: AsyncGptImageClient,
+        *,
+        schedule: Schedule | None = None,
+        retrying: Retrying = Retrying(),
+        workers: int = _WORKERS,
+    ) -> None:
+        self._client, self._retrying, self._most = client, retrying, workers
+        self._schedule = schedule or Schedule()
+        self._loop = asyncio.get_running_loop()
+        self._heap: list[tuple[float, int, Wait]] = []
+        self._number = 0
+        self._open = 0
+        self._workers: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._held_until = self._next_start = 0.0
+        self._refusals = self._failures = 0
+
+    def start(
+        self,
+        generation_id: str,
+        *,
+        poll_interval: float,
+        deadline: float,
+        on_end: OnEnd,
+        on_poll: Callable[[], object] = do_nothing,
+        on_unknown_status: Callable[[str], object] = flows.warn,
+        seconds: float = 0.0,
+    ) -> Wait:
+        """Wait for a generation as :func:`airflow_gpt_image.api.flows.wait` does, from now on.
+
+        :param on_end: called once, with the generation or with the error that ended the wait.
+        :param seconds: until the first poll.
+        """
+        pace = self._schedule.begin(poll_interval)
+        flow = flows.wait(
+            generation_id,
+            poll_interval=poll_interval,
+            deadline=deadline,
+            retrying=self._retrying,
+            on_poll=on_poll,
+            on_unknown_status=on_unknown_status,
+            pause_before_next=pace.pause,
+        )
+        wait = Wait(flow, pace, deadline=deadline, poll_interval=poll_interval, on_end=on_end)
+        self._open += 1
+        self._put(wait, self._loop.time() + seconds)
+        return wait
+
+    async def aclose(self) -> None:
+        """Let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._heap.clear()
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    # --- when
+
+    def _put(self, wait: Wait, due: float) -> None:
+        self._number += 1
+        heapq.heappush(self._heap, (due, self._number, wait))
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have as many workers as are needed now, or come again when the next poll is due."""
+        if not self._heap or len(self._workers) >= self._most:
+            return
+        due = max(self._heap[0][0], self._next_start)
+        if due <= self._loop.time():
+            # In a context of its own: what it does is no single trigger's.
+            worker = self._loop.create_task(self._work(), context=contextvars.Context())
+            self._workers.add(worker)
+            worker.add_done_callback(self._worker_ended)
+        elif self._timer is None or self._timer.when() > due or self._timer.when() <= self._loop.time():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled():
+            self._wake()
+
+    def _take(self) -> Wait | None:
+        """Return the next wait that may be polled now."""
+        while self._heap:
+            now = self._loop.time()
+            if max(self._heap[0][0], self._next_start) > now:
+                return None
+            wait = heapq.heappop(self._heap)[2]
+            if wait.cancelled:
+                self._open -= 1
+                continue
+            held = self._held_until - now
+            left = wait.deadline - time.time()
+            if held > 0 and left > 0:
+                # Not all in the instant in which the hold ends: that would be refused again.
+                self._put(wait, now + min(held + random.random() * wait.poll_interval, left))
+                continue
+            self._next_start = now + self._apart()
+            return wait
+        return None
+
+    def _apart(self) -> float:
+        if self._failures <= self._most:
+            return 0.0
+        rounds = min(self._failures // self._most, 30)
+        return min(
+            math.ldexp(_FIRST_APART, rounds), _APART_WHILE_DOWN, _ROUND_WHILE_DOWN / max(self._open, 1)
+        )
+
+    # --- what
+
+    async def _work(self) -> None:
+        while (wait := self._take()) is not None:
+            self._wake()
+            await self._poll(wait)
+
+    async def _poll(self, wait: Wait) -> None:
+        came: object = time.time() if wait.begun else None
+        wait.begun = True
+        while not wait.cancelled:
+            try:
+                step = wait.context.run(wait.flow.send, came)
+            except StopIteration as end:
+                wait.pace.finish(end.value)
+                self._end(wait, end.value, None)
+                return
+            except Exception as error:  # noqa: BLE001 - a wait must end for whoever waits, whatever it met
+                self._end(wait, None, error)
+                return
+            if isinstance(step, Send):
+                came = await self._client.send(step)
+                self._judge(came)
+            elif isinstance(step, Sleep) and step.seconds > 0:
+                self._put(wait, self._loop.time() + step.seconds)
+                return
+            else:
+                came = time.time()
+        self._open -= 1
+
+    def _end(self, wait: Wait, generation: Generation | None, error: Exception | None) -> None:
+        self._open -= 1
+        wait.on_end(generation, error)
+
+    def _judge(self, reply: Reply) -> None:
+        """Take from a reply what concerns all waits."""
+        if isinstance(reply, NoResponse) or reply.status >= 500:
+            self._failures += 1
+        else:
+            self._failures = 0
+        if isinstance(reply, NoResponse):
+            return
+        asked = parse_retry_after(reply.headers.get("retry-after"), now=reply.at)
+        if reply.status == 429:
+            self._refusals += 1
+            seconds = self._retrying.backoff(self._refusals) if asked is None else asked
+        elif reply.status == 503 and asked is not None:
+            seconds = asked
+        else:
+            self._refusals = 0
+            return
+        self._held_until = max(self._held_until, self._loop.time() + min(seconds, _LONGEST_HOLD))
