@@ -122,6 +122,44 @@ class Poller:
         self._put(wait, self._loop.time() + seconds)
         return wait
 
+    async def wait(
+        self,
+        generation_id: str,
+        *,
+        poll_interval: float,
+        deadline: float,
+        on_poll: Callable[[], object] = do_nothing,
+        on_unknown_status: Callable[[str], object] = flows.warn,
+        seconds: float = 0.0,
+    ) -> Generation:
+        """Wait as :meth:`start` does, and return the generation.
+
+        :raises GptImageError: what ended the wait.
+        """
+        ended: asyncio.Future[Generation] = self._loop.create_future()
+
+        def on_end(generation: Generation | None, error: Exception | None) -> None:
+            if ended.done():
+                return
+            if generation is not None:
+                ended.set_result(generation)
+            else:
+                ended.set_exception(error or RuntimeError(f"The wait for {generation_id} has no end."))
+
+        wait = self.start(
+            generation_id,
+            poll_interval=poll_interval,
+            deadline=deadline,
+            on_end=on_end,
+            on_poll=on_poll,
+            on_unknown_status=on_unknown_status,
+            seconds=seconds,
+        )
+        try:
+            return await ended
+        finally:
+            wait.cancel()
+
     async def aclose(self) -> None:
         """Let go of everything."""
         if self._timer is not None:

@@ -32,8 +32,6 @@ _PRECISION: Final = 1.0
 _NARROWEST: Final = 0.25
 # Seconds between two polls of a generation, at least, unless poll_interval itself is shorter.
 _SHORTEST: Final = 0.5
-# Seconds without a poll, at most, when poll_interval is shorter: an API that became quicker is noticed.
-_LONGEST: Final = 60.0
 # A young generation is polled when it is older by this share of its age.
 _SHARE_OF_AGE: Final = 0.125
 # Polls that are kept for later: the savings of a long night are no reason to poll in bursts.
@@ -80,17 +78,19 @@ class _Durations:
         if part >= 0:
             return apart
         # Those that were submitted together are not polled together.
-        return min(self.edges[0] - age + apart * (0.5 + jitter), max(poll_interval, _LONGEST))
+        return self.edges[0] - age + apart * (0.5 + jitter)
 
 
 class Schedule:
     """Share what is known of durations, and the savings of polls, among all waits on one connection.
 
     :param jitter: a number in [0, 1) each time it is called.
+    :param longest: seconds between two polls of a generation, at most, unless its ``poll_interval`` is
+        longer. Default 60: polls are left out while none has ever been finished so soon.
     """
 
-    def __init__(self, *, jitter: Callable[[], float] = random.random) -> None:
-        self._jitter = jitter
+    def __init__(self, *, jitter: Callable[[], float] = random.random, longest: float = 60.0) -> None:
+        self._jitter, self._longest = jitter, longest
         self._seen: deque[float] = deque(maxlen=_MOST_KEPT)
         self._new = 0
         self._durations: _Durations | None = None
@@ -117,7 +117,9 @@ class Schedule:
         """Return the seconds to the next poll that would be best, whatever has been saved."""
         if self._durations is None:
             return min(max(age * _SHARE_OF_AGE, _SHORTEST), poll_interval)
-        return self._durations.pause(age, poll_interval, self._jitter())
+        pause = self._durations.pause(age, poll_interval, self._jitter())
+        # An API that became quicker is noticed.
+        return min(pause, max(poll_interval, self._longest))
 
     def save(self, polls: int) -> None:
         """Keep polls that polling every ``poll_interval`` would have made."""

@@ -27,7 +27,7 @@ class SharedPoller:
 
     def __init__(self, gpt_image_conn_id: str, schedule: Schedule) -> None:
         self._conn_id = gpt_image_conn_id
-        self.schedule = schedule
+        self._schedule = schedule
         self._opening = asyncio.Lock()
         self._client: AsyncGptImageClient | None = None
         self._poller: Poller | None = None
@@ -45,7 +45,7 @@ class SharedPoller:
                 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
                 self._client = await GptImageHook(self._conn_id).aget_conn()
-                self._poller = Poller(self._client, schedule=self.schedule)
+                self._poller = Poller(self._client, schedule=self._schedule)
 
     def start(
         self,
@@ -83,15 +83,18 @@ class SharedPoller:
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] = WeakKeyDictionary()
+# What is known of durations is worth keeping for those who come after the last has left: some numbers.
+_schedules: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Schedule]] = WeakKeyDictionary()
 
 
 @asynccontextmanager
 async def shared_poller(gpt_image_conn_id: str) -> AsyncIterator[SharedPoller]:
     """Return the running loop's poller for a connection; it is closed when the last user leaves."""
-    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    loop = asyncio.get_running_loop()
+    pollers = _pollers.setdefault(loop, {})
     poller = pollers.get(gpt_image_conn_id)
     if poller is None or poller.outdated:
-        schedule = Schedule() if poller is None else poller.schedule
+        schedule = _schedules.setdefault(loop, {}).setdefault(gpt_image_conn_id, Schedule())
         poller = pollers[gpt_image_conn_id] = SharedPoller(gpt_image_conn_id, schedule)
     poller.users += 1
     try:
