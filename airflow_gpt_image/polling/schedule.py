@@ -2,7 +2,8 @@
 
 1. Until some durations are known, polls come sooner for a young generation than for an old one, and at the
    latest every ``poll_interval``.
-2. From then on none comes before the shortest known duration, and most come where most generations end.
+2. From then on none comes before nearly the shortest known duration, and most come where most generations
+   end.
 3. All polls together are no more than polling every ``poll_interval`` would make. For each generation these
    moments are known from its first poll on. Of one that is still not finished, those that were left out are
    saved; a poll between two of them uses one that was saved, and without any the next moment is waited for.
@@ -27,6 +28,8 @@ _ENOUGH: Final = 20
 _MOST_KEPT: Final = 256
 # The durations are cut into so many parts of equal number.
 _PARTS: Final = 16
+# So many of them, as a share, may be over before the first poll that is worth it.
+_QUICKEST: Final = 0.03
 # The API's times may be whole seconds, and a part that is narrower than that says nothing.
 _PRECISION: Final = 1.0
 _NARROWEST: Final = 0.25
@@ -58,7 +61,9 @@ class _Durations:
         known = sorted(durations)
         last = len(known) - 1
         edges = [known[round(part * last / _PARTS)] for part in range(_PARTS + 1)]
-        edges[0], edges[-1] = max(0.0, edges[0] - _PRECISION), edges[-1] + _PRECISION
+        # The few quickest don't make all others be polled for nothing.
+        edges[0] = max(0.0, known[round(_QUICKEST * last)] - _PRECISION)
+        edges[-1] += _PRECISION
         spread, polls = [], 0.0
         for part in range(_PARTS):
             width = max(edges[part + 1] - edges[part], _NARROWEST)

@@ -80,7 +80,7 @@ async def compete(contestant: str, many: int, address: str) -> None:
     """Wait for ``many`` generations, and print a line of the table."""
     wait, close = await _contestant(contestant, address)
     # What is imported and read once isn't the price of waiting.
-    await wait(id_of(0, time.time() - 100, 1.0), 0.0)
+    await wait(id_of(0, time.time() - 100, 20.0), 0.0)
     rounds = ("durations unknown", "durations known") if contestant == "GptImageTrigger" else ("",)
     for name in rounds:
         gc.collect()

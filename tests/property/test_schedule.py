@@ -93,6 +93,8 @@ def test_a_clock_that_jumps_keeps_every_pause_a_number_of_seconds(given, jitter)
 def test_known_durations_find_the_end_sooner_with_no_more_polls():
     # Jobs of 10 to 30 s, polled every 5 s from their submit on, one after the other.
     given = [(number * 0.4, 0.0, 10 + 20 * (number * 0.618034 % 1), 5.0) for number in range(2_000)]
+    given[50] = (20.0, 0.0, 1.0, 5.0)  # one that was quick is no reason to poll all others early
+    given[1_000] = (400.0, 0.0, 1.0, 5.0)
 
     waited = simulate(given, times=True, jitter=0.5)
 
