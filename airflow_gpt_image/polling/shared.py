@@ -94,8 +94,8 @@ async def shared_poller(gpt_image_conn_id: str) -> AsyncIterator[SharedPoller]:
     pollers = _pollers.setdefault(loop, {})
     poller = pollers.get(gpt_image_conn_id)
     if poller is None or poller.outdated:
-        # None is left out for longer than poll_interval: of many submitted together, the latest durations known
-        # are the longest, and the first of the next many would be found too late.
+        # None is left out for longer than poll_interval: of many submitted together, the latest durations
+        # known are the longest, and the first of the next many would be found too late.
         schedule = _schedules.setdefault(loop, {}).setdefault(gpt_image_conn_id, Schedule(longest=0.0))
         poller = pollers[gpt_image_conn_id] = SharedPoller(gpt_image_conn_id, schedule)
     poller.users += 1
