@@ -132,8 +132,9 @@ class InvalidApiKeyError(GptImageError):
 
     scope = "account"
     remedy = (
-        "Possible causes: the key does not start with 'sk-'; it has been disabled or deleted; "
-        "the user account has been banned. Put a working key in the connection's password."
+        "Possible causes: the key does not start with 'sk-'; it has been disabled or deleted;\n"
+        "the user account has been banned.\n"
+        "Put a working key in the connection's password."
     )
 
 
@@ -148,10 +149,7 @@ class IpNotAllowedError(GptImageError):
     """Report that the address the request came from isn't on the key's allowlist."""
 
     scope = "account"
-    remedy = (
-        "Add this machine's outgoing IP address to the key's allowlist, "
-        "or send through a proxy that is on it."
-    )
+    remedy = "Add this machine's outgoing IP address to the key's allowlist, or use a proxy that is on it."
 
 
 class ModelNotFoundError(GptImageError):
@@ -200,8 +198,9 @@ class UpstreamError(GptImageError):
     retryable = True
     scope = "service"
     remedy = (
-        "Possible causes: the input contains sensitive or prohibited content; the provider is temporarily "
-        "unavailable; it does not support the parameters. If it keeps failing, change the prompt."
+        "Possible causes: the input contains sensitive or prohibited content;\n"
+        "the provider is temporarily unavailable; it does not support the parameters.\n"
+        "If it keeps failing, change the prompt."
     )
 
 
@@ -230,7 +229,7 @@ class SubmissionUnknownError(GptImageError):
     """
 
     remedy = (
-        "It may have been charged. Look in the account's history before submitting it again; "
+        "It may have been charged. Look in the account's history before submitting it again;\n"
         "sending it again can pay twice."
     )
 
@@ -254,11 +253,7 @@ class GenerationTimeoutError(GptImageError):
 
 
 class DownloadError(GptImageError):
-    """
-    Report an image that could not be fetched whole, or isn't there (yet).
-
-    It is paid for, and fetching again costs nothing.
-    """
+    """Report an image that could not be fetched whole, or isn't there (yet). Fetching again costs nothing."""
 
     retryable = True
 
@@ -315,10 +310,7 @@ class RecordMissingError(GptImageError):
 
 
 class DestinationError(GptImageError):
-    """Report a destination that could not be read or written.
-
-    Nothing is lost: what was paid for is on record, and storing it again costs nothing.
-    """
+    """Report a destination that could not be read or written. What was paid for is on record."""
 
     retryable = True
     scope = "storage"
@@ -329,17 +321,11 @@ class DestinationTakenError(DestinationError):
 
 
 class PlanError(DestinationError):
-    """Report that the plan at the destination isn't the one that was written.
-
-    Nothing is lost: the next try plans anew, and finds what is paid for.
-    """
+    """Report that the plan at the destination isn't the one written. The next try plans anew."""
 
 
 class ItemsFailedError(GptImageError):
-    """Report that more images failed than the author allows. The others are stored, or on record.
-
-    An instance is ``retryable`` if one of its failures is.
-    """
+    """Report that more images failed than the author allows; ``retryable`` if one of its failures is."""
 
 
 class UnsettledImagesError(GptImageError):

@@ -37,6 +37,10 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_gpt_image.decorators.gpt_image.gpt_image_batch_task",
             },
         ],
+        "extra-links": [
+            f"airflow_gpt_image.tasks.links.{name}"
+            for name in ("ImageLink", "FolderLink", "GenerationLink", "ManifestLink")
+        ],
         "config": {
             "gpt_image": {
                 "description": "Settings of airflow-provider-gpt-image.",
@@ -62,9 +66,14 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_gpt_image.hooks.gpt_image.GptImageHook",
                 "hook-name": "GPT Image",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["login", "schema", "port"],
+                    # Not the port: without it, Airflow 3.3 refuses what its own "Test" sends.
+                    "hidden-fields": ["login", "schema"],
                     "relabeling": {"password": "API Key", "host": "Base URL"},
-                    "placeholders": {"password": "sk-…", "host": "https://api.aivideoapi.ai"},
+                    "placeholders": {
+                        "password": "sk-…",
+                        "host": "https://api.aivideoapi.ai",
+                        "port": "443; empty: the one in Base URL, or the scheme's own",
+                    },
                 },
                 "conn-fields": {
                     "connect_timeout": _field(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from airflow_gpt_image.api.pricing import Prices, plain
+from airflow_gpt_image.api.text import redact_queries
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
+from airflow_gpt_image.log import Log, span
 from airflow_gpt_image.storage.folders import Folder
 
 
@@ -21,6 +24,8 @@ def of_record(record: Record, folder: Folder | None) -> dict[str, Any]:
     :param folder: that the images are in; None when they are where the API put them.
     """
     facts = record.generation or GenerationFacts(status=record.state)
+    images = [image.located(folder).model_dump(mode="json") for image in record.images]
+    first = images[0] if images else {}
     result = {
         "generation_id": record.generation_id,
         "status": facts.status,
@@ -28,7 +33,10 @@ def of_record(record: Record, folder: Folder | None) -> dict[str, Any]:
         "created_at": _iso(facts.created_at),
         "completed_at": _iso(facts.completed_at),
         "metadata": facts.metadata,
-        "images": [image.located(folder).model_dump(mode="json") for image in record.images],
+        "images": images,
+        # Of the first, so that the next task needs no list: what most generations have one of.
+        "path": first.get("path"),
+        "url": first.get("url"),
     }
     if record.request is None:
         return result
@@ -59,3 +67,31 @@ def event_fields(result: dict[str, Any]) -> dict[str, Any]:
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
+
+
+NOT_STORED: Final = (
+    "It isn't stored: without a destination it is where the API put it, for a day or so.\n"
+    "Fetch it before that, by the whole address in the result (XCom); or give a destination."
+)
+"""What is said of an image that nobody stored; its address comes behind it, without what signs it."""
+
+
+def log_done(log: Log, result: Mapping[str, Any], *, price: str, seconds: float | None) -> None:
+    """
+    Log what came of a generation, for people; the paths are on lines of their own.
+
+    Where nobody stored the images, it warns of that, with their addresses.
+
+    :param result: of :func:`of_record`.
+    :param price: what was paid.
+    :param seconds: since the submit; None: that isn't known.
+    """
+    images = result["images"]
+    count = f"{len(images)} image{'' if len(images) == 1 else 's'}"
+    sizes = dict.fromkeys(f"{image['width']} x {image['height']}" for image in images if image["width"])
+    took = [] if seconds is None else [span(seconds)]
+    stored = [image["path"] for image in images if image["path"] is not None]
+    log.info("%s", "\n".join([f"Done: {', '.join([count, *sizes, price, *took])}.", *stored]))
+    if not stored:
+        # Whoever reads a log isn't whom a signature is for; the result has the whole address.
+        log.warning("%s\n%s", NOT_STORED, "\n".join(redact_queries(image["url"]) for image in images))

@@ -27,6 +27,7 @@ SHOP = "{{ var.value.get('gpt_image_destination', '/tmp/gpt-image') }}/shop"
 
 
 @dag(
+    description="Pictures for every night's export of a shop, one batch for each date",
     schedule="@daily",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,

@@ -15,6 +15,7 @@ DESTINATION = "{{ var.value.get('gpt_image_destination', '/tmp/gpt-image') }}/ar
 
 
 @dag(
+    description="Pictures for tomorrow's articles: a batch, then a task for each picture",
     schedule="0 18 * * *",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,

@@ -8,7 +8,7 @@ from airflow.sdk import DAG
 
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 
-with DAG("first_image", schedule=None, tags=["gpt-image"]):
+with DAG("first_image", description="One image, stored on a disk", schedule=None, tags=["gpt-image"]):
     GptImageGenerateOperator(
         task_id="poster",
         prompt="A cinematic night city poster with neon reflections on a rainy street.",

@@ -25,7 +25,11 @@ BATCH = {
 }
 
 
-@dag(schedule=None, tags=["gpt-image"])
+@dag(
+    description="A picture fails; its row is mended, and it alone is made again",
+    schedule=None,
+    tags=["gpt-image"],
+)
 def fix_and_rerun() -> None:
     @task
     def rows() -> list[dict[str, Any]]:

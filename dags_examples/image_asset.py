@@ -10,7 +10,7 @@ from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 
 hero_image = Asset("hero_image")
 
-with DAG("hero_image", schedule=None, tags=["gpt-image"]):
+with DAG("hero_image", description="An image that is an asset", schedule=None, tags=["gpt-image"]):
     GptImageGenerateOperator(
         task_id="hero",
         prompt="A hero image for an outdoor shop: a tent under the northern lights",
@@ -23,7 +23,7 @@ with DAG("hero_image", schedule=None, tags=["gpt-image"]):
     )
 
 
-@dag(schedule=[hero_image], tags=["gpt-image"])
+@dag(description="Runs when there is a new hero image", schedule=[hero_image], tags=["gpt-image"])
 def publish_hero_image():
     @task
     def publish(triggering_asset_events=None):

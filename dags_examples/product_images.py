@@ -23,7 +23,7 @@ PRODUCTS = [
 ]
 
 
-@dag(schedule=None, tags=["gpt-image"])
+@dag(description="A picture for every product, one mapped task each", schedule=None, tags=["gpt-image"])
 def product_images() -> None:
     @task
     def products() -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from airflow.sdk import dag, task
 
 
-@dag(schedule=None, tags=["gpt-image"])
+@dag(description="A function says what to draw", schedule=None, tags=["gpt-image"])
 def taskflow_images():
     @task
     def catalogue():

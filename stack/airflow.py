@@ -243,6 +243,12 @@ class ScratchAirflow(AirflowRestApi):
         kind = next(kind for kind in _COMPONENTS if name == kind or name.startswith(f"{kind}-"))
         self._launch_and_wait(name, kind, timeout)
 
+    def check_components(self) -> None:
+        """Raise a :class:`ComponentDiedError` if a component has ended without being asked to."""
+        for name, child in self._components.items():
+            if (returncode := child.returncode) is not None and not child.asked_to_end:
+                raise ComponentDiedError(name, returncode, child.tail())
+
     def running_tasks(self) -> list[RunningTask]:
         """The tasks that are being executed now, by the titles that Airflow gives its processes."""
         supervisors: dict[str, int] = {}
@@ -305,9 +311,7 @@ class ScratchAirflow(AirflowRestApi):
         """Wait as for any server, but not for a component that has failed."""
 
         def look_at_both() -> tuple[bool, _T]:
-            for name, child in self._components.items():
-                if (returncode := child.returncode) is not None and not child.asked_to_end:
-                    raise ComponentDiedError(name, returncode, child.tail())
+            self.check_components()
             return look()
 
         return super()._wait(what, look_at_both, timeout, describe=describe)

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import imagesize
 
 from airflow_gpt_image.emulator.server import EmulatorServer
-from stack.airflow import ScratchAirflow
+from stack.airflow import ComponentDiedError, ScratchAirflow
+from stack.contact_sheet import draw_contact_sheet
 
 DAGS = Path(__file__).parent.parent / "dags_examples"
 
@@ -28,6 +29,15 @@ BAD_DAY = (
     "get:500;share=0.1",
     "file:truncated*1",
 )
+
+# The examples' own: a batch waits for a pool that isn't there without end, and one row is to fail.
+_POOL = {
+    "name": "gpt_image",
+    "slots": 4,
+    "include_deferred": True,
+    "description": "Batches at a time, those that wait included",
+}
+_REFUSED_PROMPT = "generation:failed=invalid_request;match=famous film character"
 
 _TERMINAL = {"success", "failed", "upstream_failed", "skipped"}
 _RUN_SECONDS = 170
@@ -50,7 +60,7 @@ def running(
     """
     with (
         tempfile.TemporaryDirectory(prefix="gpt-image-airflow-", ignore_cleanup_errors=True) as home,
-        EmulatorServer(duration=duration, faults=faults) as emulator,
+        EmulatorServer(duration=duration, faults=[_REFUSED_PROMPT, *faults]) as emulator,
     ):
         say(f"The API's emulator listens on {emulator.url}")
         env = {
@@ -59,6 +69,7 @@ def running(
         }
         say("Airflow starts: api-server, scheduler, dag-processor, triggerer …")
         with ScratchAirflow(Path(home), dags_folder=DAGS, database=database, env=env, port=port) as airflow:
+            airflow.request("POST", "/api/v2/pools", json=_POOL)
             say(f"Airflow is up on {airflow.url}")
             yield airflow, emulator
 
@@ -96,6 +107,9 @@ def demo(output: Path, *, database: Literal["sqlite", "postgres"], faults: Seque
                     )
     for problem in problems:
         say(f"PROBLEM: {problem}")
+    paths = [Path(image["path"]) for result in images for image in result["images"]]
+    if paths and not problems:
+        say(f"All of them on one sheet: {draw_contact_sheet(paths, output / 'contact-sheet.png')}")
     say("The demo failed." if problems else f"Done. The images are in {output}")
     return 1 if problems else 0
 
@@ -103,7 +117,7 @@ def demo(output: Path, *, database: Literal["sqlite", "postgres"], faults: Seque
 def up(
     output: Path, *, database: Literal["sqlite", "postgres"], faults: Sequence[str], port: int | None
 ) -> int:
-    """Keep the stack running until Ctrl-C."""
+    """Keep the stack running until Ctrl-C, or until a component ends by itself: then say so, and return 1."""
     with running(output, database=database, faults=faults, duration="10-30", port=port) as (
         airflow,
         emulator,
@@ -114,8 +128,13 @@ def up(
   Images      {output}
 
 Start a DAG in the browser. Ctrl-C ends everything.""")
-        while True:
-            time.sleep(3600)
+        try:
+            while True:
+                airflow.check_components()
+                time.sleep(1)
+        except ComponentDiedError as error:
+            say(f"PROBLEM: {error}\nEverything ends.")
+            return 1
 
 
 class Progress:

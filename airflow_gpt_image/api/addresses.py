@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from airflow_gpt_image.api.hosts import can_be_public, is_loopback, normalize_host
-from airflow_gpt_image.api.text import quote, quote_url
+from airflow_gpt_image.api.text import REDACTED_QUERY, quote, quote_url
 from airflow_gpt_image.errors import ImageRefusedError
 
 # Ours, not the document's: longer is a mistake (an inlined image), and every record carries the addresses.
@@ -18,6 +18,8 @@ OBJECT_SCHEMES: Final = ("s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl"
 """Schemes of stores that Airflow's providers know, and of the disk, whose objects signing refuses."""
 
 _OBJECT: Final = re.compile(r"[a-z0-9]+://[^/?#]*/[^?#]*[^/?#]")
+
+_PICTURE: Final = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)\s*$", re.IGNORECASE)
 
 
 def is_object(url: str) -> bool:
@@ -32,40 +34,69 @@ def check_url(url: str, show: Callable[[str], str] = quote) -> str:
     :raises ValueError: saying what is wrong.
     """
     if len(url) > _MAX_URL_CHARACTERS:
-        raise ValueError(f"{show(url)} is too long; at most {_MAX_URL_CHARACTERS:,} characters.")
+        rule = f"An address has at most {_MAX_URL_CHARACTERS:,} characters."
+        raise ValueError(
+            f"{show(url)} is too long.\n{rule}\nGive one that leads to the content, not the content."
+        )
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise ValueError(f"{show(url)} contains white space or a control character; percent-encode it.")
+        fault = "contains white space or a control character"
+        raise ValueError(
+            f"{show(url)} {fault}.\nAn address has neither.\nPercent-encode it (%20 for a space)."
+        )
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ValueError(f"{show(url)} can't be read as an address.") from None
+        fault, rule = "can't be read as an address", "It has to be an absolute http or https address."
+        raise ValueError(f"{show(url)} {fault}.\n{rule}\nGive one like https://host/path.") from None
     if parts.scheme.lower() not in ("http", "https") or not host:
-        raise ValueError(
-            f"{show(url)} is not an absolute http or https address; give one like https://host/path."
-        )
+        fault, rule = "is not an absolute http or https address", "It begins with http(s):// and a host."
+        raise ValueError(f"{show(url)} {fault}.\n{rule}\nGive one like https://host/path.")
     if parts.username is not None:
-        # The address goes to the API and into records: a password in it would go along.
-        raise ValueError(f"The address on {host!r} contains a user name or password; give one without.")
+        raise ValueError(
+            f"The address on {host!r} contains a user name or password.\n"
+            "It goes to the API and into records, and the password would go along.\n"
+            "Give one without."
+        )
     return url
 
 
-def check_reference(url: str) -> None:
+def check_reference(url: object) -> None:
     """Refuse what can't be the address of a reference image: http(s), or an object's on a store.
 
     :raises ValueError: saying what is wrong.
     """
-    scheme, _, rest = url.partition("://")
+    if not isinstance(url, str):
+        raise ValueError(
+            f"{quote(url)} must be a string.\nIt is an address of an image.\nGive one like https://host/path."
+        )
+    scheme, separator, rest = url.partition("://")
+    if url.endswith(REDACTED_QUERY):
+        raise ValueError(
+            f"{quote(url)} has no signature any more.\n"
+            "A batch leaves none behind in its files.\n"
+            "Give the address as the data set had it, or sign it anew."
+        )
     if not is_object(url):
+        if not separator and _PICTURE.search(url):
+            name = url.replace("\\", "/").rpartition("/")[2]
+            raise ValueError(
+                f"{quote(url)} is a file of this machine.\n"
+                "The API reads reference images over the network.\n"
+                f"Put it on a store, and give s3://conn_id@bucket/{quote(name)[1:-1]}, or an https address."
+            )
         check_url(url)
     elif ":" in rest.partition("/")[0].rpartition("@")[0]:
-        # The address goes into records and messages, and the password in it would go along.
         raise ValueError(
-            f"The {scheme} address contains a password; name a connection: s3://conn_id@bucket/key."
+            f"The {scheme} address contains a password.\n"
+            "The address goes into records and messages, and the password would go along.\n"
+            "Name a connection instead: s3://conn_id@bucket/key."
         )
     elif len(url) > _MAX_URL_CHARACTERS or not url.isprintable() or not _OBJECT.fullmatch(url):
         raise ValueError(
-            f"{quote(url)} is not the address of an object; give one like s3://conn_id@bucket/key."
+            f"{quote(url)} is not the address of an object.\n"
+            "It names a bucket and a key, and has no query.\n"
+            "Give one like s3://conn_id@bucket/key."
         )
 
 

@@ -7,7 +7,6 @@ never followed, and images are fetched without it. Submits, reads and images hav
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -22,18 +21,14 @@ from airflow_gpt_image.api import downloads, flows, wire
 from airflow_gpt_image.api.downloads import Downloaded
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.api.network import aresolve, resolve
-from airflow_gpt_image.api.protocol import NoResponse, Response
+from airflow_gpt_image.api.replies import NoResponse, Response
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings, SettingsOptions, settings_of
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing
-from airflow_gpt_image.api.text import QueryFilter
 from airflow_gpt_image.api.transport import Transports, proxy_of
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-for name in QueryFilter.LOGGERS:
-    logging.getLogger(name).addFilter(QueryFilter())
 
 
 class GptImageClient:
@@ -104,12 +99,12 @@ class GptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = do_nothing,
+        on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """Wait as :meth:`wait` does, until a deadline in seconds since 1970.
 
-        :param on_poll: called after each poll, whatever came of it.
+        :param on_poll: called after each poll, with what came of it.
         :param on_unknown_status: called once for each status that the API document doesn't know, with a
             warning; logs it by default.
         """
@@ -143,16 +138,25 @@ class GptImageClient:
         return self._run(flows.balance(self._retrying))
 
     def download(
-        self, url: str, into: BinaryIO, *, age: float | None = None, retrying: Retrying | None = None
+        self,
+        url: str,
+        into: BinaryIO,
+        *,
+        age: float | None = None,
+        retrying: Retrying | None = None,
+        whole: Callable[[BinaryIO], bool] = downloads.nothing_is_whole,
     ) -> Downloaded:
         """Fetch an image into a seekable binary file, without the API key; memory stays flat.
 
         :param age: seconds since its generation was completed, as ``Generation.age`` has it; None: that isn't
             known. Only an image that is older than a day can have expired.
         :param retrying: in place of the client's own.
+        :param whole: says of a file whose transfer broke off whether it is whole; by default it never is.
         :raises DownloadError: or one of its subclasses.
         """
-        return self._run(downloads.download(url, into, self.settings, retrying or self._retrying, age=age))
+        return self._run(
+            downloads.download(url, into, self.settings, retrying or self._retrying, age=age, whole=whole)
+        )
 
     def close(self) -> None:
         """Close all connections."""
@@ -281,7 +285,7 @@ class AsyncGptImageClient:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = do_nothing,
+        on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
     ) -> Generation:
         """Wait for a generation until a deadline, as :meth:`GptImageClient.wait_until` does."""
@@ -309,11 +313,17 @@ class AsyncGptImageClient:
         return await self._run(flows.balance(self._retrying))
 
     async def download(
-        self, url: str, into: BinaryIO, *, age: float | None = None, retrying: Retrying | None = None
+        self,
+        url: str,
+        into: BinaryIO,
+        *,
+        age: float | None = None,
+        retrying: Retrying | None = None,
+        whole: Callable[[BinaryIO], bool] = downloads.nothing_is_whole,
     ) -> Downloaded:
         """Fetch an image, as :meth:`GptImageClient.download` does."""
         return await self._run(
-            downloads.download(url, into, self.settings, retrying or self._retrying, age=age)
+            downloads.download(url, into, self.settings, retrying or self._retrying, age=age, whole=whole)
         )
 
     async def send(self, step: Send) -> Response | NoResponse:

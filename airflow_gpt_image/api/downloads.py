@@ -10,13 +10,14 @@ one that has expired.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 from urllib.parse import quote, urljoin
 
 from airflow_gpt_image.api.addresses import check_image_url
 from airflow_gpt_image.api.hosts import is_public
-from airflow_gpt_image.api.protocol import NoResponse
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Sleep
@@ -71,12 +72,25 @@ class Downloaded:
     bytes: int
 
 
+def nothing_is_whole(_: BinaryIO) -> bool:
+    """Take nothing that broke off."""
+    return False
+
+
 def download(
-    url: str, into: BinaryIO, settings: ClientSettings, retrying: Retrying, *, age: float | None = None
+    url: str,
+    into: BinaryIO,
+    settings: ClientSettings,
+    retrying: Retrying,
+    *,
+    age: float | None = None,
+    whole: Callable[[BinaryIO], bool] = nothing_is_whole,
 ) -> Flow[Downloaded]:
     """Fetch an image into a seekable binary file, from its present position; again while that can help.
 
     :param age: seconds since its generation was completed; None: that isn't known.
+    :param whole: asked when a response broke off: whether the file holds a whole image all the same, by its
+        own bytes. A host that names a wrong length does so each time. By default nothing of it is taken.
     :raises ImageExpiredError: the host says that the image isn't there, and it is older than a day.
     :raises ImageRefusedError: an address on the way isn't taken, or the image is too large.
     :raises DownloadError: it didn't arrive whole, or isn't there (yet).
@@ -88,7 +102,10 @@ def download(
         into.seek(start)
         into.truncate()
         try:
-            return (yield from _follow_redirects(url, into, settings, sends, age))
+            downloaded, broken = yield from _follow_redirects(url, into, settings, sends, age)
+            if broken is not None and not whole(into):
+                raise DownloadError(f"The image at {quote_url(url)} did not arrive: {broken}.")
+            return downloaded
         except DownloadError as error:
             sends += 1
             pause = retrying.pause_after(error, sends=sends)
@@ -113,7 +130,8 @@ def encode_address(url: str) -> str:
 
 def _follow_redirects(
     url: str, into: BinaryIO, settings: ClientSettings, sends: int, age: float | None
-) -> Flow[Downloaded]:
+) -> Flow[tuple[Downloaded, str | None]]:
+    """Return what arrived, and what it broke off with, if it did."""
     seconds = settings.image_seconds
     for _ in range(_MAX_REDIRECTS + 1):
         address = yield from _resolve_checked(url, settings, sends)
@@ -121,7 +139,7 @@ def _follow_redirects(
         if isinstance(reply, NoResponse):
             raise DownloadError(f"The image at {quote_url(url)} did not arrive: {reply.reason}.")
         if reply.status not in (301, 302, 303, 307, 308):
-            return _parse_file_response(url, reply, age)
+            return _parse_file_response(url, reply, age), reply.broken
         seconds -= reply.seconds
         try:
             url = encode_address(urljoin(url, reply.headers.get("location", "")))
@@ -171,6 +189,6 @@ def _parse_file_response(url: str, reply: FileResponse, age: float | None) -> Do
             status=reply.status,
             retry_after=parse_retry_after(reply.headers.get("retry-after"), now=reply.at),
         )
-    if not reply.received:
+    if not reply.received and reply.broken is None:
         raise DownloadError(f"The image at {quote_url(url)} did not arrive: the file host sent nothing.")
     return Downloaded(url=url, content_type=reply.headers.get("content-type", ""), bytes=reply.received)

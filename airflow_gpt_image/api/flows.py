@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from airflow_gpt_image.api import protocol
 from airflow_gpt_image.api.models import STATUSES, Generation, ImageRequest
-from airflow_gpt_image.api.protocol import Call, Reply
+from airflow_gpt_image.api.replies import Call, Reply
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.steps import Flow, Send, Sleep, do_nothing
 from airflow_gpt_image.api.text import quote, single_line
@@ -27,6 +27,7 @@ from airflow_gpt_image.errors import (
     InvalidRequestError,
     RateLimitError,
     UnreadableResponseError,
+    error_class,
 )
 
 T = TypeVar("T")
@@ -126,7 +127,7 @@ def wait(
     poll_interval: float,
     deadline: float,
     retrying: Retrying,
-    on_poll: Callable[[], object] = do_nothing,
+    on_poll: Callable[[str], object] = do_nothing,
     on_unknown_status: Callable[[str], object] = warn,
     pause_before_next: Callable[[Generation, float], float] | None = None,
 ) -> Flow[Generation]:
@@ -134,7 +135,7 @@ def wait(
 
     :param poll_interval: seconds from one poll to the next.
     :param deadline: seconds since 1970; the last poll is at the deadline.
-    :param on_poll: called after each poll, whatever came of it.
+    :param on_poll: called after each poll, with what came of it, such as ``its status is 'pending'``.
     :param on_unknown_status: called once for each status that the API document doesn't know, with a warning.
     :param pause_before_next: returns the seconds to the next poll of a generation that isn't finished, given
         it and the time; None: always ``poll_interval``.
@@ -149,30 +150,32 @@ def wait(
     while True:
         reply = yield Send(call)
         now = reply.at
-        on_poll()
         try:
             generation = protocol.parse_generation(reply, generation_id)
         except GptImageError as error:
             too_early = isinstance(error, GenerationNotFoundError) and now - started < NOT_FOUND_GRACE
+            seen = "the last poll failed: " + error.message.partition("\n")[0].rstrip(".")
+            on_poll(seen)
             if not error.retryable and not too_early:
                 raise
             failures += 1
-            seen = f"the last poll failed ({error.message})"
             # Retry-After is honoured here whatever its length: it holds up nothing but this wait.
             pause = max(retrying.backoff(failures), error.retry_after or 0.0)
         else:
+            seen = f"its status is {generation.status!r}"
+            on_poll(seen)
             if generation.finished:
                 return generation
             if generation.status not in told and (warning := unknown_status(generation, deadline)):
                 told.add(generation.status)
                 on_unknown_status(warning)
             failures = 0
-            seen = f"its status is {generation.status!r}"
             pause = poll_interval if pause_before_next is None else pause_before_next(generation, now)
         if now >= deadline:
             raise GenerationTimeoutError(
-                f"Generation {generation_id} was not finished by {_utc(deadline)}: {seen}. It is paid for "
-                "and goes on; waiting for the same id again costs nothing.",
+                f"Generation {generation_id} was not finished by {_utc(deadline)}: {seen}.\n"
+                "It is paid for, and goes on.\n"
+                "Waiting for the same id again costs nothing: a retry or a clear does.",
                 generation_id=generation_id,
             )
         yield Sleep(min(pause, deadline - now))
@@ -221,10 +224,12 @@ def succeeded(generation: Generation) -> Generation:
     """
     if generation.status == "failed":
         failure = generation.error
-        message = single_line(failure.message) or "The API gave no reason."
+        message = single_line(failure.message) or "the API gave no reason"
         code = single_line(failure.code)
         raise GenerationFailedError(
-            f"Generation {generation.id} failed: {message} ({code or 'without a code'}). It was refunded.",
+            f"Generation {generation.id} failed: {message} ({code or 'without a code'}).\n"
+            "It was refunded.\n"
+            f"{_remedy(code, single_line(failure.type))}",
             code=code,
             type=single_line(failure.type),
             generation_id=generation.id,
@@ -235,6 +240,12 @@ def succeeded(generation: Generation) -> Generation:
             generation_id=generation.id,
         )
     return generation
+
+
+def _remedy(code: str | None, kind: str | None) -> str:
+    if error_class(code=code, type=kind).retryable:
+        return "A retry makes a new one. If it keeps failing, change the prompt or the reference images."
+    return "The same would fail again: change the prompt or the reference images."
 
 
 def _utc(moment: float) -> str:

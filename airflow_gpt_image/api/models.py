@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Self
@@ -28,26 +27,14 @@ from pydantic import (
     model_validator,
 )
 
-from airflow_gpt_image.api import pricing, sizes
-from airflow_gpt_image.api.addresses import check_reference, check_url
+from airflow_gpt_image.api import pricing, rules, sizes
 from airflow_gpt_image.api.sizes import Resolution
-from airflow_gpt_image.api.text import REDACTED_QUERY, bounded, quote, quote_host, redact_queries, storable
-from airflow_gpt_image.errors import InvalidRequestError, Problem
+from airflow_gpt_image.api.text import bounded, quote, redact_queries, storable
+from airflow_gpt_image.errors import Problem
 
 MODEL: Final = "gpt-image-2"
 STATUSES: Final = ("pending", "processing", "completed", "failed")
 """The words of the API document's status flow."""
-
-MAX_PROMPT_CHARACTERS: Final = 20_000
-MAX_IMAGE_URLS: Final = 16
-
-
-def _can_be_sent(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class ImageRequest(BaseModel):
@@ -57,9 +44,9 @@ class ImageRequest(BaseModel):
     :param image_urls: up to 16 addresses of reference images, in order: http(s), or an object's on a store
         such as ``s3://bucket/key``, which has to be signed before it can be submitted.
     :param aspect_ratio: ``auto`` (treated as 1:1), one of the 15 ratios, or a pixel size of the table such as
-        ``1881x836``.
-    :param resolution: the tier, ``1k``, ``2k`` or ``4k``. None means the tier of an explicit pixel size, else
-        1k; the attribute always holds the resolved tier.
+        ``1881x836``; ``1881X836`` and ``1881×836`` are the same.
+    :param resolution: the tier, ``1k``, ``2k`` or ``4k``; capital letters are taken. None means the tier of
+        an explicit pixel size, else 1k; the attribute always holds the resolved tier.
     :param nsfw_checker: the API's safety check; on by default.
     :param callback_url: http(s) address the API shall notify at the end.
     :raises InvalidRequestError: naming every field at fault with its value, the rule and the remedy.
@@ -75,93 +62,36 @@ class ImageRequest(BaseModel):
     nsfw_checker: StrictBool = True
     callback_url: StrictStr | None = None
 
-    @field_validator("prompt")
+    @field_validator("prompt", mode="before")
     @classmethod
-    def _prompt_fits(cls, prompt: str | None) -> str | None:
-        if prompt is not None and len(prompt) > MAX_PROMPT_CHARACTERS:
-            raise ValueError(
-                f"{quote(prompt)} is too long: {len(prompt):,} characters; "
-                f"at most {MAX_PROMPT_CHARACTERS:,} are allowed. Shorten it."
-            )
-        if prompt is not None and not prompt.strip():
-            raise ValueError(
-                f"{quote(prompt)} is blank; write a prompt, or leave it out and give image_urls."
-            )
-        if prompt is not None and not _can_be_sent(prompt):
-            raise ValueError(
-                f"{quote(prompt)} contains half a surrogate pair, which can't be sent; remove it."
-            )
-        return prompt
+    def _prompt(cls, prompt: object) -> object:
+        return rules.check_prompt(prompt)
 
     @field_validator("image_urls", mode="before")
     @classmethod
-    def _a_list_of_addresses(cls, urls: object) -> object:
-        if urls is None:
-            return ()
-        if isinstance(urls, str) or not isinstance(urls, (list, tuple)):
-            raise ValueError(f"{quote(urls)} is not a list; give a list of addresses, even for a single one.")
-        if len(urls) > MAX_IMAGE_URLS:
-            raise ValueError(
-                f"{len(urls)} reference images; at most {MAX_IMAGE_URLS} are allowed. Leave some out."
-            )
-        return urls
+    def _image_urls(cls, urls: object) -> object:
+        return rules.check_image_urls(urls)
 
-    @field_validator("image_urls")
+    @field_validator("aspect_ratio", mode="before")
     @classmethod
-    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        for index, url in enumerate(urls):
-            try:
-                if url.endswith(REDACTED_QUERY):
-                    raise ValueError(
-                        f"{quote(url)} has no signature any more: a batch leaves none behind. "
-                        "Give the address as the data set had it, or sign it anew."
-                    )
-                check_reference(url)
-            except ValueError as error:
-                raise ValueError(f"item {index}: {error}") from None
-        return urls
-
-    @field_validator("aspect_ratio")
-    @classmethod
-    def _in_the_table(cls, aspect_ratio: str) -> str:
-        size = sizes.parse_size(aspect_ratio)
-        if size is not None and sizes.tier_of(size) is None:
-            raise ValueError(
-                f"{aspect_ratio!r} is not a pixel size of the Size & Resolution table. "
-                "Take one that is (such as 1536x864), or a ratio and a resolution."
-            )
-        if size is None and aspect_ratio != sizes.AUTO and aspect_ratio not in sizes.RATIOS:
-            raise ValueError(
-                f"{quote(aspect_ratio)} is not an aspect ratio; one of {sizes.AUTO}, "
-                f"{', '.join(sizes.RATIOS)}, "
-                "or a pixel size of the Size & Resolution table such as 1536x864."
-            )
-        return aspect_ratio
+    def _aspect_ratio(cls, aspect_ratio: object) -> object:
+        return rules.read_aspect_ratio(aspect_ratio)
 
     @field_validator("resolution", mode="before")
     @classmethod
-    def _resolved(cls, resolution: object, info: ValidationInfo) -> object:
+    def _resolution(cls, resolution: object, info: ValidationInfo) -> object:
         # An aspect ratio that was refused is not in info.data; then there is nothing to contradict.
-        size = sizes.parse_size(info.data.get("aspect_ratio", ""))
-        tier = sizes.tier_of(size) if size is not None else None
-        if resolution is None:
-            return tier or sizes.DEFAULT_RESOLUTION
-        if resolution not in sizes.RESOLUTIONS:
-            raise ValueError(
-                f"{quote(resolution)} is not a resolution; one of {', '.join(sizes.RESOLUTIONS)}."
-            )
-        if tier is not None and resolution != tier:
-            raise ValueError(
-                f"{resolution!r} contradicts aspect_ratio={str(size)!r}, which is a {tier} size. "
-                f"Leave resolution out, or say {tier!r}."
-            )
-        return resolution
+        return rules.read_resolution(resolution, info.data.get("aspect_ratio"))
 
-    @field_validator("callback_url")
+    @field_validator("nsfw_checker", mode="before")
     @classmethod
-    def _callback_address(cls, url: str | None) -> str | None:
-        # Whoever knows its path or query can call it, so neither is in a message.
-        return url if url is None else check_url(url, quote_host)
+    def _nsfw_checker(cls, nsfw_checker: object) -> object:
+        return rules.check_nsfw_checker(nsfw_checker)
+
+    @field_validator("callback_url", mode="before")
+    @classmethod
+    def _callback_url(cls, url: object) -> object:
+        return rules.check_callback_url(url)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -170,11 +100,9 @@ class ImageRequest(BaseModel):
         try:
             request = handler(data)
         except ValidationError as error:
-            raise _invalid([_problem(details) for details in error.errors(include_url=False)]) from None
+            raise rules.invalid([_problem(details) for details in error.errors(include_url=False)]) from None
         if request.prompt is None and not request.image_urls:
-            raise _invalid(
-                [Problem("prompt", "neither prompt nor image_urls is given; at least one is required.")]
-            )
+            raise rules.invalid([("prompt", rules.NOTHING_TO_DRAW)])
         return request
 
     @property
@@ -188,26 +116,18 @@ class ImageRequest(BaseModel):
         return sizes.sizes_of(self.aspect_ratio, self.resolution)
 
 
-_EXPECTED_TYPES: Final = {
-    "string_type": "must be a string",
-    "bool_type": "must be True or False",
-    "extra_forbidden": f"is not a field of a request; one of {', '.join(ImageRequest.model_fields)}",
-}
-
-
 def _problem(details: Any) -> Problem:
     field = ".".join(str(part) for part in details["loc"])
     if details["type"] == "value_error":
         return Problem(field, str(details["ctx"]["error"]))
-    rule = _EXPECTED_TYPES.get(details["type"], details["msg"])
-    return Problem(field, f"{quote(details['input'])} {rule}.")
-
-
-def _invalid(problems: list[Problem]) -> InvalidRequestError:
-    text = " ".join(f"{field}: {message}" for field, message in problems)
-    return InvalidRequestError(
-        f"The image request is not valid. {text}", code="invalid_request", problems=problems
-    )
+    if details["type"] == "extra_forbidden":
+        known = ", ".join(ImageRequest.model_fields)
+        return Problem(
+            field,
+            f"{quote(details['input'])} is given, but {quote(field)} is not a field of a request.\n"
+            f"The fields are {known}.\nLeave it out, or name one of them.",
+        )
+    return Problem(field, f"{quote(details['input'])} is not valid.\n{details['msg']}.\nGive fields by name.")
 
 
 _FIRST_MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -288,23 +208,13 @@ _Url = Annotated[StrictStr, Field(max_length=10_000)]
 Moment = Annotated[datetime | None, BeforeValidator(_parse_moment)]
 Text = Annotated[str | None, BeforeValidator(_keep_text)]
 
-# The id becomes a part of a path and of log lines, so it must not be able to be anything else there.
-_GENERATION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-
-
-def check_generation_id(value: object) -> str:
-    """Return the value if it can be a generation id: letters, digits, ``_`` and ``-``, 1 to 128 characters.
-
-    :raises ValueError: when it can't.
-    """
-    if not isinstance(value, str) or not _GENERATION_ID.fullmatch(value):
-        raise ValueError(f"{quote(value)} is not a generation id (1 to 128 letters, digits, '_' or '-').")
-    return value
-
 
 def parse_generation_id(value: object) -> str:
-    """As :func:`check_generation_id`, of the API's own answer, which may have a number for it."""
-    return check_generation_id(
+    """Return the id of the API's own answer, which may have a number for it.
+
+    :raises ValueError: when it can't be one.
+    """
+    return rules.check_generation_id(
         str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     )
 

@@ -21,8 +21,10 @@ from typing import Any, Final, Self, TypeVar
 import httpcore
 
 from airflow_gpt_image.api.blocking import look_up
+from airflow_gpt_image.api.heads import Heads
 
 T = TypeVar("T")
+S = TypeVar("S", httpcore.NetworkStream, httpcore.AsyncNetworkStream)
 
 _current: ContextVar[Exchange] = ContextVar("exchange")
 
@@ -54,6 +56,8 @@ class Exchange:
         self.allow(seconds)
         self._bytes_left = most_bytes
         self._late_looks_left = _LATE_LOOKS
+        self.heads = Heads()
+        self.connected: httpcore.NetworkStream | httpcore.AsyncNetworkStream | None = None
 
     def allow(self, seconds: float) -> None:
         """Set how long it may take from now on."""
@@ -92,6 +96,11 @@ class Exchange:
         except (OSError, httpcore.TimeoutException, httpcore.NetworkError):
             raise late from None
 
+    def keep(self, stream: S) -> S:
+        """Keep the connection that was made, to be closed when it fails before httpcore knows of it."""
+        self.connected = stream
+        return stream
+
     def count(self, data: bytes) -> bytes:
         """Return what came, unless it is too much."""
         self._bytes_left -= len(data)
@@ -107,6 +116,20 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _current.reset(self._token)
+
+
+def close_connected() -> None:
+    """Close the connection that was made for the present exchange, if there is one."""
+    stream = _current.get().connected
+    if isinstance(stream, httpcore.NetworkStream):
+        stream.close()
+
+
+async def aclose_connected() -> None:
+    """As :func:`close_connected`, on an event loop."""
+    stream = _current.get().connected
+    if isinstance(stream, httpcore.AsyncNetworkStream):
+        await stream.aclose()
 
 
 @contextmanager
@@ -157,9 +180,10 @@ class Backend(httpcore.NetworkBackend):
         for address in addresses:
             try:
                 with operation() as seconds:
-                    return _Stream(
-                        self._backend.connect_tcp(address, port, seconds, local_address, socket_options)
+                    connected = self._backend.connect_tcp(
+                        address, port, seconds, local_address, socket_options
                     )
+                    return _current.get().keep(_Stream(connected))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failures.append(error)
         raise failures[0]
@@ -173,6 +197,11 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = _current.get()
+        while (data := exchange.heads.take(self._receive(exchange, max_bytes, timeout))) is None:
+            pass
+        return data
+
+    def _receive(self, exchange: Exchange, max_bytes: int, timeout: float | None) -> bytes:
         try:
             with exchange.operation(timeout, _READ) as seconds:
                 data = self._stream.read(max_bytes, seconds)
@@ -291,7 +320,8 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
 
         with operation() as seconds:
             addresses = await aresolve(host, port, seconds)
-        return await first_connected([partial(connect, address) for address in addresses])
+        stream = await first_connected([partial(connect, address) for address in addresses])
+        return _current.get().keep(stream)
 
 
 async def first_connected(
@@ -334,6 +364,11 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = _current.get()
+        while (data := exchange.heads.take(await self._receive(exchange, max_bytes, timeout))) is None:
+            pass
+        return data
+
+    async def _receive(self, exchange: Exchange, max_bytes: int, timeout: float | None) -> bytes:
         try:
             with exchange.operation(timeout, _READ) as seconds:
                 data = await self._stream.read(max_bytes, seconds)

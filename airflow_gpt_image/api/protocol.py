@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
@@ -34,10 +34,11 @@ from airflow_gpt_image.api.models import (
     MODEL,
     Generation,
     ImageRequest,
-    check_generation_id,
     parse_generation_id,
 )
+from airflow_gpt_image.api.replies import Call, NoResponse, Reply, Response
 from airflow_gpt_image.api.retrying import parse_http_date, parse_retry_after
+from airflow_gpt_image.api.rules import check_generation_id
 from airflow_gpt_image.api.text import quote, redact_queries, single_line, storable
 from airflow_gpt_image.errors import (
     ERROR_REFERENCE,
@@ -52,50 +53,6 @@ from airflow_gpt_image.errors import (
 # A response of the API is a few hundred bytes. A larger one isn't the API's, and mustn't fill a triggerer's
 # memory.
 MAX_RESPONSE_BYTES: Final = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Call:
-    """Describe one HTTP request to the API; ``path`` is below the base URL."""
-
-    method: str
-    path: str
-    body: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Response:
-    """Hold an HTTP response, with the key concealed.
-
-    :param headers: their names in lower case.
-    :param document: the body's JSON; None where it isn't a JSON object.
-    :param excerpt: the body's beginning, for messages.
-    :param at: when it was read, in seconds since 1970.
-    :param whole: False when something followed the document, or the response broke off after it.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    document: dict[str, Any] | None
-    excerpt: str
-    at: float
-    whole: bool = True
-
-
-@dataclass(frozen=True)
-class NoResponse:
-    """Say why no whole response came.
-
-    :param sent: False only when provably no byte of the request reached the API.
-    :param at: when that was known, in seconds since 1970.
-    """
-
-    sent: bool
-    reason: str
-    at: float
-
-
-Reply = Response | NoResponse
 
 
 def parse_response(
@@ -207,10 +164,12 @@ def parse_submit(reply: Reply) -> str:
     if isinstance(reply, NoResponse):
         if not reply.sent:
             raise ConnectionFailedError(
-                f"The request never reached the API: {reply.reason}. Nothing was submitted."
+                f"The request never reached {reply.api}.\n"
+                f"{reply.reason}. Nothing was submitted.\n{reply.remedy}"
             )
         raise SubmissionUnknownError(
-            f"The request was sent but no response came: {reply.reason}. {SubmissionUnknownError.remedy}"
+            f"The request was sent to {reply.api}, but no response came.\n"
+            f"{reply.reason}.\n{SubmissionUnknownError.remedy}"
         )
     document = reply.document or {}
     if reply.whole:
@@ -228,7 +187,7 @@ def parse_submit(reply: Reply) -> str:
         else:
             what = "The request was sent but its response doesn't prove that it was refused"
         raise SubmissionUnknownError(
-            f"{what}: {error.message} {SubmissionUnknownError.remedy}",
+            f"{what}: {error.message}\n{SubmissionUnknownError.remedy}",
             status=reply.status,
             code=error.code,
             type=error.type,
@@ -330,7 +289,8 @@ def parse_balance(reply: Reply) -> Decimal:
 
 def _require_response(reply: Reply, generation_id: str | None = None) -> Response:
     if isinstance(reply, NoResponse):
-        raise ConnectionFailedError(f"No response from the API: {reply.reason}.", generation_id=generation_id)
+        message = f"No response from {reply.api}.\n{reply.reason}. Reading costs nothing.\n{reply.remedy}"
+        raise ConnectionFailedError(message, generation_id=generation_id)
     return reply
 
 
@@ -366,10 +326,10 @@ def _raise_error(
 ) -> NoReturn:
     error = error_class(code=code, type=type, status=status)
     retry_after = parse_retry_after(response.headers.get("retry-after"), now=response.at)
-    later = f" The API asks to wait {retry_after:g} s." if retry_after is not None else ""
+    later = f"The API asks to wait {retry_after:g} s.\n" if retry_after is not None else ""
     raise error(
-        f"{message or 'The API gave no message.'} ({status} {code or type or 'without a code'}).{later} "
-        f"{error.remedy}".rstrip(),
+        f"{message or 'The API gave no message.'} ({status} {code or type or 'without a code'}).\n"
+        f"{later}{error.remedy}".rstrip(),
         status=status,
         code=code,
         type=type,

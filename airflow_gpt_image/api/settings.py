@@ -21,6 +21,7 @@ DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
 DEFAULT_MAX_IMAGE_BYTES: Final = 128 * 1024 * 1024
 
 _KEY = re.compile(r"sk-[!-~]{1,509}")
+_QUOTES: Final = "'\"`“”„‘’«»"
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,252})")
 
 
@@ -45,6 +46,7 @@ class ClientSettings:
         resolvers read them.
     :param max_image_bytes: largest image taken, in bytes. Default 128 MiB.
     :param prices: what a generation and a credit cost. Default: the API document's.
+    :param origin: where the settings come from, for messages, such as ``connection 'gpt_image_default'``.
     :raises InvalidApiKeyError: when the key can't be one.
     :raises InvalidSettingsError: naming the setting, its value, the rule and the remedy.
     """
@@ -59,15 +61,11 @@ class ClientSettings:
     image_hosts: tuple[str, ...] = ()
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
     prices: Prices = DEFAULT_PRICES
+    origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, str) or not _KEY.fullmatch(self.api_key):
-            # The key itself is not shown, not even a part: people paste other secrets into the field.
-            raise InvalidApiKeyError(
-                "The API key can't be one: it must start with 'sk-' and hold no white space. "
-                f"{InvalidApiKeyError.remedy} Nothing was sent.",
-                code="invalid_api_key",
-            )
+            raise _no_key(self.api_key)
         object.__setattr__(self, "base_url", _base_url(self.base_url, allow_http=self.allow_http))
         _seconds("connect_timeout", self.connect_timeout, most=300)
         _seconds("read_timeout", self.read_timeout, most=3600)
@@ -109,6 +107,11 @@ class ClientSettings:
             raise _refused("prices", self.prices, "must be a Prices value", "Prices(credits_1k='4.7')")
 
     @property
+    def where(self) -> str:
+        """Return whom is asked, for messages: the API's address, and where the settings come from."""
+        return f"{self.base_url} ({self.origin})" if self.origin else self.base_url
+
+    @property
     def connect_seconds(self) -> float:
         """Return how long it may take until a connection stands, with all its steps."""
         return 3 * self.connect_timeout
@@ -134,8 +137,30 @@ class ClientSettings:
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
+def _no_key(given: object) -> InvalidApiKeyError:
+    """Return the error about what can't be a key; it doesn't show it: people paste other secrets there."""
+    text = given if isinstance(given, str) else ""
+    fault, remedy = "can't be one", "Give the key as the API's dashboard shows it, from 'sk-' on."
+    if not text.strip():
+        fault, remedy = "is empty", "Put the key into the connection's password (API Key)."
+    elif text.lower().startswith(("bearer", "authorization")):
+        fault, remedy = (
+            "begins with 'Bearer'",
+            "Leave that word out: it is put before the key by itself.",
+        )
+    elif text[0] in _QUOTES or text[-1] in _QUOTES:
+        fault, remedy = "stands in quotation marks", "Leave them out."
+    return InvalidApiKeyError(
+        f"The API key {fault}. Nothing was sent.\n"
+        f"A key must start with 'sk-' and hold no white space.\n{remedy}",
+        code="invalid_api_key",
+    )
+
+
 def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
-    return InvalidSettingsError(f"{name}={quote_path(value)} {rule}; for example {example}.")
+    return InvalidSettingsError(
+        f"{name}={quote_path(value)} {rule}.\nNothing was sent.\nGive one such as {example}."
+    )
 
 
 class SettingsOptions(TypedDict, total=False):
@@ -150,6 +175,7 @@ class SettingsOptions(TypedDict, total=False):
     image_hosts: tuple[str, ...]
     max_image_bytes: int
     prices: Prices
+    origin: str
 
 
 def settings_of(
@@ -227,8 +253,12 @@ def check_proxy(proxy: object) -> None:
     except (httpx.InvalidURL, ValueError):
         scheme, fine = "", False
     if scheme.startswith("socks") and find_spec("socksio") is None:
-        raise InvalidSettingsError("A socks5 proxy needs a further package: pip install 'httpx[socks]'.")
+        raise InvalidSettingsError(
+            "A socks5 proxy needs a further package.\nIt isn't installed here.\npip install 'httpx[socks]'"
+        )
     if not fine:
         raise InvalidSettingsError(
-            "proxy must be an address such as http://proxy.example.com:3128; it is not shown."
+            "proxy must be an address.\n"
+            "It is not shown, for it may hold a password.\n"
+            "Give one such as http://proxy.example.com:3128."
         )

@@ -7,6 +7,7 @@ document.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -93,3 +94,25 @@ def tier_of(size: Size) -> Resolution | None:
 def ratios_of(size: Size) -> tuple[str, ...]:
     """Return the ratios a pixel size stands under, in the table's order; empty when it isn't in the table."""
     return tuple(ratio for ratio, tiers in SIZES.items() if any(size in sizes for sizes in tiers.values()))
+
+
+def nearest_size(wanted: Size) -> Size:
+    """Return the size of the table that is nearest in width and height, for a message."""
+    return min(_TIER_OF, key=lambda size: (_distance(size, wanted), size))
+
+
+def nearest_ratio(width: int, height: int) -> str:
+    """Return the ratio of the table that is nearest, for a message; both numbers above 0."""
+    wanted = math.log(width / height)
+    return min(RATIOS, key=lambda ratio: abs(math.log(_quotient(ratio)) - wanted))
+
+
+def _distance(size: Size, wanted: Size) -> float:
+    # A picture of another shape is further away than one of another size.
+    wide, high = math.log(size.width / wanted.width), math.log(size.height / wanted.height)
+    return abs(wide) + abs(high) + abs(wide - high)
+
+
+def _quotient(ratio: str) -> float:
+    width, _, height = ratio.partition(":")
+    return int(width) / int(height)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
-from airflow_gpt_image.api.protocol import Call
+from airflow_gpt_image.api.replies import Call
 
 T = TypeVar("T")
 
 
-def do_nothing() -> None:
+def do_nothing(*_: object) -> None:
     """Be called where nobody wants to know."""
 
 
@@ -66,6 +66,7 @@ class FileResponse:
     :param received: how many bytes were written.
     :param at: when it was read, in seconds since 1970.
     :param seconds: how long it took.
+    :param broken: what it broke off with, after a success's headers; None when it came to its end.
     """
 
     status: int
@@ -73,6 +74,7 @@ class FileResponse:
     received: int
     at: float
     seconds: float = 0.0
+    broken: str | None = None
 
 
 @dataclass(frozen=True)

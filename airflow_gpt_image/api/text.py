@@ -10,7 +10,7 @@ from typing import Final
 
 _MAX_LINE_CHARACTERS: Final = 500
 # More than any message shows of a text.
-_MAX_QUOTED_CHARACTERS: Final = 50_000
+_MAX_QUOTED_CHARACTERS: Final = 5_000
 
 REDACTED_QUERY: Final = "?***"
 """What stands in place of an address's query."""
@@ -23,8 +23,8 @@ def _in_any_form(character: str) -> str:
     return rf"(?:{plain}|{address}|&#(?:{number}|x{number:x});|\\{{1,8}}u{number:04x})"
 
 
-# A login without a scheme, as people type a proxy's.
-_LOGIN: Final = re.compile(r"[^\s'\"/:@]{1,100}:(?!//)[^\s'\"@]{1,200}@(?=[\w\[])")
+# A login without a scheme, as people type a proxy's: looked for where a word begins, not at all its letters.
+_LOGIN: Final = re.compile(r"(?<![^\s'\"/:@])[^\s'\"/:@]++:(?!//)[^\s'\"@]{1,200}@(?=[\w\[])")
 _WORD: Final = re.compile(r"[A-Za-z0-9.:-]{0,80}")
 
 # What comes before an address's path; and a colon in it that begins a password and no port.
@@ -100,16 +100,19 @@ def bounded(text: str) -> str:
 def quote(value: object, limit: int = 80) -> str:
     """Return a value as an error message shows it: its repr, without the queries of addresses, and logins.
 
-    It is cut, so that a whole prompt doesn't land in a log; a long text also before it is looked through, for
+    It is cut, so that a whole prompt doesn't land in a log; a long one also before it is looked through, for
     it may be megabytes, in a hundred thousand rows.
     """
-    if isinstance(value, str) and len(value) > _MAX_QUOTED_CHARACTERS:
-        return f"{redact_queries(repr(value[:_MAX_QUOTED_CHARACTERS]))[:limit]}… ({len(value):,} characters)"
+    is_long = isinstance(value, str) and len(value) > _MAX_QUOTED_CHARACTERS
     try:
-        text = _LOGIN.sub("***@", redact_queries(repr(value)))
+        text = repr(value[:_MAX_QUOTED_CHARACTERS] if is_long else value)  # type: ignore[index]
     except ValueError:  # an integer with thousands of digits
         text = f"a {type(value).__name__} too long to be shown"
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
+    whole = len(value) if is_long else len(text)  # type: ignore[arg-type]
+    shown = _LOGIN.sub("***@", redact_queries(text[:_MAX_QUOTED_CHARACTERS]))
+    if whole <= _MAX_QUOTED_CHARACTERS:
+        whole = len(shown)
+    return shown if whole <= limit else f"{shown[:limit]}… ({whole:,} characters)"
 
 
 def quote_path(path: object) -> str:

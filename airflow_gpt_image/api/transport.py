@@ -6,6 +6,7 @@ httpx takes no backend of ours, so these stand between its client and httpcore's
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -14,7 +15,7 @@ import httpcore
 import httpx
 
 from airflow_gpt_image.api.certificates import ssl_context
-from airflow_gpt_image.api.network import AsyncBackend, Backend
+from airflow_gpt_image.api.network import AsyncBackend, Backend, aclose_connected, close_connected
 from airflow_gpt_image.api.settings import ClientSettings, check_proxy
 from airflow_gpt_image.errors import InvalidSettingsError
 
@@ -93,7 +94,7 @@ def _check_environment_proxy(proxy: str) -> None:
         check_proxy(proxy)
     except InvalidSettingsError as error:
         raise InvalidSettingsError(
-            f"The environment's proxy can't be used: {error.message}\n"
+            f"The environment's proxy can't be used: {error.message.splitlines()[0]}\n"
             "It is asked for the API and for images.\n"
             "Mend HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or set the connection's proxy."
         ) from None
@@ -110,6 +111,18 @@ class _Pool(httpcore.ConnectionPool):
         return PooledConnection(super().create_connection(origin))
 
 
+@contextmanager
+def _socks_errors() -> Iterator[None]:
+    """Raise what httpcore lets through of a SOCKS proxy that says nothing sensible as an error of its own."""
+    try:
+        yield
+    except Exception as error:
+        # By its name, for socksio need not be installed.
+        if type(error).__module__.partition(".")[0] != "socksio":
+            raise
+        raise httpcore.ProxyError(f"the SOCKS proxy can't be understood: {error}") from None
+
+
 class PooledConnection:
     """A connection that is closed when a request fails on it, unless it only serves another one."""
 
@@ -122,11 +135,14 @@ class PooledConnection:
     def handle_request(self, request: httpcore.Request) -> httpcore.Response:
         """Send a request."""
         try:
-            return self._connection.handle_request(request)
+            with _socks_errors():
+                return self._connection.handle_request(request)
         except httpcore.ConnectionNotAvailable:  # the pool takes another one
             raise
         except BaseException:
             self._connection.close()
+            # httpcore knows nothing yet of a connection on which a SOCKS proxy's word is awaited.
+            close_connected()
             raise
 
 
@@ -149,11 +165,13 @@ class AsyncPooledConnection:
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
         """Send a request."""
         try:
-            return await self._connection.handle_async_request(request)
+            with _socks_errors():
+                return await self._connection.handle_async_request(request)
         except httpcore.ConnectionNotAvailable:
             raise
         except BaseException:
             await self._connection.aclose()
+            await aclose_connected()
             raise
 
 

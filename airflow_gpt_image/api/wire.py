@@ -5,8 +5,10 @@ Also says what a failure proves: whether a request can have reached the API.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Protocol, TypeVar
 
@@ -16,12 +18,15 @@ import httpx
 from airflow_gpt_image import __version__
 from airflow_gpt_image.api import protocol
 from airflow_gpt_image.api.network import Exchange
-from airflow_gpt_image.api.protocol import NoResponse, Response
+from airflow_gpt_image.api.replies import NoResponse, Response
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Send
-from airflow_gpt_image.api.text import quote_url, single_line
+from airflow_gpt_image.api.text import QueryFilter, quote_url, single_line
 from airflow_gpt_image.api.unpacking import Unpacking
 from airflow_gpt_image.errors import ImageRefusedError
+
+for name in QueryFilter.LOGGERS:
+    logging.getLogger(name).addFilter(QueryFilter())
 
 # Failures that come before the first byte of a request can leave: a submit that ends so is provably not
 # accepted. A proxy that refuses its tunnel (ProxyError) has passed nothing on either.
@@ -75,7 +80,17 @@ def look_up_arguments(url: str) -> tuple[str, int]:
 def no_response(error: Exception | None, settings: ClientSettings, *, sent: bool) -> NoResponse:
     """Say why no response came."""
     text = single_line(str(error).replace(settings.api_key, "***")) or "no details"
-    return NoResponse(sent=sent, reason=f"{type(error).__name__}: {text}", at=time.time())
+    return NoResponse(sent=sent, reason=f"{type(error).__name__}: {text.rstrip('.')}", at=time.time())
+
+
+def no_reply(error: Exception | None, settings: ClientSettings, *, sent: bool) -> NoResponse:
+    """Say why the API itself didn't respond, and whom was asked."""
+    reply = no_response(error, settings, sent=sent)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConnectionRefusedError):
+        cause = cause.__cause__ or cause.__context__
+    # Only when the API is asked itself: a proxy that nobody runs is another matter.
+    return replace(reply, where=settings.where, refused=cause is not None, local=settings.on_this_machine)
 
 
 R_co = TypeVar("R_co", covariant=True)
@@ -135,6 +150,7 @@ class Sending:
             self._begun = True
             # However long connecting took, the response gets its time.
             self.exchange.allow(self._settings.response_seconds)
+            self.exchange.heads.expect()
 
     def begin(self, response: httpx.Response) -> Unpacking:
         """Take the response's status and headers; return what takes its body."""
@@ -161,13 +177,13 @@ class Sending:
                 body=bytes(self._body),
                 at=time.time(),
                 api_key=self._settings.api_key,
-                complete=error is None,
+                complete=error is None and not self.exchange.heads.mended,
             )
             if error is None or response.document is not None:
                 return response
         # A transport of somebody's own doesn't say whether anything left, but some errors do.
         sent = self._begun if self._traced else not isinstance(error, _NEVER_SENT)
-        return no_response(error, self._settings, sent=sent)
+        return no_reply(error, self._settings, sent=sent)
 
 
 class Fetching:
@@ -182,6 +198,8 @@ class Fetching:
         self.exchange = Exchange(
             seconds=step.seconds, most_bytes=2 * settings.max_image_bytes + _FRAMING_BYTES
         )
+        if step.address is not None:  # behind a proxy its own word comes first
+            self.exchange.heads.expect()
 
     def options(self) -> dict[str, Any]:
         """Return the request: to the address that was checked, in the name of the host."""
@@ -212,14 +230,17 @@ class Fetching:
 
         :param error: what it broke off with; None when it came to its end.
         """
-        if self._response is None or error is not None:
-            return no_response(error, self._settings, sent=True)
+        lost = no_response(error, self._settings, sent=True) if error is not None else None
+        if lost is not None and (self._response is None or self._response.status_code != 200):
+            return lost
+        assert self._response is not None
         return FileResponse(
             status=self._response.status_code,
             headers=_lower_case_headers(self._response),
             received=self._received,
             at=time.time(),
             seconds=time.monotonic() - self._started,
+            broken=lost.reason if lost is not None else None,
         )
 
     def _write(self, data: bytes) -> None:

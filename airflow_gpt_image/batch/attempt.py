@@ -58,7 +58,7 @@ from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.task_state import TaskStateStore
 from airflow_gpt_image.ledger.timing import Clock, SystemClock
-from airflow_gpt_image.log import Log
+from airflow_gpt_image.log import NO_RETRIES, Log
 from airflow_gpt_image.storage.folders import Folder, open_folder
 
 # Small files, most of them, on stores that answer slowly.
@@ -170,6 +170,8 @@ class BatchAttempt:
                 )
             self.log.info("The plan:\n%s", report.plan_table(table, self._prices, rows=count))
             self._guard(table, context.budget)
+            if self.options.retries == 0 and table.count("to_submit"):
+                self.log.warning("%s", NO_RETRIES)
             if not bad:
                 folder.remove(self._place + manifest.INVALID)  # an earlier try's, of rows that are mended
             plan.publish(folder)
@@ -388,5 +390,8 @@ class BatchAttempt:
             "refunded": context.budget.refunded,
         }
         context.lease.release(self._begun.model_copy(update=changes))
-        self.log.info("%s Waiting is all that is left for now.", session.progress_line())
-        return Deferral([record.generation_id or "" for record in records], share, deadline, pause)
+        self.log.info("%s\nWaiting is all that is left for now.", session.progress_line())
+        usd = str(self._prices.usd(context.budget.spent))
+        counts = {"total": len(table), "done": table.done, "failed": table.lost}
+        so_far = {"since": self._begun.began, "usd": usd, **counts}
+        return Deferral([record.generation_id or "" for record in records], share, deadline, pause, so_far)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,12 +22,14 @@ class Deferral(NamedTuple):
     :param share: of those that a trigger takes, how many are worth a worker's start.
     :param deadline: when the last of them has had its time, in seconds since 1970.
     :param pause: seconds until the first look, at least.
+    :param so_far: how far the batch is, for its log: as the trigger takes it.
     """
 
     generation_ids: list[str]
     share: float
     deadline: float
     pause: float = 0.0
+    so_far: Mapping[str, Any] = {}
 
 
 class Checkpoint(BaseModel):

@@ -10,6 +10,7 @@ from airflow_gpt_image.batch.phases import Entry, ItemTable, Phase
 from airflow_gpt_image.errors import DestinationError
 from airflow_gpt_image.ledger.decisions import Decision, decide
 from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.log import span
 
 PHASE_OF: Final[dict[Decision, Phase]] = {
     "submit": "to_submit",
@@ -78,9 +79,9 @@ def reconsider_unknown(context: BatchContext, table: ItemTable) -> bool:
         if not logged:
             logged = True
             context.log.info(
-                "An earlier try may still be submitting %d images; its answers are waited for until %s.",
+                "An earlier try may still be at its submits (%d); their answers are waited for, %s at most.",
                 len(ends),
-                max(ends).isoformat(timespec="seconds"),
+                span((max(ends) - now).total_seconds()),
             )
         context.clock.sleep(context.timing.write_pause)
     return False

@@ -14,6 +14,7 @@ from airflow_gpt_image.batch.missing import refuse_missing
 from airflow_gpt_image.batch.phases import Entry, ItemTable
 from airflow_gpt_image.errors import ItemsFailedError, UnsettledImagesError
 from airflow_gpt_image.ledger.record import furthest
+from airflow_gpt_image.log import span
 
 
 def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: str) -> dict[str, Any]:
@@ -37,12 +38,10 @@ def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: st
     context.plan.redact(context.folder)
     context.lease.release()
     context.lock.release()
-    context.log.info(
-        "%d stored (%d reused), %d failed, %d unknown, %d not submitted. Spent since the last clear: "
-        "%s credits ($%s): %s charged, %s refunded.\nManifest: %s",
-        *(result[name] for name in ("stored", "reused", "failed", "unknown", "not_submitted")),
-        *(result[name] for name in ("credits", "usd", "charged", "refunded", "manifest")),
-    )
+    context.log.info("%s", _told(result))
+    losses = _losses(result, context.options.max_failures)
+    if losses is not None:
+        context.log.warning("%s", losses)
     unsettled = _unsettled_error(entries, prices, result["unsettled"])
     if unsettled is not None:
         context.log.warning("%s", unsettled.message)
@@ -58,6 +57,40 @@ def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: st
     if unsettled is not None:
         raise unsettled
     return result
+
+
+def _told(result: dict[str, Any]) -> str:
+    """Return what became of the batch, for people: in lines that can be seen whole."""
+    counts = (
+        f"{result['stored']:,} stored ({result['reused']:,} reused), {result['failed']:,} failed, "
+        f"{result['unknown']:,} unknown, {result['not_submitted']:,} not submitted"
+    )
+    return (
+        f"Done: {counts}; {span(result['seconds'])}.\n"
+        f"Spent since the last clear: ${result['usd']}; "
+        f"credits: {result['charged']} charged, {result['refunded']} refunded.\n"
+        f"Manifest: {result['manifest']}"
+    )
+
+
+def _losses(result: dict[str, Any], most: float | None) -> str | None:
+    """Return what there is to say of images that are missing; None when none is."""
+    unsettled = result["unknown"] + result["submitted"]
+    if not (result["failed"] or unsettled or result["not_submitted"]):
+        return None
+    counts = {
+        "failed": result["failed"],
+        "paid for or unknown": unsettled,
+        "not submitted": result["not_submitted"],
+    }
+    told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    lines = [f"{result['images'] - result['stored']:,} of {result['images']:,} images are missing: {told}."]
+    if result["failures"] is not None:
+        lines.append(f"Mend these rows and run them again (failures.jsonl): {result['failures']}")
+    if result["unsettled"] is not None:
+        lines.append(f"A retry or a clear looks for these (unsettled.jsonl): {result['unsettled']}")
+    lines.append(f"How many may fail is said by max_failures, which is {most!r} here.")
+    return "\n".join(lines)
 
 
 def _read_rest(context: BatchContext, table: ItemTable) -> None:

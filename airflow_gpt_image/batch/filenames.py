@@ -21,7 +21,16 @@ from airflow_gpt_image.datasets.templates import as_text, look_up
 from airflow_gpt_image.errors import InvalidRequestError, Problem
 from airflow_gpt_image.ledger.record import Record
 from airflow_gpt_image.storage.folders import Folder
-from airflow_gpt_image.storage.names import cut_segment, is_reserved, is_safe, safe_part, slug_of
+from airflow_gpt_image.storage.names import (
+    cut_segment,
+    ending_of,
+    ends_like_a_picture,
+    is_reserved,
+    is_safe,
+    refused_name,
+    safe_part,
+    slug_of,
+)
 
 DEFAULT: Final = "{row:05d}-{slug}-{variant}-{id}"
 
@@ -34,7 +43,7 @@ _LONGEST_SLUG: Final = 40
 _LONGEST_PART: Final = 100
 _LONGEST: Final = 700
 _ID_DIGITS: Final = 10
-_EXAMPLE: Final = "for example '{sku}-{variant}', or '{category}/{row:05d}-{slug}-{variant}'"
+_EXAMPLE: Final = "'{sku}-{variant}', or '{category}/{row:05d}-{slug}-{variant}'"
 
 
 class _Piece(NamedTuple):
@@ -62,6 +71,7 @@ class FileNames:
         }
         names = [piece.name for piece in self._pieces if piece.name is not None]
         self._used = set(names) & set(PARTS)
+        self._last = self._pieces[-1].name
         self.columns = tuple(name for name in dict.fromkeys(names) if name not in PARTS)
 
     def check_variants(self, variants: int) -> None:
@@ -92,7 +102,11 @@ class FileNames:
             "slug": slug_of(row.request.prompt)[:_LONGEST_SLUG].strip("-"),
         }
         for name in self.columns:
-            values[name] = safe_part(as_text(look_up(row.given, {}, name)), keep_case=True)
+            text = as_text(look_up(row.given, {}, name))
+            if name == self._last:
+                # The ending follows from the image, and is added: photo.png would be called photo.png.png.
+                text = text.removesuffix(ending_of(text)) or text
+            values[name] = safe_part(text, keep_case=True)
         return [
             self._fill({**values, "variant": variant, "id": short_id(identity)})
             for variant, identity in enumerate(identities, 1)
@@ -130,15 +144,12 @@ class FileNames:
             raise self._refused("must be a path without an empty folder, or a '.' at either end of one")
         if len(filled) > _LONGEST:
             raise self._refused(f"is too long: with its parts it can reach {len(filled):,} of {_LONGEST}")
+        if ending_of(self._template):
+            raise ends_like_a_picture(self._template)
         return pieces
 
     def _refused(self, rule: str) -> InvalidRequestError:
-        return refused(f"{quote(self._template)} {rule}; {_EXAMPLE}.")
-
-
-def refused(message: str) -> InvalidRequestError:
-    """Return the error about names of images."""
-    return InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
+        return refused_name(self._template, rule, f"Give one such as {_EXAMPLE}.")
 
 
 def short_id(identity: str) -> str:
@@ -175,10 +186,12 @@ class UniqueNames:
         """
         key = stem.casefold()
         if key in self._rows:
-            raise refused(
-                f"Rows {self._rows[key]} and {row} would both have the image {quote(stem, 300)}, and one "
-                "would replace the other; add {row}, {variant}, {id} or a column that tells them apart."
+            message = (
+                f"Rows {self._rows[key]} and {row} would both have the image {quote(stem, 300)}.\n"
+                "One would replace the other.\n"
+                "Add {row}, {variant}, {id} or a column that tells them apart."
             )
+            raise InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
         self._rows[key] = row
 
 

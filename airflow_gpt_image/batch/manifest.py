@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.pricing import plain
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.batch.plan import Plan
-from airflow_gpt_image.datasets import FIELDS, BadCell, as_line
+from airflow_gpt_image.datasets import BadCell, as_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer

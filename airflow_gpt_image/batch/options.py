@@ -42,6 +42,7 @@ class BatchOptions:
     check_balance: bool = False
     deferrable: bool = True
     references: References = NO_REFERENCES
+    retries: int | None = None
 
     @property
     def resubmit(self) -> bool:

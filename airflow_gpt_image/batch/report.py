@@ -14,6 +14,7 @@ from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.phases import Entry, ItemTable
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.log import progress_line
 
 _STATUSES: Final = ("stored", "failed", "unknown", "submitted", "not_submitted")
 _ROW: Final = "{:<5}{:>10}{:>14}{:>14}"
@@ -103,17 +104,11 @@ class Progress:
         while len(self._recent) > 2 and now - self._recent[0][0] > _PROGRESS_WINDOW:
             self._recent.popleft()
         since, before = self._recent[0]
-        rate = (done - before) / max(now - since, 0.001)
-        left = f"about {_span((len(table) - done) / rate)} left" if rate > 0 else "time left unknown"
-        return (
-            f"{done:,} of {len(table):,} done ({table.lost:,} failed), {table.count('waiting'):,} in flight, "
-            f"{rate:.1f}/s, {plain(budget.spent):,} credits (${self._prices.usd(budget.spent):,}), {left}."
+        return progress_line(
+            done=done,
+            total=len(table),
+            failed=table.lost,
+            in_flight=table.count("waiting"),
+            rate=(done - before) / max(now - since, 0.001),
+            usd=f"{self._prices.usd(budget.spent):,}",
         )
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

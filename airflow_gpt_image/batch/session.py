@@ -275,7 +275,7 @@ class Session:
             self._active()
         poll_interval = self._options.poll_interval
 
-        def on_poll() -> None:
+        def on_poll(seen: str) -> None:
             entry.polled_at = time.monotonic()
 
         generation = await self._poller.wait(

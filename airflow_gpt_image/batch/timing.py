@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from airflow_gpt_image.api.downloads import Patience
+from airflow_gpt_image.log import REPORT_EVERY
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Timing:
     item_pause: float = 1.0
     longest_hold: float = 60.0
     longest_refusal: float = 600.0
-    report_every: float = 10.0
+    report_every: float = REPORT_EVERY
     idle_after: float = 0.25
     patience: Patience = field(default_factory=Patience)
     longest_late_hold: float = 5.0

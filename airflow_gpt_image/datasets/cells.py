@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from airflow_gpt_image.api.sizes import AUTO, RATIOS, RESOLUTIONS, parse_size, tier_of
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.datasets.given import is_text, safely_quote
-from airflow_gpt_image.datasets.names import letters
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -25,58 +23,42 @@ _MAX_DEPTH: Final = 32
 _MAX_INTEGER: Final = 10**309
 _MAX_DIGITS: Final = 309
 
+# Than Python's times.
+_FINER: Final = ("[ns]", "[ps]", "[fs]", "[as]")
+
 _YES_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
-_NOTHING: Final = frozenset(
-    [
-        "nan",
-        "none",
-        "null",
-        "nil",
-        "n/a",
-        "n.a.",
-        "na",
-        "<na>",
-        "nat",
-        "undefined",
-        "missing",
-        "(null)",
-        "<null>",
-        "[null]",
-        "(none)",
-        "(blank)",
-        "-nan",
-        "+nan",
-        "nan.0",
-        "\\n",
-        "-",
-        "--",
-        "---",
-        "–",
-        "—",
-        "?",
-        "??",
-    ]
+# Words for it; what has no letter, digit or symbol ("---", "...", "[]") is nothing, too.
+_NOTHING: Final = re.compile(
+    r"[+-]?nan(?:\.0)?|none|null|nil|n/a|n\. ?a\.|na|nat|k\. ?a\.|undefined|missing|\\n|\[object object\]|"
+    r"[(<\[](?:na|none|null|nil|blank|empty|undefined)[)>\]]",
+    re.IGNORECASE,
 )
+# Letters to Unicode that show nothing.
+_INVISIBLE: Final = "\u115f\u1160\u2800\u3164\uffa0"
 # Excel's in every language (#REF!, #¡VALOR!, #NOM?, #N/D), Sheets', and what a narrow column shows.
-_ERROR_VALUE: Final = re.compile(r"#(?:[^\s\da-z][^\sa-z]{0,40}[!?]|#+)")
-_ERROR_WORDS: Final = frozenset(
-    ["#N/A", "#N/V", "#NV", "#N/D", "#NA", "#Н/Д", "#I/T", "#GETTING_DATA", "#BRAK", "#PUUTTUU!", "#Y/T"]
+_ERROR_VALUE: Final = re.compile(
+    r"#[^\s\d#]\S{0,40}[!?]|#+|#(?:N/[A-Z]|NA|NV|Н/Д|I/T|Y/T|GETTING_DATA|BRAK|YOK|HIÁNYZIK|ERROR|ERR|"
+    r"NENÍ_K_DISPOZICI)|#?(?:err|error|fehler|erreur|errore|fout|fel|virhe)[: ]\s*\d{3}|loading(?:\.\.\.|…)",
+    re.IGNORECASE,
 )
-_ERROR_NUMBER: Final = re.compile(
-    r"#?(?:err|error|fehler|erreur|errore|fout|fel|virhe)[: ]\s*\d{3}", re.IGNORECASE
+# Not "= a teapot": an equals sign, and then what only a formula has.
+_FORMULA: Final = re.compile(r"[=＝]\s*[+-]?\s*(?:[\w.]+\s*\(|\$?[A-Za-z]{1,3}\$?\d|[\"'\[{#@\d])")
+# What a database's shell writes below its rows.
+_FOOTER: Final = re.compile(
+    r"\(\d[\d,.]* rows?(?: affected)?\)|\d[\d,.]* rows? (?:affected|selected|returned)\.?", re.IGNORECASE
 )
+_LONGEST_WORD: Final = 60
 
-_SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
-_BETWEEN_ADDRESSES: Final = re.compile(rf"[\s,;|]+(?={_SCHEME})")
+SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_BETWEEN_ADDRESSES: Final = re.compile(rf"[\s,;|，、；]+(?={SCHEME})")
+# An address may hold another one as a step of its path or as a parameter's value, and else holds none.
+_RUN_TOGETHER: Final = re.compile(
+    r"(?<![/=?(])(?:https?|s3a?|gs|gcs|az|abfss?|wasbs?|adl|ftp|file)://", re.IGNORECASE
+)
+PICTURE: Final = r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)"
 # A comma may be an address's own, but not behind the file it names.
-_CUT_SHORT: Final = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)[,;]", re.IGNORECASE)
-
-# Names that other services have for it, and shops for something else: the value tells.
-_SIZES: Final = frozenset(
-    {"size", "dimension", "imagesize", "outputsize", "format", "quality", "tier", "definition"}
-)
-_LEAST_PIXELS: Final = 256
+_CUT_SHORT: Final = re.compile(rf"{PICTURE}[,;]", re.IGNORECASE)
 
 
 def refuse_nothing(text: str) -> None:
@@ -85,13 +67,27 @@ def refuse_nothing(text: str) -> None:
 
     :raises ValueError: saying so.
     """
+    if "\ufffd" in text:
+        raise ValueError(f"{quote(text)} contains U+FFFD in place of a letter that was lost; write it again.")
     word = text.strip()
-    if len(word) > 60:
+    if _FORMULA.match(word):
+        raise ValueError(f"{quote(text)} is a spreadsheet's formula; give what it comes to.")
+    if not word or len(word) > _LONGEST_WORD:
         return
-    if word.casefold() in _NOTHING:
+    if _NOTHING.fullmatch(word) or not any(map(_says, word)):
         raise ValueError(f"{quote(text)} stands for nothing; leave the cell empty, or fill it.")
-    if word in _ERROR_WORDS or _ERROR_VALUE.fullmatch(word) or _ERROR_NUMBER.fullmatch(word):
+    if _ERROR_VALUE.fullmatch(word):
         raise ValueError(f"{quote(text)} is a spreadsheet's error value; mend its formula.")
+    if _FOOTER.fullmatch(word):
+        raise ValueError(f"{quote(text)} is what a database's shell writes below its rows; remove the line.")
+
+
+def _says(character: str) -> bool:
+    """Return whether a character says anything: a letter, a digit, or a symbol such as a pictograph."""
+    if character in _INVISIBLE:
+        return False
+    kind = unicodedata.category(character)
+    return kind[0] in "LN" or (kind[0] == "S" and not character.isascii()) or kind == "Cs"  # told elsewhere
 
 
 def of_field(field: str, value: Any, *, text: bool) -> Any:
@@ -114,17 +110,17 @@ def of_field(field: str, value: Any, *, text: bool) -> Any:
         if word.casefold() not in _YES_NO:
             raise ValueError(f"{quote(word)} is neither true nor false; give one (or yes, no, 1, 0).")
         return _YES_NO[word.casefold()]
-    refuse_nothing(word)
-    return _addresses(word) if field == "image_urls" else word
-
-
-def _addresses(text: str) -> Any:
     remedy = "Give a JSON array of addresses, or addresses with a comma, ';', '|' or white space between."
-    if text.startswith("["):
-        return of_field("image_urls", read_json(text, remedy), text=False)
+    if field == "image_urls" and word.startswith("["):
+        return of_field(field, read_json(word, remedy), text=False)
+    refuse_nothing(word)
+    return _addresses(word, remedy) if field == "image_urls" else word
+
+
+def _addresses(text: str, remedy: str) -> list[str]:
     addresses = _BETWEEN_ADDRESSES.split(text.strip(",;| \t\r\n"))
     for address in addresses:
-        if "|" in address or _CUT_SHORT.search(address) or re.search(r"\s", address):
+        if "|" in address or _CUT_SHORT.search(address) or re.search(r"\s", address) or _several(address):
             raise ValueError(
                 f"{quote(text)} can't be told apart into addresses: each begins with its scheme, such as "
                 f"https://. {remedy}"
@@ -136,42 +132,19 @@ def _refuse_several(item: object) -> None:
     """Refuse an item of a list that is nothing, or several addresses."""
     if isinstance(item, str):
         refuse_nothing(item)
-        if _BETWEEN_ADDRESSES.search(item.strip()):
+        if _several(item.strip()):
             raise ValueError(f"{quote(item)} is several addresses; make each an item of the list.")
 
 
-def refuse_misnamed(column: str, value: Any, there: Mapping[str, Any]) -> None:
-    """
-    Refuse a cell that says a ratio or a tier in a column that is no field, such as ``size``.
-
-    :param there: the fields that the row gives, or of which the author says that no column is one.
-    :raises ValueError: saying which field it means.
-    """
-    if not isinstance(value, str) or len(value) > 12 or not _may_be_a_size(column):
-        return
-    text = value.strip().lower()
-    size = parse_size(text)
-    if text in (AUTO, *RATIOS) or (size and (tier_of(size) or min(size) >= _LEAST_PIXELS)):
-        field = "aspect_ratio"
-    elif text in RESOLUTIONS:
-        field = "resolution"
-    else:
-        return
-    if field not in there:
-        raise ValueError(
-            f"{quote(value)} looks like an {field}; name the column so, or say columns={{'{field}': None}} "
-            "if it isn't one."
-        )
-
-
-@lru_cache(maxsize=10_000)
-def _may_be_a_size(column: str) -> bool:
-    return letters(column).removesuffix("s") in _SIZES
+def _several(text: str) -> bool:
+    """Return whether an address holds a second one that can't be a part of it."""
+    begin = text.find("://") + 1
+    return bool(_BETWEEN_ADDRESSES.search(text) or (begin and _RUN_TOGETHER.search(text, begin)))
 
 
 def read_json(text: str, remedy: str) -> Any:
     """
-    Read JSON strictly: no number that isn't one, nothing said twice.
+    Read JSON strictly: nothing said twice. What is no number, as Python and pandas write it, is NaN.
 
     :raises ValueError: in our words.
     """
@@ -202,15 +175,15 @@ def _integer(digits: str) -> int:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
+    return math.nan
 
 
 def is_missing(value: object) -> bool:
-    """Return whether a table's cell holds nothing: None, NaN, pandas' NA and NaT."""
+    """Return whether a table's cell holds nothing: None, what is no number, pandas' NA and NaT."""
     if value is None:
         return True
-    if isinstance(value, float):
-        return math.isnan(value)
+    if isinstance(value, (float, Decimal)):
+        return not math.isfinite(value)
     return type(value).__name__ in ("NAType", "NaTType") and type(value).__module__.startswith("pandas")
 
 
@@ -270,6 +243,9 @@ def _unpacked(value: Any) -> Any:
     """Return a scalar or an array of NumPy's, Arrow's or Polars' as Python has it; else the same value."""
     module = type(value).__module__.partition(".")[0]
     if module == "numpy":
+        kind = value.dtype.str
+        if kind[1:2] in "mM" and kind.endswith(_FINER):
+            value = value.astype(f"{kind[1:2]}8[us]")  # else it would be a number
         return value.tolist()
     if module == "pyarrow" and hasattr(value, "as_py"):
         return value.as_py()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote, quote_path
-from airflow_gpt_image.datasets.given import FIELDS, LONGEST_ROW, is_text, refusal
+from airflow_gpt_image.datasets.given import LONGEST_ROW, is_text, refusal
 from airflow_gpt_image.datasets.lines import lines
 
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # A row over many lines; its longest cell is a mebibyte.
 _LONGEST_RECORD: Final = 4 * LONGEST_ROW
+
+
+_OTHER_QUOTES: Final = ("''", "``", "“”", "„“", "„”", "””", "‘’", "‚‘", "«»", "»«")
+_AROUND_NAMES: Final = "\ufeff\u200b \t\r\n"
+_BEGINS_WITH_BLANK: Final = re.compile(r'\s+"[^"]*"\s*')
 
 
 class Record:
@@ -57,9 +64,9 @@ def read_records(
         except csv.Error as error:
             # After a stray quote other rows would be read than were written, so none is taken.
             raise refusal(
-                f"{quote_path(path)} is broken CSV from line {begins} on ({error}). Quote cells that "
-                f"contain a "
-                "separator, a quote or a line break, and double the quotes in them."
+                f"{quote_path(path)} is broken CSV from line {begins} on ({error}).\n"
+                "Quote cells that contain a separator, a quote or a line break, and double the "
+                "quotes in them."
             ) from None
 
 
@@ -80,7 +87,7 @@ class _Texts(Iterator[str]):
         if self._length > _LONGEST_RECORD:
             raise refusal(
                 f"A row of {quote_path(self._path)} is longer than {_LONGEST_RECORD:,} characters at line "
-                f"{self.number}; is a quote not closed?"
+                f"{self.number}.\nIs a quote not closed?"
             )
         return text
 
@@ -88,8 +95,8 @@ class _Texts(Iterator[str]):
         line = next(self._lines)
         if len(line) > LONGEST_ROW:
             raise refusal(
-                f"Line {self.number + 1} of {quote_path(self._path)} is longer than {LONGEST_ROW:,} bytes; "
-                "shorten it."
+                f"Line {self.number + 1} of {quote_path(self._path)} is longer than {LONGEST_ROW:,} bytes.\n"
+                "Shorten it."
             )
         return line.decode(errors="surrogateescape")
 
@@ -122,7 +129,7 @@ def _separator(
         separator = said.partition("=")[2].strip(" ")
         if separator not in _SEPARATORS:
             raise refusal(
-                f"{quote_path(path)} says that {quote(separator)} separates its columns; one of "
+                f"{quote_path(path)} says that {quote(separator)} separates its columns.\nOne of "
                 f"{', '.join(map(repr, _SEPARATORS))} is taken."
             )
         next(texts)
@@ -146,9 +153,32 @@ def _guess(header: str, path: str, is_known: Callable[[str], bool]) -> str:
         return best[0] if len(best) == 1 else default
     raise refusal(
         f"The header of {quote_path(path)}, {quote(header.strip())}, can be read with "
-        f"{' or '.join(_SEPARATORS[separator] for separator in best)} between the columns; quote the names, "
+        f"{' or '.join(_SEPARATORS[separator] for separator in best)} between the columns.\nQuote the names, "
         "or write the separator into a first line such as 'sep=;'."
     )
+
+
+def refuse_quotes(header: Sequence[str], path: str) -> None:
+    """
+    Refuse names in other quotes than CSV's, which would stand in every cell.
+
+    :raises InvalidRequestError: then.
+    """
+    for name in header:
+        if len(text := name.strip()) > 1 and text[0] + text[-1] in _OTHER_QUOTES:
+            raise refusal(
+                f"The header of {quote_path(path)} can't be used. {quote(text)} stands in quotes that aren't "
+                "CSV's.\nWrite straight double quotes around cells, or none."
+            )
+
+
+def repeats(header: Sequence[str], cells: Sequence[str]) -> bool:
+    """Return whether a row is the header again, as files have it that were joined."""
+    return len(cells) == len(header) and all(map(_is_same_name, header, cells))
+
+
+def _is_same_name(one: str, other: str) -> bool:
+    return one.strip(_AROUND_NAMES).casefold() == other.strip(_AROUND_NAMES).casefold()
 
 
 @contextmanager
@@ -191,6 +221,8 @@ def cells_of(
             bad.append(
                 (name, text, f"{quote(text)} contains a byte that is no UTF-8 text; save the file as UTF-8.")
             )
+        elif name == "prompt" and _BEGINS_WITH_BLANK.fullmatch(text):
+            bad.append((name, text, f"{quote(text)}: a blank stands before its quote; remove that."))
         else:
             cells[name] = text
     return cells, bad

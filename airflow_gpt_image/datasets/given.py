@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote
 from airflow_gpt_image.errors import InvalidRequestError, Problem
-
-FIELDS: Final = tuple(ImageRequest.model_fields)
-"""The columns that are fields of a request; every other one is the row's data."""
 
 MOST_COLUMNS: Final = 1_000
 """Different columns of a data set: each is a column of ``manifest.csv``, in every row."""
@@ -19,7 +16,7 @@ MOST_CELLS: Final = 20_000_000
 """Lines times columns of ``manifest.csv``."""
 
 MOST_TEXT: Final = 256 * 1024 * 1024
-"""Characters in all rows of a data set together; they are in memory until the plan is written."""
+"""Characters in all rows of a data set, once for each of their images: so long are plan and manifest."""
 
 LONGEST_ROW: Final = 1024 * 1024
 """Bytes of a line, characters of a row. 16 of the longest addresses and the longest prompt fit in."""
@@ -34,6 +31,7 @@ class Given(NamedTuple):
     :param line: where it begins in a file of lines, from 1 on.
     :param file: the name of its part, of a data set that is several files.
     :param named: how the data set calls the fields that it doesn't call as we do.
+    :param fields: those that its data set has columns for, empty in this row or not.
     :param text: that its cells may be text whatever they say, as in a CSV.
     """
 
@@ -42,12 +40,17 @@ class Given(NamedTuple):
     line: int | None = None
     file: str | None = None
     named: Mapping[str, str] = {}
+    fields: Collection[str] = ()
     text: bool = False
 
 
 def refusal(message: str, field: str = "requests") -> InvalidRequestError:
-    """Return the error about a data set as a whole."""
-    return InvalidRequestError(f"{field}: {message}", problems=[Problem(field, message)])
+    """
+    Return the error about a data set as a whole, or about an argument that says how it is read.
+
+    :param message: value, rule and remedy, each on a line of its own.
+    """
+    return InvalidRequestError(f"{field}: {message}", problems=[Problem(field, message.replace("\n", " "))])
 
 
 def safely_quote(value: object) -> str:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote
-from airflow_gpt_image.datasets.cells import BytesError, Json, of_field, plain, refuse_misnamed
-from airflow_gpt_image.datasets.given import FIELDS, Given, refusal, safely_quote
+from airflow_gpt_image.datasets.cells import BytesError, Json, of_field, plain
+from airflow_gpt_image.datasets.given import Given, refusal, safely_quote
+from airflow_gpt_image.datasets.misnamed import refuse_misnamed
 from airflow_gpt_image.datasets.templates import PromptTemplate, as_text, look_up
 from airflow_gpt_image.errors import InvalidRequestError, InvalidRowsError, Problem
 
@@ -126,7 +128,7 @@ class Judge:
             return {}
         if not isinstance(defaults, Mapping):
             raise refusal(
-                f"{safely_quote(defaults)} is no mapping of fields to values; give one.", "defaults"
+                f"{safely_quote(defaults)} is no mapping of fields to values.\nGive one.", "defaults"
             )
         unknown = [name for name in defaults if name not in FIELDS]
         if unknown:
@@ -144,7 +146,7 @@ class Judge:
         of_bytes: set[str | None] = set()
         row: dict[str, Json] = {}
         fields: dict[str, Any] = {}
-        there = {**self.columns, **{name: None for name in given.cells if name in FIELDS}}
+        there = {*self.columns, *given.fields}
         if given.named and number:
             self.named.update(given.named)
         for column, value in given.cells.items():
@@ -209,8 +211,7 @@ class Judge:
                 request = ImageRequest(**fields)
             except InvalidRequestError as error:
                 for problem in error.problems:
-                    column, _, item = problem.field.partition(".")
-                    rule = f"item {item}: {problem.message}" if item else problem.message
+                    column, rule = problem.field, " ".join(problem.message.splitlines())
                     if column in fields and column not in asked:
                         rule += " It comes from defaults."
                     bad.append((column, fields.get(column), rule))

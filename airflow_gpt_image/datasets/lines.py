@@ -14,6 +14,8 @@ from airflow_gpt_image.datasets.given import LONGEST_ROW, refusal
 COMPRESSIONS: Final = (".gz", ".zst")
 
 _CHUNK: Final = 1024 * 1024
+# Of a compressed file: what is left of it is copied for each of its members, which can be tiny.
+_PACKED: Final = 64 * 1024
 # Unpacked; a file that isn't compressed has the size that it has.
 _MOST_UNPACKED: Final = 1024 * 1024 * 1024
 # Blank ones, most of them: of the others as many rows are taken as there are rows.
@@ -59,10 +61,9 @@ def lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
 
     :raises InvalidRequestError: when the file is broken, or can't be unpacked here.
     """
-    unpacked = _unpacked(stream, path)
-    for number, line in enumerate(_split(_as_utf8(unpacked, path))):
+    for number, line in enumerate(_split(_as_utf8(unpacked(stream, path), path))):
         if number == _MOST_LINES:
-            raise refusal(f"{quote_path(path)} has more than {_MOST_LINES:,} lines; give several files.")
+            raise refusal(f"{quote_path(path)} has more than {_MOST_LINES:,} lines.\nGive several files.")
         yield line
 
 
@@ -85,7 +86,8 @@ def _split(stream: Reads) -> Iterator[bytes]:
 # --- compressed
 
 
-def _unpacked(stream: BinaryIO, path: str) -> Reads:
+def unpacked(stream: BinaryIO, path: str) -> Reads:
+    """Return a stream as it reads unpacked: by its name it is compressed, or it isn't."""
     ending = path[path.rfind(".") :].lower()
     if ending == ".gz":
         return _Unpacked(stream, path, lambda: zlib.decompressobj(wbits=31))
@@ -116,7 +118,7 @@ class _Unpacked:
     def read(self, size: int) -> bytes:
         while True:
             if self._now is None:
-                self._packed = self._packed or self._stream.read(_CHUNK)
+                self._packed = self._packed or self._stream.read(_PACKED)
                 if not self._packed.rstrip(b"\0"):  # padding behind the last member, or the end
                     if not self._packed:
                         return b""
@@ -127,15 +129,15 @@ class _Unpacked:
             self._given += len(data)
             if self._given > _MOST_UNPACKED:
                 raise refusal(
-                    f"{quote_path(self._path)} unpacks to more than {_MOST_UNPACKED:,} bytes; give several "
-                    f"files."
+                    f"{quote_path(self._path)} unpacks to more than {_MOST_UNPACKED:,} bytes.\n"
+                    "Give several files."
                 )
             if data:
                 return data
 
     def _decompress(self, size: int) -> bytes:
         if not self._packed and not self._pending():
-            self._packed = self._stream.read(_CHUNK)
+            self._packed = self._stream.read(_PACKED)
             if not self._packed:
                 raise self._broken("it ends too early")
         try:
@@ -154,7 +156,8 @@ class _Unpacked:
 
     def _broken(self, why: str) -> Exception:
         return refusal(
-            f"{quote_path(self._path)} is no {self._path[-4:].lstrip('.')} file, or a broken one ({why})."
+            f"{quote_path(self._path)} is no {self._path[-4:].lstrip('.')} file, or a broken one ({why}).\n"
+            "Write it again."
         )
 
 
@@ -168,9 +171,8 @@ def _zstd(path: str) -> Callable[[], Any]:
         zstandard = import_module("zstandard")
     except ImportError:
         raise refusal(
-            f"{quote_path(path)} can't be unpacked here. Run pip install zstandard, or give a .gz file, or "
-            f"one "
-            "that isn't compressed."
+            f"{quote_path(path)} can't be unpacked here.\n"
+            "Run pip install zstandard, or give a .gz file, or one that isn't compressed."
         ) from None
     return lambda: _Zstandard(zstandard.ZstdDecompressor().decompressobj())
 
@@ -242,9 +244,8 @@ class _Transcoded:
                 text = self._decoder.decode(data, final=self._ended)
             except UnicodeDecodeError as error:
                 raise refusal(
-                    f"{quote_path(self._path)} is broken {self._encoding.upper()} text ({error.reason}); "
-                    f"save it "
-                    "as UTF-8."
+                    f"{quote_path(self._path)} is broken {self._encoding.upper()} text ({error.reason}).\n"
+                    "Save it as UTF-8."
                 ) from None
             if text:
                 return text.encode("utf-8", "surrogatepass")

@@ -5,8 +5,8 @@
 2. Two columns that mean the same field are refused.
 3. A column that only resembles a field is refused, unless that field is there or the author says which
    column it is: a part of the name (``ratio``), more than the name (``prompt_text``), a slip of the pen
-   (``promt``), another word for it (``photo``, ``webhook``). A field's name with a number (``image_url_2``)
-   and ``negative_prompt`` are refused in any case.
+   (``promt``), another word for it (``photo``, ``webhook``). A field's name with a number (``prompt_2``), a
+   second column of pictures and ``negative_prompt`` are refused in any case.
 4. Every other column is the row's data.
 """
 
@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote
-from airflow_gpt_image.datasets.given import FIELDS, MOST_COLUMNS, is_text, refusal, safely_quote
+from airflow_gpt_image.datasets.given import MOST_COLUMNS, is_text, refusal, safely_quote
 
 # "images?urls?": each word may be in the plural.
 _SPELLED: Final = {
@@ -28,13 +29,16 @@ _SPELLED: Final = {
 }
 _NUMBERED: Final = {field: re.compile(rf"{pattern.pattern}\d+") for field, pattern in _SPELLED.items()}
 
-_PICTURE: Final = "(?:images?|imgs?|photos?|pictures?|pics?)"
-_OF_WHAT: Final = "(?:input|source|src|ref|references?|main|product|item|base|init|original|style)"
+_PICTURE: Final = "(?:images?|imgs?|photos?|pictures?|pics?|masks?)"
+_OF_WHAT: Final = (
+    "(?:input|source|src|ref|references?|main|product|item|base|init|original|style|variant|additional|other|"
+    "extra|second|alternate|gallery|cover|hero|small|large|thumbnail|swatch|front|back|side)"
+)
 _RESEMBLING: Final = {
     "prompt": re.compile(r".*prompt.*|instructions?"),
     "image_urls": re.compile(
         r".*(?:image|img)s?ur[il]s?.*|"
-        rf"{_OF_WHAT}?{_PICTURE}(?:ur[il]|link|src|path|file|address|href)?s?\d*"
+        rf"{_OF_WHAT}?{_PICTURE}(?:ur[il]|link|src|path|file|address|href|base64|b64|bytes)?s?\d*"
     ),
     "aspect_ratio": re.compile(r".*aspectratio.*|(?:images?|output|picture|photo)?(?:aspect|ratio)s?\d*"),
     "resolution": re.compile(r".*resolution.*"),
@@ -52,15 +56,18 @@ class Names(NamedTuple):
 
     :param columns: as our rows have them; None: a column without a name.
     :param named: how the data set calls the fields that it doesn't call as we do.
+    :param fields: those that are there.
     """
 
     columns: tuple[str | None, ...]
     named: Mapping[str, str]
+    fields: frozenset[str]
 
-    @property
-    def fields(self) -> set[str]:
-        """Return the fields that are there."""
-        return {name for name in self.columns if name in FIELDS}
+    @classmethod
+    def of(cls, columns: Iterable[str | None], named: Mapping[str, str]) -> Names:
+        """Return the names of these columns."""
+        columns = tuple(columns)
+        return cls(columns, named, frozenset(name for name in columns if name in FIELDS))
 
 
 def letters(name: str) -> str:
@@ -77,18 +84,18 @@ def check_columns(columns: object) -> dict[str, str | None]:
     """
     if columns is None:
         return {}
-    example = "give one such as {'image_urls': 'photo', 'prompt': 'description'}."
+    example = "Give one such as {'image_urls': 'photo', 'prompt': 'description'}."
     if not isinstance(columns, Mapping):
-        raise refusal(f"{safely_quote(columns)} is no mapping of fields to columns; {example}", "columns")
+        raise refusal(f"{safely_quote(columns)} is no mapping of fields to columns.\n{example}", "columns")
     for field, column in columns.items():
         if field not in FIELDS:
-            raise refusal(f"{safely_quote(field)} is no field; one of {', '.join(FIELDS)}.", "columns")
+            raise refusal(f"{safely_quote(field)} is no field.\nOne of {', '.join(FIELDS)}.", "columns")
         if column is not None and not (isinstance(column, str) and letters(column)):
-            raise refusal(f"{safely_quote(column)} is no name of a column; {example}", "columns")
+            raise refusal(f"{safely_quote(column)} is no name of a column.\n{example}", "columns")
     taken = [column for column in columns.values() if column is not None]
     twice = [column for column in taken if taken.count(column) > 1]
     if twice:
-        raise refusal(f"{quote(twice[0])} can't be two fields; name one column for each.", "columns")
+        raise refusal(f"{quote(twice[0])} can't be two fields.\nName one column for each.", "columns")
     return dict(columns)
 
 
@@ -129,13 +136,29 @@ class ColumnNames:
             found = self._understood(key, nameless=nameless)
             if len(self._read) < MOST_COLUMNS:
                 self._read[key] = found
-            self.known.update(dict.fromkeys(name for name in found.columns if name is not None))
-            if len(self.known) > MOST_COLUMNS:
-                raise refusal(
-                    f"The rows have more than {MOST_COLUMNS:,} different columns, and each is one of "
-                    "manifest.csv. Put what belongs together into one column, such as an object of JSON."
-                )
+            self._know(name for name in found.columns if name is not None)
         return found
+
+    def of_folder(self, name: str, fields: Iterable[str]) -> str | None:
+        """
+        Return the field that a folder's name means; None: it is another column.
+
+        :param fields: those that its files have columns for.
+        :raises ValueError: when it only resembles a field.
+        """
+        field = self._field(name, [name])
+        if field is None:
+            self._refuse_resembling(name, dict.fromkeys(fields, ""))
+        self._know([field or name])
+        return field
+
+    def _know(self, names: Iterable[str]) -> None:
+        self.known.update(dict.fromkeys(names))
+        if len(self.known) > MOST_COLUMNS:
+            raise refusal(
+                f"The rows have more than {MOST_COLUMNS:,} different columns, and each is one of "
+                "manifest.csv.\nPut what belongs together into one column, such as an object of JSON."
+            )
 
     def _understood(self, given: Sequence[object], *, nameless: bool) -> Names:
         if len(given) > MOST_COLUMNS:
@@ -168,7 +191,7 @@ class ColumnNames:
                 self._refuse_resembling(name, columns)
         named = {field: columns[field] for field in columns if field in FIELDS and columns[field] != field}
         self._tell(named)
-        return Names(tuple(found), named)
+        return Names.of(found, named)
 
     def _field(self, name: str, names: Sequence[str]) -> str | None:
         """Return the field that a column is."""
@@ -191,9 +214,10 @@ class ColumnNames:
         field = resembled(name)
         if field is None or field in self._columns:
             return
-        # image_url_2 beside image_url: the second photo would be missing from what is paid for.
+        # image_url_2 or photo beside image_url: the second one would be missing from what is paid for.
         key = letters(name)
-        if field in there and not _NUMBERED[field].fullmatch(key) and not _NEGATIVE.fullmatch(key):
+        alone = field != "image_urls" and not _NUMBERED[field].fullmatch(key) and not _NEGATIVE.fullmatch(key)
+        if field in there and alone:
             return
         raise ValueError(
             f"Column {quote(name)} looks like {field}; name it so, or say which column it is: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote
 
@@ -22,32 +22,38 @@ _KINDS: Final[dict[str, Kind]] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
+_TABLE_FORMATS: Final = {
+    "a Delta Lake table": re.compile(r"(?:.*/)?_delta_log/"),
+    "a Hudi table": re.compile(r"(?:.*/)?\.hoodie/"),
+    "an Iceberg table": re.compile(r"(?:.*/)?metadata/.*\.metadata\.json"),
+}
 # In a folder, as Spark, BigQuery and Snowflake write it: an object in each line.
 _PART_KINDS: Final[dict[str, Kind]] = {**_KINDS, ".json": "jsonl"}
 
 _REMEDIES: Final = {
     **dict.fromkeys(
         (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"),
-        "is a spreadsheet; save the sheet as CSV (UTF-8), or read it in a task before (pandas.read_excel) "
+        "is a spreadsheet.\nSave the sheet as CSV (UTF-8), or read it in a task before (pandas.read_excel) "
         "and hand over the table.",
     ),
-    ".txt": "doesn't say by its name what is in it; call it .csv, .tsv or .jsonl. For a prompt in each line, "
+    ".txt": "doesn't say by its name what is in it.\n"
+    "Call it .csv, .tsv or .jsonl. For a prompt in each line, "
     "give a list: [line for line in file].",
-    ".json": "is a single JSON document; write one object in each line, as .jsonl: "
+    ".json": "is a single JSON document.\nWrite one object in each line, as .jsonl: "
     "jq -c '.[]' x.json > x.jsonl.",
     **dict.fromkeys(
         (".zip", ".bz2", ".xz", ".7z", ".tar", ".tgz", ".lz4", ".snappy"),
-        "is packed in a way that isn't read here; unpack it, or compress it with gzip (.csv.gz, .jsonl.gz).",
+        "is packed in a way that isn't read here.\nUnpack it, or compress it with gzip (.csv.gz, .jsonl.gz).",
     ),
     **dict.fromkeys(
         (".arrow", ".feather", ".orc", ".avro", ".xml", ".html", ".pkl", ".yaml", ".yml", ".db", ".sqlite"),
-        "is none of the files that are read here; write it as .parquet, .csv or .jsonl.",
+        "is none of the files that are read here.\nWrite it as .parquet, .csv or .jsonl.",
     ),
 }
 _WEB: Final = ("http", "https", "ftp", "ftps", "sftp")
 _MAGIC: Final = re.compile(r"[*?\[]")
 _TAKEN: Final = (
-    "give a list of prompts (['…']) or of mappings, or the path of a .csv, .jsonl (.ndjson) or .parquet file"
+    "Give a list of prompts (['…']) or of mappings, or the path of a .csv, .jsonl (.ndjson) or .parquet file"
 )
 _MORE: Final = " (also .tsv, .gz, .zst, a folder of such files, or a pattern such as /data/x/*.csv)."
 _MOST_PARTS: Final = 10_000
@@ -89,9 +95,8 @@ def check_path(requests: object) -> str:
     scheme, is_address, rest = (path or "").partition("://")
     if path and is_address and scheme.lower() in _WEB and re.match(r"[^\s/]+", rest):
         raise refusal(
-            f"{quote_path(path)} is on the web, where nothing is fetched from; download it in a task "
-            f"before, to a "
-            "disk or a store, and give that path."
+            f"{quote_path(path)} is on the web, where nothing is fetched from.\n"
+            "Download it in a task before, to a disk or a store, and give that path."
         )
     # A store's address with a query or a fragment names no object.
     odd = path is None or "\0" in path or (is_address and ("?" in path or "#" in path))
@@ -105,15 +110,18 @@ def check_path(requests: object) -> str:
 
 def _no_data_set(requests: object) -> InvalidRequestError:
     what = "is a single string, not a data set" if isinstance(requests, str) else "is not a data set"
-    return refusal(f"{safely_quote(requests)} {what}; {_TAKEN}{_MORE}")
+    return refusal(f"{safely_quote(requests)} {what}.\n{_TAKEN}{_MORE}")
 
 
-def parts_of(path: str, find: Find, read_begin: Callable[[str], bytes]) -> list[Part]:
+def parts_of(
+    path: str, find: Find, read_begin: Callable[[str], bytes], say: Callable[[str], object]
+) -> list[Part]:
     """
     Return the files that a path means, by their names.
 
     :param find: as :data:`Find`.
-    :param read_begin: returns a file's first bytes.
+    :param read_begin: returns a file's first bytes, unpacked.
+    :param say: is told what is left out.
     :raises InvalidRequestError: when they aren't all of one kind.
     """
     found = find(path)
@@ -124,36 +132,78 @@ def parts_of(path: str, find: Find, read_begin: Callable[[str], bytes]) -> list[
             raise _no_data_set(path)
         return [Part(path, kind, None, {})]
     if len(found) > _MOST_PARTS:
-        raise refusal(f"{quote_path(path)} is {len(found):,} files; at most {_MOST_PARTS:,} are taken.")
+        raise refusal(
+            f"{quote_path(path)} is {len(found):,} files.\n"
+            f"At most {_MOST_PARTS:,} are taken.\nGive a pattern that means fewer."
+        )
     root = _root(path)
-    parts = list(_parts(path, root, found, read_begin))
+    names = {file.removeprefix(root).lstrip("/"): file for file in sorted(found)}
+    _refuse_formats(path, names)
+    left_out = [name for name in names if _is_left_out(name, path.removeprefix(root))]
+    if left_out:
+        example = next((name for name in left_out if _kind(name, _PART_KINDS)), left_out[0])
+        say(f"{quote_path(path)}: {len(left_out):,} files are left out, such as {quote(example, 200)}.")
+    kept = {name: file for name, file in names.items() if name not in set(left_out)}
+    parts = list(_parts(path, root, kept, read_begin))
     kinds = {part.kind: part for part in parts}
     if len(kinds) > 1:
-        names = " and ".join(quote(part.name) for part in kinds.values())
+        several = " and ".join(quote(part.name) for part in kinds.values())
         raise refusal(
-            f"{quote_path(path)} holds files of several kinds, {names}; give a pattern that means one of "
-            f"them, "
-            "such as …/*.parquet."
+            f"{quote_path(path)} holds files of several kinds, {several}.\n"
+            "Give a pattern that means one of them, such as …/*.parquet."
         )
     return parts
 
 
-def _parts(path: str, root: str, found: Sequence[str], read_begin: Callable[[str], bytes]) -> Iterator[Part]:
+def _refuse_formats(path: str, names: Collection[str]) -> None:
+    """Refuse a table of which some files no longer count, and a folder that isn't whole."""
+    for what, mark in _TABLE_FORMATS.items():
+        if any(map(mark.match, names)):
+            raise refusal(
+                f"{quote_path(path)} is {what}, of which not every file still counts.\nRead it with what "
+                "knows it, and hand over the table, or write it as plain Parquet."
+            )
+    if any(name.startswith("_temporary/") for name in names) and "_SUCCESS" not in names:
+        raise refusal(
+            f"{quote_path(path)} is being written, or was not written to its end: _temporary is in it and "
+            "_SUCCESS isn't.\nWait for the job, or run it again."
+        )
+
+
+def _is_left_out(name: str, pattern: str) -> bool:
+    """Return whether a file is no part, by the mark before it: unless a pattern names the mark, too."""
+    meant = {step[0] for step in pattern.split("/") if step and _MAGIC.search(pattern)}
+    marked = any(step.startswith((".", "_")) and step[0] not in meant for step in name.split("/"))
+    return marked or name.lower().endswith(_LEFT_OUT)
+
+
+def _parts(
+    path: str, root: str, names: Mapping[str, str], read_begin: Callable[[str], bytes]
+) -> Iterator[Part]:
     of_folder = _kind(root.rstrip("/"), _KINDS)
-    for file in sorted(found):
-        name = file.removeprefix(root).lstrip("/")
-        if any(step.startswith((".", "_")) for step in name.split("/")) or name.lower().endswith(_LEFT_OUT):
-            continue
+    unpacked: dict[str, str] = {}
+    for name, file in names.items():
+        stem = name.removesuffix(_ending(name)) if _ending(name) in COMPRESSIONS else name
+        if (other := unpacked.setdefault(stem, name)) != name:
+            raise refusal(
+                f"{quote_path(path)} holds {quote(other)} and {quote(name)}, which are the same but for "
+                "their compression.\nRemove one, or give a pattern that means one."
+            )
         kind = _kind(name, _PART_KINDS)
-        if kind is None and not _ending(name):
-            kind = of_folder or ("parquet" if read_begin(file) == b"PAR1" else None)
+        if kind is None and _ending(name) in ("", *COMPRESSIONS) and not _ending(stem):
+            kind = _kind_by_begin(read_begin(file)) or (of_folder if stem == name else None)
         if kind is None:
             raise refusal(
                 f"{quote_path(path)} holds {quote(name)}, whose name doesn't say that it is CSV, JSON lines "
-                f"or "
-                "Parquet; give a pattern that leaves it out, such as …/*.parquet."
+                "or Parquet.\nGive a pattern that leaves it out, such as …/*.parquet."
             )
         yield Part(file, kind, name, dict(_partitions(name)))
+
+
+def _kind_by_begin(begin: bytes) -> Kind | None:
+    if begin == b"PAR1":
+        return "parquet"
+    return "jsonl" if begin.startswith(b"{") else None  # a CSV's first line may be a row
 
 
 def _partitions(name: str) -> Iterator[tuple[str, str]]:
@@ -196,6 +246,8 @@ def _remedy(path: str) -> str | None:
     if ending in COMPRESSIONS:
         inner = _ending(path[: -len(ending)])
         if inner == ".parquet":
-            return "is compressed twice over; Parquet compresses by itself: write it as .parquet."
-        return _REMEDIES.get(inner) or "doesn't say by its name what is packed; call it .csv.gz or .jsonl.gz."
+            return "is compressed twice over.\nParquet compresses by itself: write it as .parquet."
+        return (
+            _REMEDIES.get(inner) or "doesn't say by its name what is packed.\nCall it .csv.gz or .jsonl.gz."
+        )
     return _REMEDIES.get(ending)

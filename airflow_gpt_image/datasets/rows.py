@@ -10,11 +10,12 @@ from itertools import islice
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.datasets.cells import size_of
-from airflow_gpt_image.datasets.given import MOST_CELLS, MOST_TEXT, refusal, safely_quote
+from airflow_gpt_image.datasets.given import MOST_CELLS, MOST_TEXT, refusal
 from airflow_gpt_image.datasets.judging import BadCell, Judge, Row, count_rows, invalid_rows
 from airflow_gpt_image.datasets.names import ColumnNames, Names, check_columns
-from airflow_gpt_image.datasets.paths import Find
+from airflow_gpt_image.datasets.paths import Find, path_of
 from airflow_gpt_image.datasets.sources import Source
 from airflow_gpt_image.datasets.templates import PromptTemplate
 from airflow_gpt_image.errors import EmptyDataSetError, Problem
@@ -98,13 +99,14 @@ def read(
     rows, bad = reading.result()
     if not rows and not bad:
         raise EmptyDataSetError(
-            f"requests: {_shown(requests)} is empty; give at least one prompt.",
+            f"requests: {_shown(requests)} is empty.\n"
+            "Give at least one prompt, or on_empty='skip' if that may be.",
             problems=[Problem("requests", "it is empty; give at least one prompt.")],
         )
     if rows and names.known:
         # Rows that name their columns themselves have no header that could be looked at before.
         known = list({**names.known, **dict.fromkeys(judge.seen)})
-        source.check(Names(tuple(known), judge.named), _shown(requests), known)
+        source.check(Names.of(known, judge.named), _shown(requests), known)
     if limit is not None or sample is not None:
         kind = f"limit={limit}: the first" if limit is not None else f"sample={sample}:"
         log.info("%s %d rows of the data set, no more.", kind, len(rows) + count_rows(bad))
@@ -112,7 +114,9 @@ def read(
 
 
 def _shown(requests: object) -> str:
-    return safely_quote(requests) if not hasattr(requests, "columns") else f"The {type(requests).__name__}"
+    """Return what a message calls a data set: a list is not shown, for it may be megabytes."""
+    path = path_of(requests)
+    return quote_path(path) if path is not None else f"The {type(requests).__name__}"
 
 
 class _Reading:
@@ -154,10 +158,12 @@ class _Reading:
             if len(self._chosen) < self._sample:
                 heapq.heappush(self._chosen, key)
             elif key[:2] > self._chosen[0][:2]:
-                heapq.heapreplace(self._chosen, key)
-            return
-        self._rows.append(row)
-        self._text += sum(map(size_of, row.given.values())) + len(row.request.prompt or "")
+                self._text -= _text_of(heapq.heapreplace(self._chosen, key)[2])
+            else:
+                return
+        else:
+            self._rows.append(row)
+        self._text += _text_of(row)
 
     def _note(self, cell: BadCell) -> None:
         if cell.more:  # bytes: said once for the column
@@ -168,25 +174,27 @@ class _Reading:
         self._bad.append(cell)
 
     def _check_size(self) -> None:
-        kept = len(self._rows)
+        kept = len(self._rows) or len(self._chosen)
         if kept > self._most_rows or self._count > _MOST_READ:
             many = self._total or self._count
             images = many * self._images_per_row
             raise refusal(
                 f"{many:,} rows{'' if self._total else ', and there are more,'} with {self._images_per_row} "
-                f"variants are {images:,} images; a batch takes 1 to {MOST_ROWS:,}. Give several data sets, "
+                f"variants are {images:,} images.\n"
+                f"A batch takes 1 to {MOST_ROWS:,}.\nGive several data sets, "
                 "or a limit."
             )
         columns = len(self._names.known)
         if kept * self._images_per_row * columns > MOST_CELLS:
             raise refusal(
                 f"{kept:,} rows with {columns:,} different columns make manifest.csv larger than "
-                f"{MOST_CELLS:,} cells; put what belongs together into one column, such as an object of JSON."
+                f"{MOST_CELLS:,} cells.\n"
+                "Put what belongs together into one column, such as an object of JSON."
             )
-        if self._text > MOST_TEXT:
+        if self._text * self._images_per_row > MOST_TEXT:
             raise refusal(
-                f"The first {kept:,} rows hold more than {MOST_TEXT:,} characters; leave columns out, or "
-                "give several data sets."
+                f"The first {kept:,} rows with {self._images_per_row} variants hold more than {MOST_TEXT:,} "
+                "characters.\nLeave columns out, or give several data sets."
             )
         if len(self._bad) > _MOST_BAD:
             raise invalid_rows(self._bad)
@@ -197,6 +205,11 @@ class _Reading:
             self._bad[place] = self._bad[place]._replace(more=more)
         rows = sorted((row for _, _, row in self._chosen), key=lambda row: row.number)
         return rows or self._rows, self._bad
+
+
+def _text_of(row: Row) -> int:
+    """Return about how many characters a row takes in the plan and, for each of its images, in a manifest."""
+    return size_of(dict(row.given)) + len(row.request.prompt or "")
 
 
 def _digest(request: ImageRequest) -> bytes:

@@ -43,21 +43,21 @@ def read_parquet(stream: BinaryIO, path: str, most_rows: int) -> Table:
         from pyarrow import parquet
     except ImportError as error:
         raise refusal(
-            f"{quote_path(path)} can't be read without pyarrow. Run pip install "
+            f"{quote_path(path)} can't be read without pyarrow.\nRun pip install "
             "'airflow-provider-gpt-image[parquet]', or give a .csv or .jsonl file."
         ) from error
     watched = Watched(stream)
     with _broken_is_refused(watched, path):
-        texts = _checked_texts(parquet.ParquetFile(watched).metadata, path, most_rows)
+        texts, rows_at_once = _checked_texts(parquet.ParquetFile(watched).metadata, path, most_rows)
         # Reading ahead would hold most of the file; a text that stands in many rows is held once.
         options = {"pre_buffer": False, "buffer_size": _BUFFER, "read_dictionary": texts}
         file = parquet.ParquetFile(watched, **options)
-        return Table(file.schema_arrow.names, _rows_of_file(file, watched, path))
+        return Table(file.schema_arrow.names, _rows_of_file(file, rows_at_once, watched, path))
 
 
-def _rows_of_file(file: Any, watched: Watched, path: str) -> Iterator[Sequence[object]]:
+def _rows_of_file(file: Any, rows_at_once: int, watched: Watched, path: str) -> Iterator[Sequence[object]]:
     with _broken_is_refused(watched, path):
-        yield from _arrow_rows(file.iter_batches(_ROWS_AT_ONCE), path)
+        yield from _arrow_rows(file.iter_batches(rows_at_once), path)
 
 
 @contextmanager
@@ -72,28 +72,31 @@ def _broken_is_refused(watched: Watched, path: str) -> Iterator[None]:
         if watched.trouble is not None:
             raise watched.trouble from None
         raise refusal(
-            f"{quote_path(path)} is no Parquet file, or a broken one ({quote(str(error))}); write it again."
+            f"{quote_path(path)} is no Parquet file, or a broken one ({quote(str(error))}).\nWrite it again."
         ) from error
 
 
-def _checked_texts(metadata: Any, path: str, most_rows: int) -> list[str]:
+def _checked_texts(metadata: Any, path: str, most_rows: int) -> tuple[list[str], int]:
     """
-    Refuse what unpacks to more than is taken, by what the file says of itself; return its columns of text.
+    Refuse what unpacks to more than is taken, by what the file says of itself.
+
+    :return: its columns of text that can be read as dictionaries, and how many rows may be read at once.
 
     :raises InvalidRequestError: then.
     """
     if metadata.num_rows > most_rows:
         raise refusal(
-            f"{quote_path(path)} has {metadata.num_rows:,} rows; at most {most_rows:,} are taken. Give "
-            f"several "
-            "data sets."
+            f"{quote_path(path)} has {metadata.num_rows:,} rows.\nAt most {most_rows:,} are taken.\n"
+            "Give several data sets."
         )
     if metadata.num_columns > MOST_COLUMNS:
         raise refusal(
-            f"{quote_path(path)} has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are taken."
+            f"{quote_path(path)} has {metadata.num_columns:,} columns.\nAt most {MOST_COLUMNS:,} are taken.\n"
+            "Leave columns out."
         )
     texts: set[str] = set()
-    values = 0
+    deltas: set[str] = set()
+    values = longest = 0
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
         for index in range(row_group.num_columns):
@@ -103,17 +106,20 @@ def _checked_texts(metadata: Any, path: str, most_rows: int) -> list[str]:
             if size > MOST_TEXT or (size > _BOMB_SIZE and size > packed * _BOMB_FACTOR):
                 raise refusal(
                     f"Column {quote(column.path_in_schema)} of {quote_path(path)} unpacks from {packed:,} to "
-                    f"{size:,} bytes, which is more than a data set may hold; leave it out."
+                    f"{size:,} bytes, which is more than a data set may hold.\nLeave it out."
                 )
             if column.physical_type == "BYTE_ARRAY":
                 texts.add(column.path_in_schema)
+            if any(encoding.startswith("DELTA") and "BYTE" in encoding for encoding in column.encodings):
+                # A text is told by what it shares with the one before: each may be as long as all together.
+                deltas.add(column.path_in_schema)
+                longest = max(longest, size)
     if values > MOST_CELLS:
         raise refusal(
-            f"{quote_path(path)} holds {values:,} values, those in lists included; at most {MOST_CELLS:,} "
-            f"are "
-            "taken. Leave columns out."
+            f"{quote_path(path)} holds {values:,} values, those in lists included.\nAt most {MOST_CELLS:,} "
+            "are taken.\nLeave columns out."
         )
-    return sorted(texts)
+    return sorted(texts - deltas), max(1, min(_ROWS_AT_ONCE, _MOST_AT_ONCE // max(1, longest)))
 
 
 def table_of(value: Any) -> Table | None:
@@ -126,11 +132,11 @@ def table_of(value: Any) -> Table | None:
         return None
     if hasattr(value, "collect") and not hasattr(value, "iter_rows"):
         kind = type(value).__name__
-        raise refusal(f"A {kind} has no rows yet; hand over a table in memory, such as {kind}.collect().")
+        way = f"{kind}.{'toPandas' if hasattr(value, 'toPandas') else 'collect'}()"
+        raise refusal(f"A {kind} has no rows yet.\nHand over a table in memory, such as {way}.")
     names = getattr(value, "columns", None)
     if names is not None and hasattr(value, "itertuples") and hasattr(value, "index"):
-        if any(name is not None for name in getattr(value.index, "names", ())):
-            value = value.reset_index()
+        value = _with_index(value)
         return Table(list(value.columns), value.itertuples(index=False, name=None))
     if names is not None and hasattr(value, "iter_rows"):
         return Table(list(names), value.iter_rows())
@@ -141,6 +147,20 @@ def table_of(value: Any) -> Table | None:
     if hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__"):
         return _over_arrow(value)
     return None
+
+
+def _with_index(frame: Any) -> Any:
+    """Return a table of pandas with its index as columns, unless that is the numbers that pandas adds."""
+    names = list(getattr(frame.index, "names", (None,)))
+    if not len(frame.index) or (names == [None] and frame.index.dtype.kind in "iu"):
+        return frame
+    columns = list(frame.columns)
+    both = [name for name in names if name is not None and name in columns]
+    for name in both:
+        if columns.count(name) > 1 or list(frame[name]) != list(frame.index.get_level_values(name)):
+            raise refusal(f"The table's index {quote(name)} is called as one of its columns.\nRename it.")
+    levels = [level for level, name in enumerate(names) if name not in both]
+    return frame.reset_index(levels) if levels else frame
 
 
 def items_of(value: Any) -> Sequence[object] | None:
@@ -160,7 +180,7 @@ def _over_arrow(value: Any) -> Table | None:
         import pyarrow
     except ImportError as error:
         raise refusal(
-            f"A {type(value).__name__} can't be read without pyarrow. Run pip install "
+            f"A {type(value).__name__} can't be read without pyarrow.\nRun pip install "
             "'airflow-provider-gpt-image[parquet]', or give a list of mappings."
         ) from error
     try:
@@ -187,9 +207,8 @@ def _check_size(batch: Any, path: str) -> None:
         size = _decoded_size(column, shared=True)
         if size > max(_MOST_AT_ONCE, LONGEST_ROW * len(batch)) or size > 4 * _MOST_AT_ONCE:
             raise refusal(
-                f"Column {quote(name)} of {quote_path(path)} holds {size:,} bytes in {len(batch):,} rows; "
-                f"leave "
-                "it out."
+                f"Column {quote(name)} of {quote_path(path)} holds {size:,} bytes in {len(batch):,} rows.\n"
+                "Leave it out."
             )
 
 
@@ -240,6 +259,9 @@ def _values(column: Any) -> Sequence[object]:
 
     if types.is_dictionary(column.type):
         words, places = _values(column.dictionary), column.indices.to_pylist()
+        # Arrow doesn't look; and below 0 another row's text would be read.
+        if any(place is not None and not 0 <= place < len(words) for place in places):
+            raise refusal("The table points to texts that aren't in it, so it is broken.\nWrite it again.")
         return [None if place is None else words[place] for place in places]
     try:
         values: Sequence[object] = column.to_pylist()

@@ -10,11 +10,14 @@ from string import Formatter
 from typing import Any, Final
 
 from airflow_gpt_image.api.text import quote
-from airflow_gpt_image.datasets.cells import is_missing, refuse_nothing
+from airflow_gpt_image.datasets.cells import is_missing, python_value, refuse_nothing
 from airflow_gpt_image.datasets.given import refusal, safely_quote
 from airflow_gpt_image.datasets.names import same_column
 
-_JINJA: Final = re.compile(r"\{\{\s+[\w.\[\]'\"()|, -]+\s+\}\}|\{%.*%\}", re.DOTALL)
+_JINJA: Final = re.compile(r"(?<!\{)\{\{\s*[\w.\[\]'\"()|, -]+\s*\}\}(?!\})|\{%.*%\}", re.DOTALL)
+
+# Floats up to it hold every whole number.
+_EXACT: Final = 2**53
 
 
 class PromptTemplate:
@@ -46,7 +49,9 @@ class PromptTemplate:
     @staticmethod
     def _refused(template: object, rule: str) -> Exception:
         return refusal(
-            f"{safely_quote(template)} {rule}; for example '{{title}}, studio photo on {{background}}'.",
+            f"{safely_quote(template)} {rule}.\n"
+            "Names of columns alone stand in braces, for example "
+            f"'{{title}}, studio photo on {{background}}'.",
             "prompt_template",
         )
 
@@ -86,11 +91,14 @@ def as_text(value: Any) -> str:
 
     :raises ValueError: when it is empty, stands for nothing, or is no text, number or date.
     """
+    value = python_value(value)
     if is_missing(value) or (isinstance(value, str) and not value.strip()):
         raise ValueError("It is empty; fill the cell.")
     if isinstance(value, str):
         refuse_nothing(value)
         return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))  # a column of whole numbers of which one is missing
     if isinstance(value, (int, float, Decimal, date)) and not isinstance(value, bool):
         return str(value)
     raise ValueError(f"{quote(value)} is no text; give some.")

@@ -16,6 +16,7 @@ from airflow_gpt_image.airflow_internals import SET_DURING_EXECUTION
 from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from airflow_gpt_image.tasks.labels import fix_label
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,14 +49,7 @@ def gpt_image_task(
         ``prompt``.
     :raises InvalidRequestError: while the DAG is parsed, as the operator does, and for a ``prompt``.
     """
-    # Already here, for the operator of a mapped task isn't made before it runs.
-    _refuse_given(_GptImageDecoratedOperator, kwargs)
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=multiple_outputs,
-        decorated_operator_class=_GptImageDecoratedOperator,
-        **kwargs,
-    )
+    return _decorator(_GptImageDecoratedOperator, python_callable, multiple_outputs, kwargs)
 
 
 def gpt_image_batch_task(
@@ -76,11 +70,28 @@ def gpt_image_batch_task(
         ``requests``.
     :raises InvalidRequestError: while the DAG is parsed, as the operator does, and for ``requests``.
     """
-    _refuse_given(_GptImageBatchDecoratedOperator, kwargs)
+    return _decorator(_GptImageBatchDecoratedOperator, python_callable, multiple_outputs, kwargs)
+
+
+def _decorator(
+    operator: type[_FunctionOperator],
+    function: Callable[..., Any] | None,
+    multiple_outputs: bool,
+    kwargs: dict[str, Any],
+) -> TaskDecorator:
+    """Return the function as a task; or, while there is none yet, what makes a task of it."""
+    if function is None:
+        return cast("TaskDecorator", lambda given: _decorator(operator, given, multiple_outputs, kwargs))
+    from airflow_gpt_image.tasks import checks
+
+    # Already here, for the operator of a mapped task isn't made before it runs.
+    with checks.NamesTask(kwargs.get("task_id", getattr(function, "__name__", None))):
+        _refuse_given(operator, kwargs)
+        operator.check(kwargs)
     return task_decorator_factory(
-        python_callable=python_callable,
+        python_callable=function,
         multiple_outputs=multiple_outputs,
-        decorated_operator_class=_GptImageBatchDecoratedOperator,
+        decorated_operator_class=operator,
         **kwargs,
     )
 
@@ -99,14 +110,23 @@ class _FunctionOperator(DecoratedOperator):
     overwrite_rtif_after_execution = True
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        _refuse_given(type(self), kwargs)
-        if is_async_callable(python_callable):  # type: ignore[no-untyped-call]
-            raise InvalidRequestError(
-                f"{python_callable.__name__}() is asynchronous; {self.custom_operator_name} calls a plain "
-                "function. Write it with def, and leave what has to be awaited to a task before this one."
-            )
+        from airflow_gpt_image.tasks import checks
+
+        with checks.NamesTask(kwargs.get("task_id")):
+            _refuse_given(type(self), kwargs)
+            if is_async_callable(python_callable):  # type: ignore[no-untyped-call]
+                raise InvalidRequestError(
+                    f"{python_callable.__name__}() is asynchronous.\n"
+                    f"{self.custom_operator_name} calls a plain function.\n"
+                    "Write it with def, and leave what has to be awaited to a task before this one."
+                )
         kwargs[self.returns] = SET_DURING_EXECUTION
         super().__init__(python_callable=python_callable, **kwargs)
+
+    @staticmethod
+    def check(given: Mapping[str, Any]) -> None:
+        """Refuse arguments that are wrong whatever the function returns."""
+        raise NotImplementedError
 
     def take(self, returned: object) -> None:
         """Make what the function returned this operator's arguments, or refuse it."""
@@ -121,13 +141,13 @@ class _FunctionOperator(DecoratedOperator):
             # the arguments, and what the function put into the context, are gone. So it is rendered now.
             label = str(self.render_template(template, context))[:_LONGEST_LABEL]
             context["task_state_store"].set(_LABEL, label)
-            _fix_label(context, label)
+            fix_label(context, label)
         return super().execute(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, without the function."""
         if context.get("map_index_template"):
-            _fix_label(context, context["task_state_store"].get(_LABEL))
+            fix_label(context, context["task_state_store"].get(_LABEL))
         return super().resume_execution(next_method, next_kwargs, context)
 
 
@@ -144,6 +164,13 @@ class _GptImageDecoratedOperator(_FunctionOperator, GptImageGenerateOperator):
     }
     custom_operator_name = "@task.gpt_image"
     returns = "prompt"
+
+    @staticmethod
+    def check(given: Mapping[str, Any]) -> None:
+        """Refuse arguments that are wrong whatever the function returns."""
+        from airflow_gpt_image.operators import image_arguments
+
+        image_arguments.check(given)
 
     def take(self, returned: object) -> None:
         """Take the fields that the function named; the others stay as they were given to the decorator."""
@@ -168,6 +195,13 @@ class _GptImageBatchDecoratedOperator(_FunctionOperator, GptImageBatchOperator):
     }
     custom_operator_name = "@task.gpt_image_batch"
     returns = "requests"
+
+    @staticmethod
+    def check(given: Mapping[str, Any]) -> None:
+        """Refuse arguments that are wrong whatever the function returns."""
+        from airflow_gpt_image.operators import batch_arguments
+
+        batch_arguments.check(given)
 
     def take(self, returned: object) -> None:
         """Take it as it is: the operator finds out whether it is a data set."""
@@ -199,13 +233,10 @@ def _refuse_given(operator: type[_FunctionOperator], kwargs: Mapping[str, Any]) 
 
         raise InvalidRequestError(
             f"{operator.returns}={quote(kwargs[operator.returns])} was given to "
-            f"{operator.custom_operator_name}, where the function returns it. Leave it out, or use the "
-            "operator without a function."
+            f"{operator.custom_operator_name}.\n"
+            "There the function returns it.\n"
+            "Leave it out, or use the operator without a function."
         )
-
-
-def _fix_label(context: Context, label: Any) -> None:
-    _put(context, {"map_index_template": "{{ map_index_label }}", "map_index_label": label})
 
 
 def _put(context: Context, values: Mapping[str, Any]) -> None:
@@ -224,13 +255,15 @@ def _request_fields(returned: object, function: Callable[..., Any]) -> dict[str,
         returned = {"prompt": returned}
     if not isinstance(returned, Mapping):
         raise InvalidRequestError(
-            f"{function.__name__}() returned {quote(returned)}; it has to return a prompt (a string), a "
-            "mapping of request fields, or an ImageRequest. To make no image, raise AirflowSkipException."
+            f"{function.__name__}() returned {quote(returned)}.\n"
+            "It has to return a prompt (a string), a mapping of request fields, or an ImageRequest.\n"
+            "To make no image, raise AirflowSkipException."
         )
     unknown = [name for name in returned if name not in ImageRequest.model_fields]
     if unknown:
         raise InvalidRequestError(
-            f"{function.__name__}() returned {quote(unknown[0])}, which is not a field of a request; one of "
-            f"{', '.join(ImageRequest.model_fields)}. Everything else is given to the decorator."
+            f"{function.__name__}() returned {quote(unknown[0])}, which is not a field of a request.\n"
+            f"The fields are {', '.join(ImageRequest.model_fields)}.\n"
+            "Everything else is given to the decorator."
         )
     return {"prompt": None, **returned}

@@ -109,7 +109,7 @@ class Fault:
                 try:
                     self._set(name, read(given))
                 except ValueError as error:
-                    raise ValueError(f"{self.where}:{self.kind}: {name}: {error}.") from None
+                    raise ValueError(f"{self.where}:{self.kind}: {name}: {str(error).rstrip('.')}.") from None
         self._check_sense()
 
     def _set(self, name: str, value: Any) -> None:
@@ -130,7 +130,7 @@ class Fault:
         try:
             self._set("value", KINDS[self.kind].value(self.value))
         except ValueError as error:
-            raise ValueError(f"{self.where}:{self.kind}: {error}.") from None
+            raise ValueError(f"{self.where}:{self.kind}: {str(error).rstrip('.')}.") from None
 
     def _check_sense(self) -> None:
         # An option without effect is a mistake that would make a test prove nothing.

@@ -17,13 +17,17 @@ airflow_gpt_image.emulator --help`` lists it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from airflow_gpt_image.emulator.server import EmulatorServer
+
+# Of the section [workers]; what it does is said at the trigger.
+_HEARTBEAT: Final = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +41,16 @@ def gpt_image_emulator_server() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def gpt_image_emulator(gpt_image_emulator_server: EmulatorServer) -> EmulatorServer:
-    """The emulated gpt-image-2 API, its books and faults fresh for this test."""
+def gpt_image_emulator(
+    gpt_image_emulator_server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> EmulatorServer:
+    """The emulated gpt-image-2 API, its books and faults fresh for this test.
+
+    A task that defers is first polled so many seconds later as its worker may take to leave; under
+    ``dag.test()`` there is no worker, so Airflow's setting for that is 0 meanwhile, unless the environment
+    sets it.
+    """
+    if _HEARTBEAT not in os.environ:
+        monkeypatch.setenv(_HEARTBEAT, "0")
     gpt_image_emulator_server.reset()
     return gpt_image_emulator_server

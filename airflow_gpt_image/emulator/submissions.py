@@ -48,9 +48,15 @@ def read_submission(content_type: str | None, body: bytes) -> Submission:
         _typed(inputs, name, kind, article, "input.")
     _typed(fields, "callback_url", str, "a string", "")
     try:
-        return Submission(inputs, ImageRequest(**inputs, callback_url=fields.get("callback_url")))
+        request = ImageRequest(**inputs, callback_url=fields.get("callback_url"))
     except InvalidRequestError as error:
-        _refuse(" ".join(f"'{field}': {message}" for field, message in error.problems) or error.message)
+        told = [f"'{field}': {' '.join(message.splitlines())}" for field, message in error.problems]
+        _refuse(" ".join(told) or error.message)
+    for name in ("aspect_ratio", "resolution"):
+        # A request takes what people write, such as 2K; the document knows one way to write it.
+        if name in inputs and inputs[name] != getattr(request, name):
+            _refuse(f"'{name}': {quote(inputs[name])} is written {getattr(request, name)!r}.")
+    return Submission(inputs, request)
 
 
 def _refuse(message: str) -> NoReturn:

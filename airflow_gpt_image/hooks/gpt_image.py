@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -47,7 +49,8 @@ class GptImageHook(BaseHook):
 
     - **Password**: the API key, ``sk-…``. Required. It is sent to the API's host and nowhere else.
     - **Host**: base URL without ``/v1``; default ``https://api.aivideoapi.ai``. Plain http only to this
-      machine. A bare host name is taken with Schema (default https) and Port.
+      machine. A bare host name is taken with Schema (default https).
+    - **Port**: of the host, unless Host names it; both may name the same one. Default: the scheme's own.
     - **Extra**, all optional, any other name is an error:
       ``connect_timeout`` and ``read_timeout`` in seconds (default 10 and 60), as in
       :class:`~airflow_gpt_image.api.settings.ClientSettings`; ``proxy``, an address (default: the
@@ -88,7 +91,9 @@ class GptImageHook(BaseHook):
         try:
             connection = await self.aget_connection(self.gpt_image_conn_id)
         except AirflowNotFoundException:
-            raise _missing(self.gpt_image_conn_id) from None
+            # `dag.test()` runs triggers where Airflow's own asynchronous look-up sees no connection of the
+            # database; the other one does.
+            return await asyncio.wrap_future(in_thread(self.settings))
         # In a thread: a CA bundle is read, perhaps from a mount that is gone.
         return await asyncio.wrap_future(in_thread(partial(settings_of, connection)))
 
@@ -136,13 +141,15 @@ def _async_client(settings: ClientSettings) -> AsyncGptImageClient:
 
 
 def _read_balance(client: GptImageClient) -> str:
+    asked = f"Asked was {client.settings.where}."
     try:
         balance = client.credits()
     except UnreadableResponseError:
         with suppress(GenerationNotFoundError):
             client.get(_UNUSED_ID)
-        return "Works. The key is accepted; the balance can't be read."
-    return f"Works. The balance is {plain(balance)} credits (${client.settings.prices.usd(balance)})."
+        return f"Works. The key is accepted; the balance can't be read. {asked}"
+    usd = client.settings.prices.usd(balance)
+    return f"Works. The balance is {plain(balance)} credits (${usd}). {asked}"
 
 
 _CREATE: Final = "airflow connections add {} --conn-type gpt_image --conn-password sk-your-api-key"
@@ -150,8 +157,9 @@ _CREATE: Final = "airflow connections add {} --conn-type gpt_image --conn-passwo
 
 def _missing(conn_id: str) -> InvalidSettingsError:
     return InvalidSettingsError(
-        f"The connection {conn_id!r} does not exist, or Airflow can't read it. Create it: "
-        f"{_CREATE.format(conn_id)}"
+        f"The connection {conn_id!r} does not exist, or Airflow can't read it.\n"
+        "A task needs one of the type gpt_image, with the API key as its password.\n"
+        f"Create it: {_CREATE.format(conn_id)}"
     )
 
 
@@ -162,6 +170,7 @@ def settings_of(connection: Connection) -> ClientSettings:
     :raises InvalidApiKeyError: when the password can't be a key.
     """
     conn_id = connection.conn_id
+    name = _name_of(conn_id)
     if connection.conn_type != GptImageHook.conn_type:
         raise InvalidSettingsError(
             f"Connection {conn_id!r}: its type is {quote(connection.conn_type or '')}, not 'gpt_image'.\n"
@@ -172,10 +181,38 @@ def settings_of(connection: Connection) -> ClientSettings:
     try:
         options = _options(connection.extra)
         return ClientSettings(
-            api_key=(connection.password or "").strip(), base_url=_base_url(connection), **options
+            api_key=_api_key(connection), base_url=_base_url(connection), origin=name, **options
         )
     except (InvalidSettingsError, InvalidApiKeyError) as error:
-        raise type(error)(f"Connection {conn_id!r}: {error.message}", code=error.code) from None
+        begin = f"{name[0].upper()}{name[1:]}"
+        raise type(error)(f"{begin}: {error.message}", code=error.code) from None
+
+
+# The id that Airflow gives to a connection while its form's "Test" is pressed.
+_TRANSIENT_ID: Final = re.compile(r"[A-Za-z0-9]{8}")
+
+
+def _name_of(conn_id: str) -> str:
+    """Return what a connection is called in messages; one that is only tested has no name of its own."""
+    transient = _TRANSIENT_ID.fullmatch(conn_id) and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ
+    return "this connection" if transient else f"connection {conn_id!r}"
+
+
+def _api_key(connection: Connection) -> str:
+    password, login = (connection.password or "").strip(), (connection.login or "").strip()
+    if not password and login:
+        # Not shown, and looked at no further: it may be a key.
+        raise InvalidApiKeyError(
+            "The API key is empty, and Login isn't. Nothing was sent.\n"
+            "The key is the connection's password, which Airflow keeps encrypted.\n"
+            "Move it from Login to Password (API Key).",
+            code="invalid_api_key",
+        )
+    return password
+
+
+# Behind a host; not within an IPv6 address, which stands in brackets.
+_PORT: Final = re.compile(r"^(?:[^:\[\]@]+|\[[^\]]*\]):([0-9]{1,5})$")
 
 
 def _base_url(connection: Connection) -> str:
@@ -185,7 +222,14 @@ def _base_url(connection: Connection) -> str:
     scheme, separator, rest = host.rpartition("://")
     scheme = scheme if separator else (connection.schema or "https")
     name, slash, path = rest.partition("/")
-    port = f":{connection.port}" if connection.port else ""
+    own = _PORT.search(name)
+    if connection.port and own and int(own[1]) != connection.port:
+        raise InvalidSettingsError(
+            f"Host names the port {own[1]}, and Port is {connection.port}.\n"
+            "One of them is wrong, and nothing was sent.\n"
+            "Give the port once, or the same one twice."
+        )
+    port = f":{connection.port}" if connection.port and not own else ""
     return f"{scheme}://{name}{port}{slash}{path}"
 
 
@@ -197,12 +241,16 @@ def _options(text: str | None) -> dict[str, Any]:
         extra = None
     if not isinstance(extra, Mapping):
         raise InvalidSettingsError(
-            "extra must be a JSON object with the fields of the connection form, or empty."
+            "extra must be a JSON object.\n"
+            "It holds the fields of the connection form.\n"
+            'Leave it empty, or give one such as {"read_timeout": 60}.'
         )
     unknown = sorted(str(name) for name in extra if name not in _READERS)
     if unknown:
         raise InvalidSettingsError(
-            f"extra has unknown fields: {', '.join(map(quote, unknown))}. Known are {', '.join(_READERS)}."
+            f"extra has unknown fields: {', '.join(map(quote, unknown))}.\n"
+            f"Known are {', '.join(_READERS)}.\n"
+            "Leave them out, or name one of those."
         )
     # The form stores what was left empty as null or as an empty text.
     given = {name: value for name, value in extra.items() if value is not None and value != ""}
@@ -210,7 +258,9 @@ def _options(text: str | None) -> dict[str, Any]:
     ca_bundle = options.pop("ca_bundle", None)
     if ca_bundle is not None:
         if options.get("verify") is False:
-            raise InvalidSettingsError("extra sets ca_bundle and verify=false; set one of them.")
+            raise InvalidSettingsError(
+                "extra sets ca_bundle and verify=false.\nThey contradict each other.\nSet one of them."
+            )
         options["verify"] = ca_bundle
     return options
 
@@ -240,7 +290,9 @@ def _verify(value: object) -> object:
     verify = _boolean(value)
     if not isinstance(verify, bool):
         raise InvalidSettingsError(
-            f"verify={quote(value)} must be true or false; a CA bundle goes into ca_bundle."
+            f"verify={quote(value)} must be true or false.\n"
+            "It says whether certificates are checked.\n"
+            "A CA bundle goes into ca_bundle."
         )
     return verify
 

@@ -46,8 +46,9 @@ from pydantic import (
 )
 
 from airflow_gpt_image.api import sizes
-from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest, check_generation_id
+from airflow_gpt_image.api.models import MODEL, Generation, ImageRequest
 from airflow_gpt_image.api.pricing import Prices
+from airflow_gpt_image.api.rules import check_generation_id
 from airflow_gpt_image.errors import GptImageError, RecordMoveError, Scope
 from airflow_gpt_image.ledger.payer import Count, Payer, Slot
 from airflow_gpt_image.storage.images import FileName, ImageFile
@@ -84,8 +85,7 @@ _LONGEST_SUBMIT: Final = timedelta(hours=3)
 
 
 def fingerprint(request: ImageRequest, *, conn_id: str, host: str) -> str:
-    """
-    Return what a request is, as 64 hex digits (v1): the same for the same image from the same account.
+    """Return what a request is, as 64 hex digits (v1): the same for the same image from the same account.
 
     It covers the account (connection id and host, never the key), model, prompt, reference images in order,
     resolved size and tier, and nsfw_checker. ``auto`` and ``1:1`` are the same size. The callback_url makes
@@ -155,8 +155,7 @@ class GenerationFacts(BaseModel):
 
 
 class Record(BaseModel):
-    """
-    What is known of one paid generation.
+    """What is known of one paid generation.
 
     :param request: what was asked for; None of a generation that somebody else submitted.
     :param credits: what one charge costs, by the price list of the connection; ``usd`` likewise in US
@@ -232,8 +231,7 @@ class Record(BaseModel):
         return ours if generation.age is None else min(ours, generation.age)
 
     def may_be_under_way(self, now: datetime) -> bool:
-        """
-        Return whether the POST after this intent may still be going on somewhere.
+        """Return whether the POST after this intent may still be going on somewhere.
 
         Not one that would take longer than any: then another clock, or another's hand, wrote it.
         """
@@ -308,8 +306,7 @@ def intend(
     now: datetime,
     answer_by: datetime,
 ) -> Record:
-    """
-    Return the record of a request that is about to be submitted.
+    """Return the record of a request that is about to be submitted.
 
     :param before: what this very attempt has on record about it; its charges are carried on.
     :raises RecordMoveError: when that is paid for.
@@ -367,8 +364,7 @@ _STEP: Final[dict[State, int]] = {"intent": 0, "submitted": 1, "failed": 2, "sto
 
 
 def furthest(records: Iterable[Record]) -> Record | None:
-    """
-    Return the record that counts of several about one request: stored, else submitted, else the latest.
+    """Return the record that counts of several about one request: stored, else submitted, else the latest.
 
     An earlier attempt's id that was recorded late counts more than a later attempt's intent or failure, for
     something is paid for there.

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
 from airflow_gpt_image.operators.rows import Rows
+from airflow_gpt_image.tasks.frames import few_frames
+from airflow_gpt_image.tasks.links import FolderLink, ManifestLink
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
         OnUnknownSubmit,
         Reuse,
     )
-    from airflow_gpt_image.storage.references import References
 
 
 class GptImageBatchOperator(BaseOperator):
@@ -63,6 +66,7 @@ class GptImageBatchOperator(BaseOperator):
         ``"{sku}-{variant}"``. Parts are columns of the row, ``{row}`` (also ``{row:05d}``), ``{variant}``,
         ``{slug}`` (a few words of the prompt), ``{id}`` (a few digits, another for each image),
         ``{fingerprint}``, ``{dag_id}``, ``{run_id}``, ``{task_id}`` and ``{map_index}``; ``/`` makes folders.
+        The ending follows from the image: a template that has one is refused, and a column's is left out.
         Two images with one name are refused before anything is paid for. An image that is stored stays where
         it is, whatever the template is later. None: ``{row:05d}-{slug}-{variant}-{id}``. (templated)
     :param limit: make the first so many rows alone, as a preview: 1 or more. The run without it pays for the
@@ -94,8 +98,9 @@ class GptImageBatchOperator(BaseOperator):
         of that.
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer when waiting is all there is to do; False: on the worker.
-    :param poll_interval: seconds from one look at a generation to the next; above 0.
-    :param timeout: seconds that one generation may take; above 0. It goes on, and the next try looks again.
+    :param poll_interval: seconds from one look at a generation to the next, or a ``timedelta``; above 0.
+    :param timeout: seconds that one generation may take, or a ``timedelta``; above 0. It goes on, and the
+        next try looks again.
 
     Raises the errors of :mod:`airflow_gpt_image.errors`. What concerns the account, the key or a limit stops
     the submitting at once, lets what is in flight be stored, and fails the task. Images that are paid for and
@@ -130,6 +135,8 @@ class GptImageBatchOperator(BaseOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "defaults": "json"}
     ui_color = "#f3e8ff"
+    operator_extra_links = (ManifestLink(), FolderLink())
+    links: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -157,10 +164,12 @@ class GptImageBatchOperator(BaseOperator):
         dry_run: bool = False,
         gpt_image_conn_id: str = "gpt_image_default",
         deferrable: bool = True,
-        poll_interval: float = 5.0,
-        timeout: float = 3600.0,
+        poll_interval: float | timedelta = 5.0,
+        timeout: float | timedelta = 3600.0,
         **kwargs: Any,
     ) -> None:
+        from airflow_gpt_image.tasks import checks
+
         super().__init__(**kwargs)
         self.requests: Any = Rows.of(requests)
         self.destination = destination
@@ -186,30 +195,42 @@ class GptImageBatchOperator(BaseOperator):
         self.only_preview = dry_run
         self.gpt_image_conn_id = gpt_image_conn_id
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval: float = checks.seconds(poll_interval)
+        self.timeout: float = checks.seconds(timeout)
         # The template, before it is rendered: whether every map index has a folder of its own.
         self._own_folder = "map_index" in str(destination)
         self._shares_folder = not self._own_folder and self._is_given_once(destination)
         self._attempt: BatchAttempt | None = None
-        self.references = self._read_references()
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
             self.retry_policy = GptImageRetryPolicy()
-        self._check_while_parsing()
+        self._check_while_parsing(requests)
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Check what is known of a mapped task while the DAG is parsed; then do as every operator."""
+        from airflow_gpt_image.operators import batch_arguments
+        from airflow_gpt_image.tasks import checks
+
+        with checks.NamesTask(kwargs.get("task_id")):
+            batch_arguments.check(kwargs)
+        return super().partial(**kwargs)
+
+    @few_frames
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the data set, find out what is paid for, and work on the rest."""
+        from airflow_gpt_image.tasks import checks
+
+        checks.check_not_nested(self, context)
         return self._run(context)
 
+    @few_frames
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the records and the API are the truth."""
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
-        woken = WaitedEvent.read(event)
-        counts = {status: len(ids) for status, ids in woken.generation_ids.items()} if woken else {}
-        self.log.info("Woken: %s %s", woken.reason if woken else "not by the trigger's event", counts or "")
+        self.log.info("Woken: %s", WaitedEvent.told(event))
         return self._run(context, resumed=True)
 
     def on_kill(self) -> None:
@@ -271,16 +292,13 @@ class GptImageBatchOperator(BaseOperator):
     def _publish_asset_events(self, context: Context, result: Mapping[str, Any]) -> None:
         from airflow.sdk import Asset
 
+        from airflow_gpt_image.tasks.links import batch_links
+
+        self.links = batch_links(result, self.destination)
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 fields = ("manifest", "stored", "failed", "credits", "usd")
                 context["outlet_events"][outlet].extra.update({name: result[name] for name in fields})
-
-    def _read_references(self) -> References:
-        """Read before anything is rendered which objects the author himself named."""
-        from airflow_gpt_image.operators import checks
-
-        return checks.references(self, self.reference_roots, "defaults", self.defaults)
 
     def _is_given_once(self, destination: object) -> bool:
         """Return whether all map indexes have one destination: no XCom, and not what the DAG expands over."""
@@ -297,7 +315,9 @@ class GptImageBatchOperator(BaseOperator):
 
     def _options(self) -> BatchOptions:
         from airflow_gpt_image.batch.options import BatchOptions
-        from airflow_gpt_image.operators import checks, data_sets
+        from airflow_gpt_image.operators import data_sets
+        from airflow_gpt_image.storage.references import NO_REFERENCES
+        from airflow_gpt_image.tasks import checks
 
         return checks.options_of(
             self,
@@ -305,15 +325,17 @@ class GptImageBatchOperator(BaseOperator):
             conn_id=self.gpt_image_conn_id,
             source=data_sets.source(self.requests),
             max_credits=checks.credits(self.max_credits),
-            references=self.references,
+            references=self.references or NO_REFERENCES,
         )
 
     def _deferred(self, deferral: Deferral) -> TaskDeferred:
         from airflow.sdk.exceptions import TaskDeferred
 
-        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, first_that_fit
+        from airflow_gpt_image.triggers.gpt_image import STUCK, GptImageTrigger, first_that_fit
+        from airflow_gpt_image.triggers.tally import SoFar
 
         generation_ids = first_that_fit(deferral.generation_ids)
+        self.log.info("%s", STUCK)
         enough = max(1, math.ceil(len(generation_ids) * deferral.share))
         return TaskDeferred(
             **GptImageTrigger.deferral(
@@ -324,30 +346,17 @@ class GptImageBatchOperator(BaseOperator):
                 deadline=deferral.deadline,
                 pause=deferral.pause,
                 now=time.time(),
+                so_far=SoFar(**deferral.so_far),
             )
         )
 
-    def _check_while_parsing(self) -> None:
-        """Refuse what is wrong whatever the templates render to."""
-        from airflow_gpt_image.batch import MOST_IN_FLIGHT, MOST_VARIANTS
-        from airflow_gpt_image.operators import checks, data_sets
-        from airflow_gpt_image.storage.destinations import check_destination
+    def _check_while_parsing(self, requests: object) -> None:
+        """Refuse what is wrong whatever the templates render to, and read which objects the author named."""
+        from airflow_gpt_image.operators import batch_arguments
+        from airflow_gpt_image.tasks import checks
 
-        checks.require_seconds(self, "poll_interval", "timeout")
-        checks.require_int(self, "variants", 1, MOST_VARIANTS)
-        checks.require_int(self, "max_in_flight", 1, MOST_IN_FLIGHT)
-        checks.require_int(self, "item_retries", 0, 10)
-        checks.require_choice(self, "reuse", "run", "destination", "never")
-        checks.require_choice(self, "on_invalid", "fail", "skip")
-        checks.require_choice(self, "on_item_failure", "continue", "fail")
-        checks.require_choice(self, "on_unknown_submit", "fail", "resubmit")
-        checks.require_choice(self, "on_empty", "fail", "skip")
-        checks.credits(self.max_credits)
-        data_sets.check(self)
-        most = self.max_failures
-        count = isinstance(most, int) and not isinstance(most, bool) and most >= 0
-        share = isinstance(most, float) and 0 <= most < 1
-        if most is not None and not (count or share):
-            raise checks.refused("max_failures", most, "must be a count (10), or a share below 1 (0.05)")
-        if not checks.templated(self.destination):
-            check_destination(self.destination)
+        with checks.naming(self):
+            self.references = checks.references(self, self.reference_roots, "defaults", self.defaults)
+            given = {name: getattr(self, name) for name in batch_arguments.CHECKED}
+            batch_arguments.check(given | {"requests": requests})
+        checks.warn_of_braces(self.task_id, vars(self), "destination", "requests")

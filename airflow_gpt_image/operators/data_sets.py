@@ -1,4 +1,4 @@
-"""What the batch operator's arguments about its data set mean: checked while parsing, read on the worker."""
+"""What the batch operator's arguments about its data set mean: read on the worker."""
 
 from __future__ import annotations
 
@@ -9,39 +9,16 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_gpt_image import datasets
 from airflow_gpt_image.batch.filenames import FileNames
 from airflow_gpt_image.datasets import BadCell, Row
-from airflow_gpt_image.datasets.names import check_columns
-from airflow_gpt_image.datasets.paths import check_path, path_of
-from airflow_gpt_image.datasets.templates import PromptTemplate
+from airflow_gpt_image.datasets.paths import path_of
 from airflow_gpt_image.errors import EmptyDataSetError
-from airflow_gpt_image.operators import checks
 from airflow_gpt_image.operators.rows import refuse_references
 from airflow_gpt_image.storage.finding import find_files
 from airflow_gpt_image.storage.folders import open_file
+from airflow_gpt_image.storage.references import NO_REFERENCES
+from airflow_gpt_image.tasks import checks
 
 if TYPE_CHECKING:
     from airflow_gpt_image.operators.batch import GptImageBatchOperator
-
-
-def check(operator: GptImageBatchOperator) -> None:
-    """
-    Refuse what is wrong whatever the templates render to.
-
-    :raises InvalidRequestError: then.
-    """
-    limits = {"limit": operator.limit, "sample": operator.sample}
-    given = {name: value for name, value in limits.items() if value is not None}
-    if len(given) > 1:
-        raise checks.refused("sample", operator.sample, "can't be given beside limit; choose one of them")
-    for name, value in given.items():
-        if not checks.templated(value):
-            checks.rows(name, value)
-    check_columns(operator.columns)
-    if operator.prompt_template is not None:
-        PromptTemplate(operator.prompt_template)
-    if not checks.templated(operator.filename):
-        FileNames(operator.filename).check_variants(operator.variants)
-    if not checks.templated(operator.requests) and path_of(operator.requests) is not None:
-        check_path(operator.requests)
 
 
 def read(operator: GptImageBatchOperator) -> tuple[list[Row], list[BadCell]]:
@@ -67,7 +44,7 @@ def read(operator: GptImageBatchOperator) -> tuple[list[Row], list[BadCell]]:
             images_per_row=operator.variants,
             log=operator.log,
         )
-        return refuse_references(rows, bad, operator.references)
+        return refuse_references(rows, bad, operator.references or NO_REFERENCES)
     except EmptyDataSetError as error:
         if operator.on_empty == "skip":
             raise AirflowSkipException(f"{error}\nNothing is paid for.") from error

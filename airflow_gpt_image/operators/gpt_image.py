@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
+
+from airflow_gpt_image.tasks.frames import few_frames
+from airflow_gpt_image.tasks.links import FolderLink, GenerationLink, ImageLink
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_gpt_image.single.options import ImageOptions, OnClear, OnUnknownSubmit
     from airflow_gpt_image.storage.images import ImageFolder
     from airflow_gpt_image.storage.names import Names
-    from airflow_gpt_image.storage.references import References
 
 Reuse = Literal["run", "destination"]
 
@@ -67,7 +71,7 @@ class GptImageGenerateOperator(BaseOperator):
     :param filename: the images' names without their ending, of ``{generation_id}``, ``{fingerprint}``,
         ``{index}``, ``{dag_id}``, ``{run_id}``, ``{task_id}``, ``{map_index}`` and ``{slug}`` (a few words of
         the prompt), such as ``{run_id}/{slug}-{generation_id}``. Default ``{generation_id}-{index}``, with
-        ``reuse="destination"`` ``{fingerprint}-{index}``. (templated)
+        ``reuse="destination"`` ``{fingerprint}-{index}``. The ending follows from the image. (templated)
     :param strict_size: refuse an image of another pixel size than the API's table has for what was asked.
         Default False: it is kept, warned of, and the sidecar says so.
     :param reuse: ``run`` (default): what was paid for is reused within the same run and task;
@@ -75,9 +79,9 @@ class GptImageGenerateOperator(BaseOperator):
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: on the worker, holding its slot.
     :param wait_for_completion: False: return as soon as the generation is submitted, with its id.
-    :param poll_interval: seconds from one look to the next; above 0.
-    :param timeout: seconds to wait for the generation, from this try's first wait on; above 0. Its image may
-        be ten minutes late after that.
+    :param poll_interval: seconds from one look to the next, or a ``timedelta``; above 0.
+    :param timeout: seconds to wait for the generation, or a ``timedelta``, from this try's first wait on;
+        above 0. Its image may be ten minutes late after that.
     :param max_credits: what this task instance may spend, net of refunds, since its last clear; more is
         refused before it is submitted. None: no bound.
     :param check_balance: ask for the account's balance first, and refuse when it doesn't suffice.
@@ -89,13 +93,15 @@ class GptImageGenerateOperator(BaseOperator):
     Raises the errors of :mod:`airflow_gpt_image.errors`. Returns (XCom)::
 
         {"generation_id", "status", "model",
-         "images": [{"url", "path", "width", "height", "sha256", "bytes"}],
+         "images": [{"url", "path", "width", "height", "sha256", "bytes"}], "path", "url",
          "aspect_ratio", "resolution", "credits", "usd", "fingerprint", "created_at", "completed_at",
          "metadata", "reused", "spent": {"charged", "refunded", "usd"}}
 
-    ``url`` is without its query where the image is stored; without a destination it is whole, and whoever
-    reads the XCom can fetch the image. An image that isn't there yet is asked for again for ten minutes.
-    Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
+    ``path`` and ``url`` are the first image's, for the next task. ``url`` is without its query where the
+    image is stored; without a destination it is whole, and whoever reads the XCom can fetch the image. An
+    image that isn't there yet is asked for again for ten minutes. The task's page links to image, folder and
+    generation. Without a ``map_index_template`` a mapped task's indexes are called by the prompt's first
+    words. Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
     ``spent`` what this task instance spent since its last clear; ``reused`` says that this try submitted
     nothing. The events of :class:`~airflow.sdk.Asset` outlets carry ``paths``, ``count``, ``credits``,
     ``usd``, ``fingerprint`` and ``generation_id``. A try that fails pushes ``spent`` as an XCom of its own.
@@ -105,6 +111,9 @@ class GptImageGenerateOperator(BaseOperator):
     template_fields: Sequence[str] = (*_REQUEST_FIELDS, "destination", "filename", "gpt_image_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"image_urls": "json"}
     ui_color = "#f3e8ff"
+    operator_extra_links = (ImageLink(), FolderLink(), GenerationLink())
+    links: Mapping[str, str] = MappingProxyType({})
+    _base_url = ""
 
     def __init__(
         self,
@@ -123,14 +132,16 @@ class GptImageGenerateOperator(BaseOperator):
         gpt_image_conn_id: str = "gpt_image_default",
         deferrable: bool = True,
         wait_for_completion: bool = True,
-        poll_interval: float = 5.0,
-        timeout: float = 3600.0,
+        poll_interval: float | timedelta = 5.0,
+        timeout: float | timedelta = 3600.0,
         max_credits: float | str | Decimal | None = None,
         check_balance: bool = False,
         on_clear: OnClear = "reuse",
         on_unknown_submit: OnUnknownSubmit = "fail",
         **kwargs: Any,
     ) -> None:
+        from airflow_gpt_image.tasks import checks
+
         super().__init__(**kwargs)
         self.prompt = prompt
         self.image_urls = image_urls
@@ -146,8 +157,8 @@ class GptImageGenerateOperator(BaseOperator):
         self.gpt_image_conn_id = gpt_image_conn_id
         self.deferrable = deferrable
         self.wait_for_completion = wait_for_completion
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval: float = checks.seconds(poll_interval)
+        self.timeout: float = checks.seconds(timeout)
         self.max_credits = max_credits
         self.check_balance = check_balance
         self.on_clear = on_clear
@@ -156,17 +167,33 @@ class GptImageGenerateOperator(BaseOperator):
         # are.
         self._own_folder = "map_index" in str(destination)
         self._resumed = False
-        self._references = self._read_references()
         if self.retry_policy is None:
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
             self.retry_policy = GptImageRetryPolicy()
         self._check_while_parsing()
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Check what is known of a mapped task while the DAG is parsed; then do as every operator."""
+        from airflow_gpt_image.operators import image_arguments
+        from airflow_gpt_image.tasks import checks
+
+        with checks.NamesTask(kwargs.get("task_id")):
+            image_arguments.check(kwargs)
+        return super().partial(**kwargs)
+
+    @few_frames
     def execute(self, context: Context) -> dict[str, Any]:
         """Find out what is paid for, pay for what isn't, then wait."""
+        from airflow_gpt_image.tasks import checks
+        from airflow_gpt_image.tasks.labels import name_map_index
+
+        checks.check_not_nested(self, context)
         with self._attempt(context) as attempt:
-            result = attempt.begin(self._request())
+            request = self._request()
+            name_map_index(context, request)
+            result = attempt.begin(request)
             if result is None and not self.wait_for_completion:
                 result = attempt.submitted_result()
             if result is None and self.deferrable:
@@ -175,16 +202,18 @@ class GptImageGenerateOperator(BaseOperator):
                 result = self._finish(attempt, attempt.wait(self.poll_interval))
             return self._publish_asset_events(context, result)
 
+    @few_frames
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
+        from airflow_gpt_image.tasks.labels import name_map_index
         from airflow_gpt_image.triggers.gpt_image import WaitedEvent
 
-        received = WaitedEvent.read(event)
-        self.log.info("Woken: %s", received or "by something that isn't the trigger's event")
+        self.log.info("Woken: %s", WaitedEvent.told(event))
         with self._attempt(context) as attempt:
             if attempt.resume():
                 if attempt.request is not None:
                     self.show_request(attempt.request)
+                    name_map_index(context, attempt.request)
                 if (result := attempt.stored_result) is not None:
                     return self._publish_asset_events(context, result)
                 generation = attempt.poll()
@@ -202,7 +231,9 @@ class GptImageGenerateOperator(BaseOperator):
         from airflow.sdk import Asset
 
         from airflow_gpt_image import results
+        from airflow_gpt_image.tasks.links import image_links
 
+        self.links = image_links(result, self.destination, self._base_url)
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(results.event_fields(result))
@@ -217,8 +248,9 @@ class GptImageGenerateOperator(BaseOperator):
 
     def _request(self) -> ImageRequest:
         from airflow_gpt_image.api.models import ImageRequest
+        from airflow_gpt_image.operators.image_arguments import rendered
 
-        return ImageRequest(**_rendered({name: getattr(self, name) for name in _REQUEST_FIELDS}))
+        return ImageRequest(**rendered({name: getattr(self, name) for name in _REQUEST_FIELDS}))
 
     def _client(self) -> GptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
@@ -240,6 +272,7 @@ class GptImageGenerateOperator(BaseOperator):
         with ending.watched(self, context) as ended:
             ended.on_failure(ledger.note_attempt)
             with self._client() as client:
+                self._base_url = client.settings.base_url
                 names = self._names(ledger.payer)
                 attempt = ImageAttempt(ImageContext(client, ledger, images, names, self._options(), self.log))
                 ended.spent(lambda: attempt.spent)
@@ -293,8 +326,9 @@ class GptImageGenerateOperator(BaseOperator):
         return self.filename or (OF_REQUEST if self.reuse == "destination" else OF_GENERATION)
 
     def _options(self) -> ImageOptions:
-        from airflow_gpt_image.operators import checks
         from airflow_gpt_image.single.options import ImageOptions
+        from airflow_gpt_image.storage.references import NO_REFERENCES
+        from airflow_gpt_image.tasks import checks
 
         return checks.options_of(
             self,
@@ -302,14 +336,8 @@ class GptImageGenerateOperator(BaseOperator):
             conn_id=self.gpt_image_conn_id,
             reuse_destination=self.reuse == "destination",
             max_credits=checks.credits(self.max_credits),
-            references=self._references,
+            references=self._references or NO_REFERENCES,
         )
-
-    def _read_references(self) -> References:
-        """Read before anything is rendered which objects the author himself named."""
-        from airflow_gpt_image.operators import checks
-
-        return checks.references(self, self.reference_roots, "image_urls", self.image_urls)
 
     def _finish(self, attempt: ImageAttempt, generation: Generation) -> dict[str, Any]:
         result = attempt.finish_or_defer(generation, deferrable=self.deferrable)
@@ -323,8 +351,10 @@ class GptImageGenerateOperator(BaseOperator):
 
         :param pause: seconds until an image that is late is asked for again; 0: for the generation.
         """
-        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
+        from airflow_gpt_image.triggers.gpt_image import STUCK, GptImageTrigger
+        from airflow_gpt_image.triggers.tally import SoFar
 
+        self.log.info("%s", STUCK)
         self.defer(
             **GptImageTrigger.deferral(
                 [attempt.generation_id],
@@ -333,52 +363,16 @@ class GptImageGenerateOperator(BaseOperator):
                 deadline=attempt.late_deadline if pause else attempt.deadline,
                 now=time.time(),
                 pause=pause,
+                so_far=SoFar(since=attempt.since),
             )
         )
 
     def _check_while_parsing(self) -> None:
-        """
-        Refuse what is wrong whatever the templates render to.
+        """Refuse what is wrong whatever the templates render to, and read which objects the author named."""
+        from airflow_gpt_image.operators import image_arguments
+        from airflow_gpt_image.tasks import checks
 
-        Costs an import, so only with something to check.
-        """
-        from airflow_gpt_image.api.models import ImageRequest
-        from airflow_gpt_image.operators import checks
-        from airflow_gpt_image.storage.destinations import check_destination
-        from airflow_gpt_image.storage.names import check_filename
-
-        checks.require_seconds(self, "poll_interval", "timeout")
-        checks.require_choice(self, "reuse", "run", "destination")
-        checks.require_choice(self, "on_clear", "reuse", "regenerate")
-        checks.require_choice(self, "on_unknown_submit", "fail", "resubmit")
-        checks.credits(self.max_credits)
-        fields = {name: getattr(self, name) for name in _REQUEST_FIELDS}
-        known = {name: value for name, value in fields.items() if not checks.templated(value)}
-        if known.get("prompt") is None and {"prompt", "image_urls"} - known.keys():
-            known["prompt"] = "rendered later"
-        ImageRequest(**_rendered(known))
-        if self.destination is not None and not checks.templated(self.destination):
-            check_destination(self.destination)
-        if self.reuse == "destination" and self.destination is None:
-            raise checks.refused("reuse", self.reuse, "needs a destination to look at")
-        if not checks.templated(self.filename):
-            check_filename(self._filename(), across_runs=self.reuse == "destination")
-
-
-def _rendered(fields: dict[str, Any]) -> dict[str, Any]:
-    """
-    Return the fields as a request takes them: Jinja renders to text, also where a boolean or nothing is
-    meant.
-
-    So a prompt that renders to ``None``, as of a task that returned nothing, is none, and isn't drawn and
-    paid for.
-    """
-    words = {"True": True, "False": False, "true": True, "false": False}
-    if isinstance(fields.get("nsfw_checker"), str):
-        fields["nsfw_checker"] = words.get(fields["nsfw_checker"].strip(), fields["nsfw_checker"])
-    if isinstance(fields.get("image_urls"), (list, tuple)):
-        fields["image_urls"] = [str(url) if hasattr(url, "protocol") else url for url in fields["image_urls"]]
-    for name in ("prompt", "resolution", "callback_url"):
-        if fields.get(name) == "None" or (name != "prompt" and fields.get(name) == ""):
-            fields[name] = None
-    return fields
+        with checks.naming(self):
+            self._references = checks.references(self, self.reference_roots, "image_urls", self.image_urls)
+            image_arguments.check({name: getattr(self, name) for name in image_arguments.CHECKED})
+        checks.warn_of_braces(self.task_id, vars(self), "destination")

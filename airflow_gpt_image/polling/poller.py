@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from airflow_gpt_image.api import flows
-from airflow_gpt_image.api.protocol import NoResponse, Reply
+from airflow_gpt_image.api.replies import NoResponse, Reply
 from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
 from airflow_gpt_image.api.steps import Flow, Send, Sleep, do_nothing
 from airflow_gpt_image.polling.schedule import Pace, Schedule
@@ -98,7 +98,7 @@ class Poller:
         poll_interval: float,
         deadline: float,
         on_end: OnEnd,
-        on_poll: Callable[[], object] = do_nothing,
+        on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
         seconds: float = 0.0,
     ) -> Wait:
@@ -128,7 +128,7 @@ class Poller:
         *,
         poll_interval: float,
         deadline: float,
-        on_poll: Callable[[], object] = do_nothing,
+        on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
         seconds: float = 0.0,
     ) -> Generation:

@@ -54,6 +54,7 @@ class SharedPoller:
         poll_interval: float,
         deadline: float,
         on_end: OnEnd,
+        on_poll: Callable[[str], object],
         on_unknown_status: Callable[[str], object],
     ) -> Wait:
         """Wait for a generation, as :meth:`Poller.start` does; comes after :meth:`open`."""
@@ -71,6 +72,7 @@ class SharedPoller:
             poll_interval=poll_interval,
             deadline=deadline,
             on_end=ended,
+            on_poll=on_poll,
             on_unknown_status=on_unknown_status,
         )
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+from airflow_gpt_image.tasks.frames import few_frames
+from airflow_gpt_image.tasks.links import FolderLink, GenerationLink, ImageLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,16 +34,17 @@ class GptImageSensor(BaseSensorOperator):
     For what ``GptImageGenerateOperator(wait_for_completion=False)`` returned, or anybody else submitted with
     the same account.
 
-    :param generation_id: the id the API gave (its ``taskId``). (templated)
+    :param generation_id: the id the API gave (its ``taskId``); or the result of the task that submitted it,
+        such as ``submit_only.output``, which has it. (templated)
     :param destination: folder the images are stored in, as of the operator; None: they aren't. (templated)
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: poke or reschedule, as ``mode`` says.
     :param poke_interval: seconds from one poll to the next. Default 5 when deferrable, else Airflow's 60.
     :param timeout: seconds to wait, as of every sensor. Default 3,600.
 
-    Returns (XCom) the ``generation_id``, ``status``, ``model``, ``images``, ``created_at``, ``completed_at``
-    and ``metadata`` of the operator's result. The request and its cost are known only to the task
-    that submitted it.
+    Returns (XCom) the ``generation_id``, ``status``, ``model``, ``images``, ``path``, ``url``,
+    ``created_at``, ``completed_at`` and ``metadata`` of the operator's result. The request and its cost are
+    known only to the task that submitted it.
 
     :raises GenerationFailedError: when it failed.
     :raises GenerationNotFoundError: when the account has no such generation.
@@ -49,11 +54,13 @@ class GptImageSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("generation_id", "destination", "gpt_image_conn_id")
     ui_color = "#f3e8ff"
+    operator_extra_links = (ImageLink(), FolderLink(), GenerationLink())
+    links: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
         *,
-        generation_id: str,
+        generation_id: str | Mapping[str, Any],
         destination: str | None = None,
         gpt_image_conn_id: str = "gpt_image_default",
         deferrable: bool = True,
@@ -71,27 +78,43 @@ class GptImageSensor(BaseSensorOperator):
             from airflow_gpt_image.retry_policy import GptImageRetryPolicy
 
             self.retry_policy = GptImageRetryPolicy()
+        self._check_while_parsing()
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Check what is known of a mapped task while the DAG is parsed; then do as every operator."""
+        from airflow_gpt_image.tasks import checks
+
+        with checks.NamesTask(kwargs.get("task_id")):
+            check_arguments(kwargs)
+        return super().partial(**kwargs)
+
+    @few_frames
     def execute(self, context: Context) -> Any:
         """Poll once; defer while it isn't finished."""
-        self._check_arguments()
+        from airflow_gpt_image.tasks import checks
+
+        checks.check_not_nested(self, context)
+        check_arguments({"generation_id": self.generation_id, "destination": self.destination}, rendered=True)
         if not self.deferrable:
             return super().execute(context)
         deadline = time.time() + self.timeout
         with self._client() as client:
             generation = self._poll(client)
             if not generation.finished:
-                self._defer(deadline)
+                self._defer(deadline, generation)
             return self._store_or_defer(context, client, generation, deadline)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once, on the worker."""
         from airflow_gpt_image.errors import DownloadError
+        from airflow_gpt_image.log import span
 
         with self._client() as client:
             generation = self._poll(client)
             if not generation.finished:
-                self.log.info("Generation %s is %s.", generation.id, generation.status)
+                age = "" if generation.created_at is None else f", {span(_age(generation))} old"
+                self.log.info("Generation %s is %s%s.", generation.id, generation.status, age)
                 self._warn_of_unknown_status(context, generation)
                 return PokeReturnValue(is_done=False)
             try:
@@ -102,34 +125,31 @@ class GptImageSensor(BaseSensorOperator):
                 self.log.warning("%s\nIt is asked for again at the next poke.", error.message)
                 return PokeReturnValue(is_done=False)
 
+    @few_frames
     def execute_complete(self, context: Context, event: Any = None, deadline: float | None = None) -> Any:
         """Go on after the trigger's event, which is a hint: the generation is read again from the API."""
         deadline = time.time() + self.timeout if deadline is None else deadline
         with self._client() as client:
             generation = self._poll(client)
             if not generation.finished and time.time() < deadline:
-                self._defer(deadline)
+                self._defer(deadline, generation)
             if not generation.finished:
                 # Polls once more, and raises the error that says what to do.
                 generation = client.wait_until(
-                    self.generation_id,
+                    self._id,
                     poll_interval=1.0,
                     deadline=deadline,
                     on_unknown_status=lambda text: self.log.warning("%s", text),
                 )
             return self._store_or_defer(context, client, generation, deadline)
 
-    def _check_arguments(self) -> None:
-        from airflow_gpt_image.api.models import check_generation_id
-        from airflow_gpt_image.errors import InvalidRequestError
-        from airflow_gpt_image.storage.destinations import check_destination
+    def _check_while_parsing(self) -> None:
+        """Refuse what is wrong whatever the templates render to."""
+        from airflow_gpt_image.tasks import checks
 
-        try:
-            check_generation_id(self.generation_id)
-        except ValueError as error:
-            raise InvalidRequestError(f"generation_id: {error}") from None
-        if self.destination is not None:
-            check_destination(self.destination)
+        with checks.naming(self):
+            check_arguments({"generation_id": self.generation_id, "destination": self.destination})
+        checks.warn_of_braces(self.task_id, vars(self), "destination")
 
     def _client(self) -> GptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
@@ -137,7 +157,11 @@ class GptImageSensor(BaseSensorOperator):
         return GptImageHook(self.gpt_image_conn_id).get_conn()
 
     def _poll(self, client: GptImageClient) -> Generation:
-        return client.get(self.generation_id, grace=_NOT_FOUND_GRACE)
+        return client.get(self._id, grace=_NOT_FOUND_GRACE)
+
+    @property
+    def _id(self) -> str:
+        return str(_id_in(self.generation_id))
 
     def _store(self, context: Context, client: GptImageClient, generation: Generation) -> dict[str, Any]:
         from airflow_gpt_image import results
@@ -153,7 +177,8 @@ class GptImageSensor(BaseSensorOperator):
         payer, _ = payer_of(context, retries=self.retries)
         if self.destination is None:
             images = [ImageFile(url=url) for url in generation.urls]
-            return results.of_record(foreign_record(generation, images, payer, datetime.now(UTC)), None)
+            result = results.of_record(foreign_record(generation, images, payer, datetime.now(UTC)), None)
+            return self._told(result, client)
         folder = open_folder(self.destination)
         names = Names(OF_GENERATION).of("none", generation.id, None)
         stems = [names.stem(index) for index in range(len(generation.urls))]
@@ -167,7 +192,17 @@ class GptImageSensor(BaseSensorOperator):
             # Who paid for it knows more than this task.
             if known is None or known.generation_id != generation.id or known.request is None:
                 sidecars.write_sidecar(record, stem)
-        return results.of_record(record, folder)
+        result = results.of_record(record, folder)
+        return self._told(result, client)
+
+    def _told(self, result: dict[str, Any], client: GptImageClient) -> dict[str, Any]:
+        """Return the result, after the log and the links say what it is."""
+        from airflow_gpt_image import results
+        from airflow_gpt_image.tasks.links import image_links
+
+        results.log_done(self.log, result, price="nothing paid by this task", seconds=None)
+        self.links = image_links(result, self.destination, client.settings.base_url)
+        return result
 
     def _store_or_defer(
         self, context: Context, client: GptImageClient, generation: Generation, deadline: float
@@ -183,7 +218,7 @@ class GptImageSensor(BaseSensorOperator):
             if pause is None or time.time() > deadline + Patience().lasts:
                 raise
             self.log.warning("%s\nIt is asked for again in %.0f s.", error.message, pause)
-            self._defer(deadline, pause=pause)
+            self._defer(deadline, generation, pause=pause)
 
     def _pause_while_late(self, generation: Generation, error: DownloadError) -> float | None:
         from airflow_gpt_image.api.downloads import Patience
@@ -206,15 +241,54 @@ class GptImageSensor(BaseSensorOperator):
         with suppress(Exception):
             store.set(_STATUS_TOLD, generation.status)
 
-    def _defer(self, deadline: float, *, pause: float = 0.0) -> NoReturn:
-        from airflow_gpt_image.triggers.gpt_image import GptImageTrigger
+    def _defer(self, deadline: float, generation: Generation, *, pause: float = 0.0) -> NoReturn:
+        from airflow_gpt_image.triggers.gpt_image import STUCK, GptImageTrigger
+        from airflow_gpt_image.triggers.tally import SoFar
 
+        self.log.info("%s", STUCK)
         deferral = GptImageTrigger.deferral(
-            [self.generation_id],
+            [self._id],
             gpt_image_conn_id=self.gpt_image_conn_id,
             poll_interval=self.poke_interval,
             deadline=deadline + pause,
             now=time.time(),
             pause=pause,
+            so_far=SoFar(since=time.time() - _age(generation)),
         )
         self.defer(**deferral, kwargs={"deadline": deadline})
+
+
+def check_arguments(given: Mapping[str, Any], *, rendered: bool = False) -> None:
+    """
+    Refuse arguments that can't be right; those that aren't given are others' say.
+
+    :param rendered: whether templates are rendered; else what is one passes.
+    :raises InvalidRequestError: with the value, the rule and the remedy.
+    """
+    from airflow_gpt_image.api.rules import check_generation_id
+    from airflow_gpt_image.tasks import checks
+
+    generation_id, destination = _id_in(given.get("generation_id")), given.get("destination")
+    if "generation_id" in given and (rendered or not checks.templated(generation_id)):
+        try:
+            check_generation_id(generation_id)
+        except ValueError as error:
+            from airflow_gpt_image.errors import InvalidRequestError
+
+            raise InvalidRequestError(f"generation_id: {error}") from None
+    if destination is not None and (rendered or not checks.templated(destination)):
+        from airflow_gpt_image.storage.destinations import check_destination
+
+        check_destination(destination)
+
+
+def _id_in(given: object) -> object:
+    """Return the id that is given: itself, or in the result of the task that submitted it."""
+    return given.get("generation_id") if isinstance(given, Mapping) else given
+
+
+def _age(generation: Generation) -> float:
+    """Return for how many seconds a generation has been made by the API's clock; 0 when it gives none."""
+    if generation.told_at is None or generation.created_at is None:
+        return 0.0
+    return max(0.0, (generation.told_at - generation.created_at).total_seconds())

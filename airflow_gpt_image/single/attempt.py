@@ -33,6 +33,7 @@ from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
 from airflow_gpt_image.ledger.reading import as_anothers
 from airflow_gpt_image.ledger.record import Record, fingerprint
+from airflow_gpt_image.log import Reporter, span, waiting_line
 from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.single.paying import ImageSubmitter
 from airflow_gpt_image.single.storing import store_images
@@ -73,8 +74,7 @@ class ImageAttempt:
         charged, refunded = self._ledger.spent
         net = charged - refunded
         self._log.info(
-            "Spent since the last clear: %s credits ($%s): %s charged, %s refunded. This try %s.",
-            plain(net),
+            "Spent since the last clear: $%s; credits: %s charged, %s refunded. This try %s.",
             self._context.prices.usd(net),
             plain(charged),
             plain(refunded),
@@ -170,6 +170,12 @@ class ImageAttempt:
         return waiting.deadline if waiting is not None else self._context.deadline()
 
     @property
+    def since(self) -> float:
+        """Return when what is waited for was submitted, in seconds since 1970."""
+        record = self._current
+        return (record.submitted_at or record.intended_at).timestamp()
+
+    @property
     def generation_id(self) -> str:
         """Return what is waited for."""
         generation_id = self._current.generation_id
@@ -184,11 +190,18 @@ class ImageAttempt:
 
     def wait(self, poll_interval: float) -> Generation:
         """Wait on this worker for the generation to finish; it is read a last time at the deadline."""
-        with _on_record(self._current):
+        clock, record = self._ledger.clock, self._current
+        reporter = Reporter(self._log, now=clock.elapsed(), every=self._context.report_every)
+
+        def report(seen: str) -> None:
+            reporter.say(waiting_line(seen, record.age(clock.now())), now=clock.elapsed())
+
+        with _on_record(record):
             return self._client.wait_until(
                 self.generation_id,
                 poll_interval=poll_interval,
                 deadline=self.deadline,
+                on_poll=report,
                 on_unknown_status=lambda text: self._log.warning("%s", text),
             )
 
@@ -207,7 +220,11 @@ class ImageAttempt:
             self._record = record.failed(error, self._context.now())
             self._ledger.write_outcome(self._record)
             raise
-        return self._result(store_images(self._context, record, generation))
+        stored = store_images(self._context, record, generation)
+        result = self._result(stored)
+        price = f"${plain(stored.usd)}" if self._submitter.submitted else "nothing paid by this try"
+        results.log_done(self._log, result, price=price, seconds=stored.age(self._context.now()))
+        return result
 
     def finish_or_defer(self, generation: Generation, *, deferrable: bool) -> dict[str, Any] | float:
         """
@@ -267,10 +284,10 @@ class ImageAttempt:
             if not told:
                 told = True
                 self._log.info(
-                    "Try %d of %s may still be submitting this; its answer is waited for until %s.",
-                    record.payer.attempt,
+                    "An earlier try may still be at its submit; that is waited for, %s at most.\n%s, try %d",
+                    span((record.answer_by - self._context.now()).total_seconds()),
                     record.payer,
-                    record.answer_by.isoformat(timespec="seconds"),
+                    record.payer.attempt,
                 )
             ledger.clock.sleep(ledger.timing.retry_every)
 

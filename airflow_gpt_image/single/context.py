@@ -9,7 +9,7 @@ from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.downloads import Patience
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.ledger.ledger import Ledger
-from airflow_gpt_image.log import Log
+from airflow_gpt_image.log import REPORT_EVERY, Log
 from airflow_gpt_image.single.options import ImageOptions
 from airflow_gpt_image.storage.images import ImageFolder
 from airflow_gpt_image.storage.names import Names
@@ -25,6 +25,7 @@ class ImageContext:
     :param images: where the images are stored; None: they stay where the API put them.
     :param names: what the images are called, as far as it is known before there is a generation.
     :param patience: how long an image that doesn't arrive counts as late.
+    :param report_every: seconds between two lines that tell how a generation is while it is waited for here.
     """
 
     client: GptImageClient
@@ -34,6 +35,7 @@ class ImageContext:
     options: ImageOptions
     log: Log
     patience: Patience = field(default_factory=Patience)
+    report_every: float = REPORT_EVERY
 
     @property
     def prices(self) -> Prices:

@@ -25,3 +25,4 @@ class ImageOptions:
     max_credits: Decimal | None = None
     check_balance: bool = False
     references: References = NO_REFERENCES
+    retries: int | None = None

@@ -7,11 +7,13 @@ from typing import Final
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import plain
+from airflow_gpt_image.api.sizes import AUTO, RATIO_OF_AUTO
 from airflow_gpt_image.errors import GptImageError, LedgerError, SubmissionUnknownError
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.ledger import slot_of
 from airflow_gpt_image.ledger.record import Record, intend
+from airflow_gpt_image.log import NO_RETRIES
 from airflow_gpt_image.single.context import ImageContext
 from airflow_gpt_image.storage.signing import signed
 
@@ -34,6 +36,8 @@ class ImageSubmitter:
         budget.check(price)
         if options.check_balance:
             budget.check_balance(context.client.credits(), price)
+        if options.retries == 0:
+            context.log.warning("%s", NO_RETRIES)
         prepared = signed(request, seconds=options.timeout, references=options.references)
         if earlier is not None:
             context.log.info("%s", _SUBMITTING_AGAIN[earlier.state].format(earlier.generation_id))
@@ -86,12 +90,11 @@ class ImageSubmitter:
             self.submitted = False
             raise
         context.log.info(
-            "Submitted generation %s: %s, %s, %s credits ($%s).",
-            record.generation_id,
-            request.aspect_ratio,
+            "Submitted: %s, %s, $%s (generation %s).",
+            RATIO_OF_AUTO if request.aspect_ratio == AUTO else request.aspect_ratio,
             request.resolution,
-            plain(record.credits),
             plain(record.usd),
+            record.generation_id,
         )
         return record
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from airflow_gpt_image.api.text import quote_path
-from airflow_gpt_image.errors import InvalidRequestError, Problem
+if TYPE_CHECKING:
+    from airflow_gpt_image.errors import InvalidRequestError
 
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
 
@@ -31,21 +31,32 @@ def check_destination(destination: object) -> str:
         plain = parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
         path = url2pathname(parts.path) if plain else ""
     elif ":" in rest.partition("/")[0].rpartition("@")[0]:
-        message = f"The {scheme} address contains a password; name a connection: s3://conn_id@bucket/images."
-        raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
+        # Not shown: what stands there is a password.
+        raise _refused(
+            f"The {scheme} address contains a password.",
+            "It would stand in messages and records, where others read it.",
+            "Name a connection instead: s3://my_conn_id@bucket/images.",
+        )
     elif separator and _is_store(scheme, rest, given):
         return given.rstrip("/")
     # A destination is a template: what it is rendered from may not lead out of its folder.
     plain = bool(path.strip()) and "\0" not in path and ".." not in path.split("/")
     if not plain or not Path(path).is_absolute():
-        message = (
-            f"{quote_path(destination)} is not a folder images can be stored in.\n"
-            "It has to be absolute, and may hold no '..'.\n"
-            "Give an absolute path such as /data/images, or a store's address such as "
-            "s3://my_conn_id@bucket/images."
+        from airflow_gpt_image.api.text import quote_path
+
+        raise _refused(
+            f"{quote_path(destination)} is not a folder images can be stored in.",
+            "It has to be absolute, and may hold no '..'.",
+            "Give an absolute path such as /data/images, or a store's: s3://my_conn_id@bucket/images.",
         )
-        raise InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
     return path
+
+
+def _refused(*lines: str) -> InvalidRequestError:
+    from airflow_gpt_image.errors import InvalidRequestError, Problem
+
+    message = "\n".join(lines)
+    return InvalidRequestError(f"destination: {message}", problems=[Problem("destination", message)])
 
 
 def _is_address(value: object) -> bool:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.storage.folders import failed, object_path
+
+MOST_FILES: Final = 100_000
+"""Files that are listed of a disk's folder; more are nobody's data set."""
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 
@@ -31,14 +36,15 @@ def find_files(path: str) -> list[str] | None:
 def _on_disk(path: str) -> list[str] | None:
     place = Path(path)
     if place.is_dir():
-        return [str(file) for file in place.rglob("*") if file.is_file()]
+        return _first(place.rglob("*"))
     if place.exists() or not _MAGIC.search(path):
         return None
-    found = [Path(name) for name in glob.glob(path, recursive=True)]  # noqa: PTH207  # a pattern from the root on
-    files = [file for file in found if file.is_file()]
-    return [str(file) for file in files] or [
-        str(file) for folder in found for file in folder.rglob("*") if file.is_file()
-    ]
+    found = [Path(name) for name in islice(glob.iglob(path, recursive=True), MOST_FILES)]  # noqa: PTH207  # a pattern from the root on
+    return _first(found) or _first(file for folder in found for file in folder.rglob("*"))
+
+
+def _first(paths: Iterable[Path]) -> list[str]:
+    return [str(file) for file in islice((path for path in paths if path.is_file()), MOST_FILES)]
 
 
 def _on_store(address: str) -> list[str] | None:

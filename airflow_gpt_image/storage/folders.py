@@ -318,8 +318,8 @@ def object_path(address: str) -> ObjectStoragePath:
     if not has_fs(scheme):
         raise InvalidRequestError(
             f"{quote_path(address)}: Airflow here knows no store {scheme!r}. Install the provider that has "
-            f"it, "
-            "such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for abfs."
+            "it, such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for "
+            "abfs."
         )
     path = ObjectStoragePath(address)
     try:
@@ -339,9 +339,10 @@ def open_file(path: str) -> BinaryIO:
     :raises InvalidRequestError: when it is a pipe or a device, or Airflow has no such store installed.
     :raises DestinationError: when the store doesn't answer.
     """
-    if "://" not in path:
+    on_disk = path.removeprefix("file://") if path.startswith("file:///") else path
+    if "://" not in on_disk:
         try:
-            return open_regular(Path(path))
+            return open_regular(Path(on_disk))
         except NotRegularError as error:
             raise InvalidRequestError(
                 f"{quote_path(path)} is a pipe or a device.\n"

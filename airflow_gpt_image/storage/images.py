@@ -17,7 +17,7 @@ from airflow_gpt_image.api.sizes import Size
 from airflow_gpt_image.api.text import REDACTED_QUERY, quote, quote_url, redact_queries
 from airflow_gpt_image.errors import DownloadError, ImageRefusedError
 from airflow_gpt_image.storage.folders import Folder
-from airflow_gpt_image.storage.pictures import Picture, inspect_image
+from airflow_gpt_image.storage.pictures import Picture, inspect_image, is_whole
 
 if TYPE_CHECKING:
     from airflow_gpt_image.api.client import GptImageClient
@@ -124,7 +124,6 @@ class ImageFolder:
                 raise about(generation.id, error) from error
             for warning in unusual:
                 log.warning("%s", warning)
-            log.info("Image: %s", self.folder.address(file.name or ""))
             files.append(file)
             warnings += unusual
         return files, tuple(warnings)
@@ -149,7 +148,7 @@ class ImageFolder:
         :raises DestinationError: when the folder doesn't take it.
         """
         with self.folder.draft(stem) as draft:
-            downloaded = client.download(url, draft, age=age, retrying=retrying)
+            downloaded = client.download(url, draft, age=age, retrying=retrying, whole=is_whole)
             picture = inspect_image(draft, quote_url(url))
             warnings = _warnings(picture, downloaded.content_type, request.sizes if request else ())
             if self.strict_size and request is not None and picture.size not in request.sizes:

@@ -37,6 +37,8 @@ _TEXT: Final = r"\{(?:dag_id|run_id|task_id|slug)\}"
 _TEXT_OR_NUMBER: Final = r"\{(?:dag_id|run_id|task_id|slug|map_index|index)\}"
 _RUN_TOGETHER: Final = re.compile(rf"{_TEXT}[^/]*{_TEXT}|{_TEXT_OR_NUMBER}\d*{_TEXT_OR_NUMBER}")
 
+_ENDING: Final = re.compile(r"\.(?:png|jpe?g|webp|gif)$", re.IGNORECASE)
+
 _SAFE: Final = re.compile(r"[A-Za-z0-9._-]+")
 _LONGEST_PART: Final = 100
 _LONGEST_SLUG: Final = 60
@@ -84,9 +86,39 @@ def check_filename(template: object, *, across_runs: bool) -> str:
     rule = _broken_rule(text, across_runs=across_runs)
     if rule is not None:
         example = OF_REQUEST if across_runs else "{slug}-{generation_id}-{index}"
-        message = f"{quote(template)} {rule}; for example {example!r}."
-        raise InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
+        raise refused_name(template, rule, f"Give one such as {example!r}.")
+    if ending_of(text):
+        raise ends_like_a_picture(text)
     return text
+
+
+def ending_of(name: str) -> str:
+    """Return the ending of a picture that a name has, such as ``.png``; nothing when it has none."""
+    found = _ENDING.search(name)
+    return found[0] if found else ""
+
+
+def ends_like_a_picture(template: str) -> InvalidRequestError:
+    """Return the error about a template of names that has an ending."""
+    ending = ending_of(template)
+    return refused_name(
+        template,
+        f"ends in {ending!r}, and images would be called {ending + ending!r}",
+        f"Leave the ending out: {template.removesuffix(ending)!r}.",
+        why="The ending follows from the image itself, and is added.",
+    )
+
+
+def refused_name(
+    template: object,
+    rule: str,
+    remedy: str,
+    *,
+    why: str = "An image's name is its own, and safe on every store.",
+) -> InvalidRequestError:
+    """Return the error about a template of names."""
+    message = f"{quote(template)} {rule}.\n{why}\n{remedy}"
+    return InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
 
 
 def _broken_rule(text: str, *, across_runs: bool) -> str | None:

@@ -78,6 +78,16 @@ def inspect_image(file: BinaryIO, source: str) -> Picture:
     return Picture(kind=kind, size=size, sha256=digest, bytes=length)
 
 
+def is_whole(file: BinaryIO) -> bool:
+    """Return whether a file is a whole image by its own bytes, however its transfer ended."""
+    try:
+        kind = _kind(file, "")
+        _size(file, "")
+    except DownloadError:
+        return False
+    return _is_whole(file, kind)
+
+
 def _kind(file: BinaryIO, source: str) -> str:
     file.seek(0)
     head = file.read(16)

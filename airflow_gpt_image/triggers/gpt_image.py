@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -15,8 +15,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
+from airflow_gpt_image.log import REPORT_EVERY
 from airflow_gpt_image.polling.shared import shared_poller
-from airflow_gpt_image.triggers.tally import Tally
+from airflow_gpt_image.triggers.tally import SoFar, Tally
 
 if TYPE_CHECKING:
     from airflow_gpt_image.api.models import Generation
@@ -33,6 +34,13 @@ _MAX_BYTES: Final = 44_000
 # (5 s by default); then the scheduler has to be told. Seen: with 5 s in all, deferrals now and then lost
 # their try.
 _SCHEDULER_GRACE: Final = 5.0
+
+STUCK: Final = (
+    "Deferred: from here on it waits in the triggerer, and holds no worker.\n"
+    "If it stays so and no line follows within a minute or two, no triggerer runs.\n"
+    "Start one (airflow triggerer), or give the task deferrable=False."
+)
+"""What is said before a task defers: a deployment without a triggerer says nothing itself."""
 
 # Airflow's own limit on the deferral comes later than ours, so that our error, which says more, wins.
 _DEFERRAL_MARGIN: Final = 120.0
@@ -84,6 +92,17 @@ class WaitedEvent(BaseModel):
         except ValidationError:
             return None
 
+    @classmethod
+    def told(cls, event: object) -> str:
+        """Return in a few words what woke a task."""
+        read = cls.read(event)
+        if read is None:
+            return "not by the trigger."
+        counts = [f"{len(ids):,} {status}" for status, ids in read.generation_ids.items()]
+        words = {"finished": "the wait is over", "deadline": "the time is over", "error": "the wait failed"}
+        line = ": ".join([words[read.reason], ", ".join(counts)] if counts else [words[read.reason]])
+        return f"{line}.\n{read.message}" if read.message else f"{line}."
+
 
 class GptImageTrigger(BaseTrigger):
     """Wait until generations are completed or failed, holding no worker slot.
@@ -100,6 +119,9 @@ class GptImageTrigger(BaseTrigger):
         known any more or weren't in time count too, for there is nothing left to wait for.
     :param first_poll_at: seconds since 1970. Some seconds after the defer: a trigger that fires while the
         worker is still leaving makes the scheduler fail the task.
+    :param so_far: how far the task is, for its log; as :class:`~airflow_gpt_image.triggers.tally.SoFar`.
+    :param report_every: seconds between two lines in the log. Not kept: a triggerer that takes over has the
+        default.
     """
 
     def __init__(
@@ -111,6 +133,8 @@ class GptImageTrigger(BaseTrigger):
         poll_interval: float,
         first_poll_at: float = 0.0,
         enough: int | None = None,
+        so_far: Mapping[str, Any] | None = None,
+        report_every: float = REPORT_EVERY,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if not 1 <= len(generation_ids) <= MOST_IDS:
@@ -131,6 +155,8 @@ class GptImageTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.first_poll_at = first_poll_at
         self.enough = enough
+        self.so_far = dict(so_far) if so_far is not None else None
+        self._report_every = report_every
 
     @classmethod
     def deferral(
@@ -142,6 +168,7 @@ class GptImageTrigger(BaseTrigger):
         deadline: float,
         now: float,
         enough: int | None = None,
+        so_far: SoFar | None = None,
         pause: float = 0.0,
         method_name: str = "execute_complete",
     ) -> dict[str, Any]:
@@ -156,6 +183,7 @@ class GptImageTrigger(BaseTrigger):
             poll_interval=poll_interval,
             first_poll_at=now + max(pause, defer_grace_seconds()),
             enough=enough,
+            so_far=so_far.model_dump(mode="json") if so_far is not None else None,
         )
         seconds_left = max(pause, deadline - now, 0.0) + _DEFERRAL_MARGIN
         return {"trigger": trigger, "method_name": method_name, "timeout": timedelta(seconds=seconds_left)}
@@ -171,6 +199,7 @@ class GptImageTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "first_poll_at": self.first_poll_at,
                 "enough": self.enough,
+                "so_far": self.so_far,
             },
         )
 
@@ -185,23 +214,29 @@ class GptImageTrigger(BaseTrigger):
         Nothing is cancelled: the API has no call for it, and Airflow sometimes calls this without cause.
         """
         self.log.warning(
-            "The task was ended from outside. Its generation(s) go on and stay on record: %s.",
-            self._first_ids(),
+            "The task was ended from outside.\nIt is paid for, goes on and stays on record: %s.",
+            _counted(self.generation_ids),
         )
 
     async def _wait(self) -> WaitedEvent:
         enough = self.enough or len(self.generation_ids)
-        part = "" if self.enough is None else f"{enough} of "
-        self.log.info("Waiting for %s%d generation(s): %s", part, len(self.generation_ids), self._first_ids())
-        await asyncio.sleep(max(0.0, self.first_poll_at - time.time()))
-        tally = Tally(self.log, len(self.generation_ids), now=time.monotonic())
-        async with shared_poller(self.gpt_image_conn_id) as poller:
-            try:
-                await poller.open()
-            except GptImageError as error:
-                tally.give_up(self.generation_ids[0], error, time.monotonic())
-            else:
-                await self._poll_all(poller, tally, enough)
+        count = len(self.generation_ids)
+        few = "" if enough == count else f" (of which {enough:,} are enough)"
+        self.log.info("The triggerer waits for %s%s.", _counted(self.generation_ids), few)
+        tally = Tally(self.log, count, now=time.time(), so_far=self._told())
+        reports = asyncio.create_task(self._report(tally))
+        try:
+            await asyncio.sleep(max(0.0, self.first_poll_at - time.time()))
+            async with shared_poller(self.gpt_image_conn_id) as poller:
+                try:
+                    await poller.open()
+                except GptImageError as error:
+                    tally.give_up(self.generation_ids[0], error)
+                else:
+                    await self._poll_all(poller, tally, enough)
+        finally:
+            reports.cancel()
+            await asyncio.gather(reports, return_exceptions=True)
         tally.end()
         if tally.finished_count >= enough:
             return WaitedEvent(reason="finished", generation_ids=tally.finished)
@@ -211,6 +246,19 @@ class GptImageTrigger(BaseTrigger):
         message = (others or timeouts)[0].message[:1000]
         return WaitedEvent(reason=reason, generation_ids=tally.finished, message=message)
 
+    def _told(self) -> SoFar | None:
+        """Return how far the task was, as the database has it; junk there is no reason not to wait."""
+        try:
+            return SoFar.model_validate(self.so_far)
+        except ValidationError:
+            return None
+
+    async def _report(self, tally: Tally) -> None:
+        while True:
+            await asyncio.sleep(self._report_every)
+            if tally.settled < len(self.generation_ids):
+                self.log.info("%s", tally.line(time.time()))
+
     async def _poll_all(self, poller: SharedPoller, tally: Tally, enough: int) -> None:
         """Poll until enough is settled, or until no other generation can be polled either."""
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -219,12 +267,12 @@ class GptImageTrigger(BaseTrigger):
             if over.done():
                 return
             if generation is not None:
-                tally.finish(generation_id, generation.status, time.monotonic())
+                tally.finish(generation_id, generation.status)
             elif not isinstance(error, GptImageError):
                 over.set_exception(error or RuntimeError(f"The wait for {generation_id} has no end."))
                 return
             else:
-                tally.give_up(generation_id, error, time.monotonic())
+                tally.give_up(generation_id, error)
             # Another error concerns the connection or the account, so every other poll would meet it too.
             passing = error is None or isinstance(error, (GenerationTimeoutError, GenerationNotFoundError))
             if tally.settled >= enough or not passing:
@@ -236,6 +284,7 @@ class GptImageTrigger(BaseTrigger):
                 poll_interval=self.poll_interval,
                 deadline=self.deadline,
                 on_end=partial(on_end, generation_id),
+                on_poll=tally.see,
                 on_unknown_status=tally.warn,
             )
             for generation_id in self.generation_ids
@@ -246,6 +295,9 @@ class GptImageTrigger(BaseTrigger):
             for wait in waits:
                 wait.cancel()
 
-    def _first_ids(self) -> str:
-        ids = ", ".join(self.generation_ids[:5])
-        return ids if len(self.generation_ids) <= 5 else f"{ids}, …"
+
+def _counted(generation_ids: Sequence[str]) -> str:
+    """Return which generations these are in a few words: one by its id, several by their number."""
+    if len(generation_ids) == 1:
+        return f"generation {generation_ids[0]}"
+    return f"{len(generation_ids):,} generations, from {generation_ids[0]} on"

@@ -4,30 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from airflow_gpt_image.log import progress_line, waiting_line
+
 if TYPE_CHECKING:
     from airflow_gpt_image.errors import GptImageError
     from airflow_gpt_image.log import Log
 
 # Up to so many have a line each. Of more, only counts are logged: a thousand lines would hide the others.
 MAX_LINES: Final = 20
-SECONDS_BETWEEN_COUNTS: Final = 10.0
+
+
+class SoFar(BaseModel):
+    """
+    Hold how far a task was when it deferred, for the lines of its trigger.
+
+    :param since: when what is waited for was submitted, or a batch began, in seconds since 1970.
+    :param total: images of a batch; 0: it is none.
+    :param done: how many of them nothing more is done for; ``failed`` of these have no image.
+    :param usd: dollars spent since the last clear, as a decimal string.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    since: float
+    total: int = Field(default=0, ge=0)
+    done: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0)
+    usd: str = "0"
 
 
 class Tally:
     """Count what is settled: finished, or given up because waiting can't help any more.
 
-    :param log: gets a line for each generation when they are few, else the counts now and then.
+    :param log: gets a line for each generation when they are few.
     :param total: how many are waited for.
-    :param now: seconds, by any clock that only goes forward; the same one in every call.
+    :param now: seconds since 1970, as in every call.
+    :param so_far: how far the task was before; None: that isn't known.
     """
 
-    def __init__(self, log: Log, total: int, *, now: float) -> None:
+    def __init__(self, log: Log, total: int, *, now: float, so_far: SoFar | None = None) -> None:
         self.finished: dict[str, list[str]] = {}
         self.failures: list[GptImageError] = []
+        self.seen = ""
         self._log = log
         self._total = total
+        self._began = now
+        self._so_far = so_far or SoFar(since=now)
         self._warned = False
-        self._next_counts = now + SECONDS_BETWEEN_COUNTS
 
     @property
     def finished_count(self) -> int:
@@ -39,27 +64,42 @@ class Tally:
         """Return how many need not be waited for any more."""
         return self.finished_count + len(self.failures)
 
-    def finish(self, generation_id: str, status: str, now: float) -> None:
+    def see(self, seen: str) -> None:
+        """Take what the last poll said."""
+        self.seen = seen
+
+    def finish(self, generation_id: str, status: str) -> None:
         """Count a generation that is completed or failed."""
         self.finished.setdefault(status, []).append(generation_id)
         if self._few:
             self._log.info("Generation %s is %s.", generation_id, status)
-        else:
-            self._count(now)
 
-    def give_up(self, generation_id: str, error: GptImageError, now: float) -> None:
+    def give_up(self, generation_id: str, error: GptImageError) -> None:
         """Count a generation that is not waited for any more."""
         self.failures.append(error)
         if self._few:
             self._log.warning("No longer waiting for generation %s: %s", generation_id, error)
-        else:
-            self._count(now)
 
     def warn(self, text: str) -> None:
         """Log a warning about one generation; when they are many, one stands for all."""
         if self._few or not self._warned:
             self._warned = True
             self._log.warning("%s", text)
+
+    def line(self, now: float) -> str:
+        """Return how the wait is: of one generation its status and age, of a batch its progress."""
+        so_far = self._so_far
+        if self._total == 1 and not so_far.total:
+            return waiting_line(self.seen or "it was not polled yet", max(0.0, now - so_far.since))
+        failed = len(self.finished.get("failed", ()))
+        return progress_line(
+            done=so_far.done + self.finished_count,
+            total=so_far.total or self._total,
+            failed=so_far.failed + failed,
+            in_flight=self._total - self.settled,
+            rate=self.finished_count / max(now - self._began, 0.001),
+            usd=so_far.usd,
+        )
 
     def end(self) -> None:
         """Log the final counts, unless each generation had its line."""
@@ -73,11 +113,6 @@ class Tally:
     @property
     def _few(self) -> bool:
         return self._total <= MAX_LINES
-
-    def _count(self, now: float) -> None:
-        if now >= self._next_counts:
-            self._next_counts = now + SECONDS_BETWEEN_COUNTS
-            self._log.info("%s.", self._counts())
 
     def _counts(self) -> str:
         given_up = f", {len(self.failures)} given up" if self.failures else ""

@@ -20,6 +20,10 @@ ROUNDS = 7
 BEFORE = "from airflow.sdk import DAG, BaseOperator"
 
 OURS = "airflow_gpt_image.operators.gpt_image"
+MADE = (
+    f"from {OURS} import GptImageGenerateOperator\n"
+    "GptImageGenerateOperator(task_id='poster', prompt='a red teapot', destination='/data/{{ ds }}')"
+)
 OPERATORS = [
     OURS,
     "airflow.providers.standard.operators.bash",
@@ -104,6 +108,7 @@ def operators() -> None:
         # Found as the others are, on a path, and with nothing in it: what no module can be faster than.
         Path(folder, "this_module_is_empty.py").touch()
         statements["an empty module"] = "import this_module_is_empty"
+        statements["ours, and the first operator made"] = MADE
         figures = taking_turns(statements, f"{BEFORE}\nsys.path.append({folder!r})")
     table(figures, f"`{OURS}`", missing)
 

@@ -34,7 +34,7 @@ ROWS = [
     Row("submit:ip_not_allowed", "failed", 1, "IpNotAllowedError is not retryable"),
     Row("submit:model_not_found", "failed", 1, "ModelNotFoundError is not retryable"),
     Row("get:task_not_found", "failed", 1, "GenerationNotFoundError is not retryable"),
-    Row("submit:rate_limit_exceeded*1;retry_after=1", "success", 1, "Submitted generation"),
+    Row("submit:rate_limit_exceeded*1;retry_after=1", "success", 1, "Submitted: "),
     Row("submit:rate_limit_exceeded*1;retry_after=22", "success", 1, "no retry is used up"),
     Row("submit:spend_limit_exceeded", "failed", 1, "SpendLimitError is not retryable"),
     Row(

@@ -43,8 +43,6 @@ def destination(tmp_path):
 def api(gpt_image_emulator, destination, monkeypatch):
     """The emulated API; what the DAGs need to know of it and of the destination is in the environment."""
     monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", gpt_image_emulator.airflow_connection())
-    # The first look comes so much later after a defer, for a worker that is still leaving; here is none.
-    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
     monkeypatch.setenv("AIRFLOW_VAR_GPT_IMAGE_DESTINATION", str(destination))
     return gpt_image_emulator
 

@@ -28,6 +28,8 @@ RESULT = {
     "status",
     "model",
     "images",
+    "path",
+    "url",
     "aspect_ratio",
     "resolution",
     "credits",
@@ -186,3 +188,21 @@ def test_a_failed_generation_fails_its_task_on_either_path_and_is_refunded(run, 
     assert (ended.state, ended.states) == ("failed", {"deferred": "failed", "held": "failed"})
     assert set(ended.returned.values()) == {None}
     assert (books["submits"], books["charged"], books["refunded"]) == (2, "9.4", "9.4")
+
+
+def test_a_connection_of_the_database_is_found_while_the_task_is_deferred_too(run, api, monkeypatch, capfd):
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    monkeypatch.delenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT")
+    fields = json.loads(api.airflow_connection())
+    with create_session() as session:
+        session.add(Connection(conn_id="gpt_image_default", **fields))
+
+    ended = run("first_image")
+
+    with create_session() as session:
+        session.query(Connection).filter_by(conn_id="gpt_image_default").delete()
+    assert ended.states == {"poster": "success"}
+    assert "does not exist" not in "".join(capfd.readouterr())
+    assert api.books()["charged"] == "4.7"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tarfile
 import textwrap
 import zipfile
@@ -67,6 +69,25 @@ def test_pillow_is_only_for_the_emulator(metadata):
     assert all("extra ==" in line for line in needed)
 
 
+def test_an_index_takes_the_metadata_and_renders_the_description(built):
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", built.wheel, built.sdist],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count("PASSED") == 2
+
+
+def test_the_metadata_say_which_airflow_and_lead_nowhere_wrong(metadata):
+    assert "\nClassifier: Framework :: Apache Airflow :: Provider\n" in metadata
+    assert "\nClassifier: License" not in metadata  # the license's expression says it
+    assert "\nProject-URL:" not in metadata
+    assert "\nHome-page:" not in metadata
+
+
 def test_the_sdist_has_what_it_takes_to_build_test_and_try_it(built):
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -74,6 +95,7 @@ def test_the_sdist_has_what_it_takes_to_build_test_and_try_it(built):
     assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "airflow_gpt_image/py.typed"} <= names
     assert any(name.startswith("tests/unit/") for name in names)
     assert any(name.startswith("dags_examples/") for name in names)
+    assert {"docs/tutorial.md", "docs/design/README.md", "docs/images/log.png"} <= names
     assert not any("__pycache__" in name or name.startswith((".venv", ".git/")) for name in names)
 
 

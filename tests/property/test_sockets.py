@@ -75,6 +75,12 @@ harmless = st.sampled_from(
         b"location: https://elsewhere.example/",
         b'alt-svc: h3=":443"',
         b"connection: close",
+        b" folded: onto the line before",
+        b"no colon at all",
+        b"x y: z",
+        b"x-nul: a\0b",
+        b": no name",
+        b"x-" + b"y" * 120_000 + b": z",
     ]
 )
 harmful = st.sampled_from(
@@ -89,12 +95,6 @@ harmful = st.sampled_from(
         b"transfer-encoding: identity",
         b"connection: upgrade",
         b"upgrade: websocket",
-        b" folded: onto the line before",
-        b"no colon at all",
-        b"x y: z",
-        b"x-nul: a\0b",
-        b": no name",
-        b"x-" + b"y" * 120_000 + b": z",
     ]
 )
 packing = st.sampled_from(
@@ -190,6 +190,22 @@ def any_answers(draw, body):
     return Said(said[:cut], draw(endings))
 
 
+@st.composite
+def endless_answers(draw, body):
+    """Answers that begin well, and anywhere in their head or their body go on for ever without an end."""
+    framing, data = draw(framed(body))
+    head = b"\r\n".join([b"HTTP/1.1 200 OK", *draw(st.lists(harmless, max_size=2)), *framing, b"", b""])
+    part = draw(st.sampled_from(["nothing", "status", "head", "body", "end"]))
+    cut = {
+        "nothing": st.just(0),
+        "status": st.integers(1, 14),
+        "head": st.integers(15, len(head) - 1),
+        "body": st.integers(len(head), len(head + data) - 1),
+        "end": st.just(len(head + data)),
+    }[part]
+    return Said((head + data)[: draw(cut)], draw(st.sampled_from(["drip", "continues"])))
+
+
 # --- what holds ---------------------------------------------------------------------------------------------
 
 
@@ -252,6 +268,21 @@ def test_whatever_a_server_says_a_call_is_over_with_a_value_or_an_error_of_ours(
         assert outcome.bytes == len(stored)
     if name == "submit":
         assert len(requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_a_server_that_goes_on_for_ever_holds_no_call(name, kind, data):
+    said = data.draw(endless_answers(BODIES[name]))
+
+    outcome, _, _ = outcome_of(name, kind, said, read_timeout=0.05)
+
+    if isinstance(outcome, BaseException):
+        assert isinstance(outcome, GptImageError), repr(outcome)
+    elif name == "submit":
+        assert outcome == ID
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

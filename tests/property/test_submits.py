@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.protocol import NoResponse
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.steps import Send
 from airflow_gpt_image.errors import (

@@ -164,14 +164,14 @@ def test_addresses_in_a_cell_stand_in_a_json_array_or_between_white_space(cell, 
     [
         ("[", "can't be read as JSON"),
         ('["a" "b"]', "Expecting ',' delimiter at character 6"),
-        ("[NaN]", "NaN is not a number"),
+        ("[NaN]", "nan must be a string"),
         ("[" * 30_000, "nested too deep"),
         ("[" * 200 + "]" * 200, "nested more than 32 deep"),
         ("[5]", "item 0: 5 must be a string"),
         ('["a b"]', "item 0: 'a b' contains white space"),
         ('["\\ud800"]', "surrogate"),
         (f"{URL},{URL}", "is not an absolute"),
-        ("room.jpg", "'room.jpg' is not an absolute http or https address"),
+        ("room.jpg", "'room.jpg' is a file of this machine"),
         (" ".join([URL] * 17), "at most 16"),
     ],
 )
@@ -368,8 +368,6 @@ def test_null_means_not_given():
         ("a red teapot", "Expecting value at character 1"),
         ('{"prompt": "x"} {"prompt": "y"}', "Extra data"),
         ("{'prompt': 'x'}", "Expecting property name"),
-        ('{"prompt": "x", "n": NaN}', "NaN is not a number"),
-        ('{"prompt": "x", "n": -Infinity}', "-Infinity is not a number"),
         ('{"prompt": "x", "prompt": "y"}', "'prompt' is there twice"),
         ('{"prompt": "x", "a": {"b": 1, "b": 2}}', "'b' is there twice"),
         ('{"prompt": "x", "prompt ": "y"}', "'prompt' is there twice"),
@@ -402,6 +400,8 @@ def test_a_broken_line_of_jsonl_is_a_bad_row_and_no_other(line, words):
         ('{"prompt": "x", "nsfw_checker": "true"}', "nsfw_checker", "must be True or False"),
         ('{"prompt": 7}', "prompt", "7 must be a string"),
         ('{"prompt": ""}', "prompt", "is blank"),
+        ('{"prompt": NaN}', "prompt", "nan must be a string"),
+        ('{"prompt": "x", "image_urls": [NaN]}', "image_urls", "nan must be a string"),
         ('{"prompt": "x", "sku": %s}' % ("[" * 50 + "]" * 50), "sku", "nested more than 32 deep"),
     ],
 )
@@ -412,8 +412,9 @@ def test_a_bad_cell_of_jsonl_says_row_line_and_column(line, column, words):
     assert words in cell.rule
 
 
-def test_a_number_beyond_all_numbers_is_not_given():
-    (row,) = rows_of("jsonl", '{"prompt": "x", "weight": 1e999}')
+@pytest.mark.parametrize("value", ["1e999", "NaN", "-Infinity"])
+def test_what_is_no_number_is_not_given_in_a_column_that_is_not_ours(value):
+    (row,) = rows_of("jsonl", f'{{"prompt": "x", "weight": {value}}}')
 
     assert row.given == {"prompt": "x"}
 

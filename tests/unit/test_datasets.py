@@ -183,7 +183,7 @@ def test_a_single_string_is_not_a_data_set(text):
     error = refusal(text)
 
     assert f"requests: {quote(text)} is a single string, not a data set" in str(error)
-    assert "give a list of prompts (['…'])" in str(error)
+    assert "Give a list of prompts (['…'])" in str(error)
     assert "the path of a .csv, .jsonl (.ndjson) or .parquet file" in str(error)
     assert [problem.field for problem in error.problems] == ["requests"]
     assert not error.retryable
@@ -208,14 +208,14 @@ def test_a_single_string_is_not_a_data_set(text):
 def test_whatever_else_is_no_data_set_is_refused_in_our_words(value):
     error = refusal(value)
 
-    assert "is not a data set; give a list of prompts" in str(error)
+    assert "is not a data set.\nGive a list of prompts" in str(error)
 
 
 @pytest.mark.parametrize("empty", [[], ()])
 def test_an_empty_data_set_is_refused(empty):
     error = refusal(empty)
 
-    assert f"{empty!r} is empty" in str(error)
+    assert f"The {type(empty).__name__} is empty" in str(error)
 
 
 # Paths
@@ -371,7 +371,7 @@ def test_a_bad_cell_says_row_column_value_rule_and_remedy_in_a_line():
     (cell,) = bad_of(["x", {"prompt": "y", "aspect_ratio": "7:5"}])
 
     assert (cell.row, cell.column, cell.value) == (2, "aspect_ratio", "'7:5'")
-    assert str(cell).startswith("row 2, column aspect_ratio: '7:5' is not an aspect ratio; one of auto, 1:1")
+    assert str(cell).startswith("row 2, column aspect_ratio: '7:5' is not an aspect ratio. One of auto, 1:1")
 
 
 def test_a_row_tells_all_that_is_wrong_with_it():
@@ -395,7 +395,7 @@ def test_a_row_tells_all_that_is_wrong_with_it():
         "sku",
     ]
     (cell,) = [cell for cell in bad if cell.column == "image_urls"]
-    assert cell.rule == "item 2: 5 must be a string."
+    assert cell.rule.startswith("item 1: 'ftp://x' is not an absolute http or https address. ")
 
 
 def test_a_wrong_prompt_is_not_missing_as_well():

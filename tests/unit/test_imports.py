@@ -44,8 +44,32 @@ def test_importing_an_operator_loads_the_operator_and_nothing_it_needs_later(ope
     # Airflow itself may have asked for the provider's metadata before, which loads the package's top.
     ours = {name for name in modules if name.startswith("airflow_gpt_image")} - {"airflow_gpt_image"}
     ours -= {"airflow_gpt_image.airflow_internals", "airflow_gpt_image.operators.rows"}
+    # What the classes themselves are made with.
+    ours -= {f"airflow_gpt_image.tasks{name}" for name in ("", ".frames", ".links")}
     assert ours == {"airflow_gpt_image.operators", f"airflow_gpt_image.operators.{operator}"}
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
+
+
+ONE = (
+    "from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator as make; "
+    "make(task_id='a', prompt='x', aspect_ratio='16:9', resolution='2k', destination='/data/{{ ds }}')"
+)
+MANY = (
+    "from airflow_gpt_image.operators.batch import GptImageBatchOperator as make; "
+    "make(task_id='a', requests=['x'], defaults={'aspect_ratio': '1:1'}, destination='/data/{{ ds }}')"
+)
+
+
+@pytest.mark.parametrize("statement", [ONE, MANY], ids=["one", "many"])
+def test_making_an_operator_loads_what_checks_its_arguments_and_no_more(statement):
+    # Models, clients and stores take three times as long to load as all of this together.
+    modules = loaded_by(statement)
+
+    heavy = {"httpx", "pyarrow", "fsspec", "airflow.triggers.base"}
+    heavy |= {
+        f"airflow_gpt_image.{name}" for name in ("api.models", "api.client", "ledger", "storage.folders")
+    }
+    assert heavy & set(modules) == set()
 
 
 def test_importing_the_decorator_loads_the_operator_beside_it_and_nothing_it_needs_later():
@@ -54,7 +78,8 @@ def test_importing_the_decorator_loads_the_operator_beside_it_and_nothing_it_nee
     )
 
     ours = {name for name in modules if name.startswith("airflow_gpt_image")} - {"airflow_gpt_image"}
-    assert {name.split(".")[1] for name in ours} == {"airflow_internals", "decorators", "errors", "operators"}
+    rooms = {"airflow_internals", "decorators", "errors", "operators", "tasks"}
+    assert {name.split(".")[1] for name in ours} == rooms
     assert not {"httpx", "imagesize", "airflow.triggers.base", "uvicorn", "PIL"} & set(modules)
 
 
@@ -129,3 +154,20 @@ def test_one_module_alone_imports_private_parts_of_airflow():
             "airflow.sdk.definitions._internal.types.SetDuringExecution",
         ]
     }
+
+
+@pytest.mark.parametrize("name", airflow_gpt_image.__all__)
+def test_what_dag_files_need_can_be_imported_from_the_package_itself(name):
+    assert getattr(airflow_gpt_image, name) is not None
+
+
+def test_a_name_that_the_package_does_not_have_is_an_import_error():
+    with pytest.raises(ImportError, match="GptImageOperator"):
+        from airflow_gpt_image import GptImageOperator  # noqa: F401
+
+
+def test_type_checkers_know_the_same_names():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+
+    names = [alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted([*names, "__version__"]) == sorted(airflow_gpt_image.__all__)

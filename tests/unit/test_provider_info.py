@@ -106,12 +106,16 @@ def test_the_form_has_the_fields_the_hook_reads_and_no_other(conn_fields, monkey
     with pytest.raises(InvalidSettingsError) as refused:
         GptImageHook().settings()
 
-    known = str(refused.value).partition("Known are ")[2].rstrip(".").split(", ")
+    known = str(refused.value).partition("Known are ")[2].partition(".\n")[0].split(", ")
     assert sorted(conn_fields) == sorted(known)
 
 
 def test_every_setting_but_the_key_and_the_address_is_in_the_form(conn_fields, defaults):
-    assert set(conn_fields) - {"ca_bundle"} == set(defaults) - {"api_key", "base_url"}
+    assert set(conn_fields) - {"ca_bundle"} == set(defaults) - {"api_key", "base_url", "origin"}
+
+
+def test_the_form_shows_the_port_without_which_its_test_is_refused_by_airflow(form):
+    assert form["ui-field-behaviour"]["hidden-fields"] == ["login", "schema"]
 
 
 def test_the_defaults_shown_are_those_that_hold(conn_fields, defaults):
@@ -170,7 +174,10 @@ def test_every_listed_module_can_be_imported(info, kind):
 @pytest.mark.parametrize("kind", LISTED)
 def test_every_module_for_authors_is_listed(info, kind):
     # Docs, the registry and `airflow providers` know of nothing else; a room's own tools are its own affair.
-    tools = {f"airflow_gpt_image.operators.{name}" for name in ("checks", "data_sets", "ending", "rows")}
+    tools = {
+        f"airflow_gpt_image.operators.{name}"
+        for name in ("batch_arguments", "checks", "data_sets", "ending", "image_arguments", "rows")
+    }
     tools.add("airflow_gpt_image.triggers.tally")
     room = f"{airflow_gpt_image.__path__[0]}/{kind}"
     names = {f"airflow_gpt_image.{kind}.{module.name}" for module in pkgutil.iter_modules([room])}

@@ -67,6 +67,8 @@ def test_a_generation_whose_image_was_stored_is_told_in_full():
                 "bytes": 123456,
             }
         ],
+        "path": "/data/1.png",
+        "url": URL,
         "created_at": "2026-04-05T10:11:48+00:00",
         "completed_at": "2026-04-05T10:11:50+00:00",
         "metadata": {"model": "gpt-image-2-image-to-image", "costTime": 70},
@@ -80,6 +82,8 @@ def test_a_generation_whose_image_was_stored_is_told_in_full():
 
 def test_an_image_that_was_not_stored_has_only_its_address():
     told = results.of_record(stored(ImageFile(url=URL)), None)
+
+    assert (told["path"], told["url"]) == (None, URL)
 
     assert told["images"] == [
         {"url": URL, "path": None, "width": None, "height": None, "sha256": None, "bytes": None}
@@ -97,8 +101,8 @@ def test_images_keep_their_order():
 def test_what_the_api_did_not_tell_yet_is_none_and_the_model_is_ours():
     told = results.of_record(submitted(), None)
 
-    names = ("status", "model", "created_at", "completed_at", "metadata", "images")
-    assert [told[name] for name in names] == ["submitted", "gpt-image-2", None, None, {}, []]
+    names = ("status", "model", "created_at", "completed_at", "metadata", "images", "path", "url")
+    assert [told[name] for name in names] == ["submitted", "gpt-image-2", None, None, {}, [], None, None]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ with DAG("waiting", schedule=None, default_args={"retries": 0}):
     wait = GptImageSensor(task_id="wait", generation_id=ID % "submit", destination=FOLDER)
     look = GptImageSensor(
         task_id="look",
-        generation_id=ID % "submit",
+        generation_id=submit.output,
         destination=f"{FOLDER}/again",
         deferrable=False,
         poke_interval=1,

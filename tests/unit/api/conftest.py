@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
-from airflow_gpt_image.api.protocol import NoResponse
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.steps import Fetch, FileResponse, Resolve, Send, Sleep
 from tests.raw_server import RawServer, http, read_request

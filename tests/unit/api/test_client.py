@@ -166,7 +166,10 @@ def test_both_clients_report_each_poll(connect):
 
     client = connect(handler=api, retrying=Retrying(first_pause=0.01))
     client.wait_until(
-        ID, poll_interval=0.01, deadline=time.time() + 60, on_poll=lambda: polls.append(len(api.requests))
+        ID,
+        poll_interval=0.01,
+        deadline=time.time() + 60,
+        on_poll=lambda seen: polls.append(len(api.requests)),
     )
 
     assert polls == [1, 2, 3]

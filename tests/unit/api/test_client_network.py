@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 import traceback
 
 import certifi
@@ -264,6 +265,7 @@ def test_the_page_of_a_proxy_that_saw_the_request_leaves_a_submit_unknown(connec
 def test_a_proxy_of_the_environment_that_can_not_be_used_is_told_in_our_own_words(
     connect, monkeypatch, proxy
 ):
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
     monkeypatch.setenv("ALL_PROXY", proxy)
 
     with pytest.raises(InvalidSettingsError, match=r"(?i)proxy"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import socket
 import tracemalloc
 import zlib
 
@@ -15,6 +16,7 @@ from airflow_gpt_image.errors import (
     DownloadError,
     GptImageError,
     ImageRefusedError,
+    RateLimitError,
     SubmissionUnknownError,
     UnreadableResponseError,
 )
@@ -251,9 +253,91 @@ def test_a_page_that_begins_with_a_number_is_shown_as_it_is(reach, answering, wi
         reach(base_url=server.url).get(ID)
 
 
-def test_an_image_that_breaks_off_is_not_taken_whatever_it_holds(reach, answering, wire):
+def test_an_image_that_breaks_off_is_not_taken_if_nobody_says_that_it_is_whole(reach, answering, wire):
     cut = wire.http(200, PNG).replace(b"content-length: %d" % len(PNG), b"content-length: 99999")
     server = answering(cut)
 
     with pytest.raises(DownloadError):
         fetched(reach(base_url=server.url), server)
+
+
+def test_an_image_that_breaks_off_is_taken_if_it_is_said_to_be_whole(reach, answering, wire):
+    cut = wire.http(200, PNG).replace(b"content-length: %d" % len(PNG), b"content-length: 99999")
+    server, into = answering(cut), io.BytesIO()
+
+    reach(base_url=server.url).download(
+        server.url + "/1.png", into, whole=lambda file: file.getvalue() == PNG
+    )
+
+    assert into.getvalue() == PNG
+    assert len(server.requests) == 1
+
+
+# --- heads that the parser of HTTP refuses ------------------------------------------------------------------
+
+REFUSED_LINES = {
+    "no colon": b"no colon at all",
+    "a blank in a name": b"x y: z",
+    "no name": b": z",
+    "a zero": b"x-nul: a\0b",
+    "a fold": b" folded: onto the line before",
+    "a very long line": b"x-" + b"y" * 120_000 + b": z",
+    "many long lines": b"\r\n".join(b"x-%d: " % n + b"z" * 5000 for n in range(30)),
+    "a length below zero": b"content-length: -1",
+    "two lengths": b"content-length: 10, 20",
+    "a length without an end": b"content-length: " + b"9" * 30,
+    "another coding": b"transfer-encoding: identity",
+    "two codings": b"transfer-encoding: gzip, chunked",
+    "two codings on two lines": b"transfer-encoding: gzip,\r\n chunked",
+    "a fold under the chunks": b"transfer-encoding: chunked\r\n folded: onto the line before",
+}
+
+
+def _with_line(line, body, status=200):
+    if b"chunked" in line:
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    return HEAD % status + line + b"\r\nx-more: y\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["at once", "body apart"])
+@pytest.mark.parametrize("line", REFUSED_LINES.values(), ids=REFUSED_LINES)
+def test_an_id_is_taken_whatever_headers_stand_above_it(reach, serve, line, apart):
+    head, _, body = _with_line(line, ACCEPTED).partition(b"\r\n\r\n")
+
+    def behave(connection, server):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.ask(connection)
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" + head + b"\r\n\r\n" + (b"" if apart else body))
+        connection.sendall(body if apart else b"")
+
+    server = serve(behave)
+
+    assert reach(base_url=server.url).submit(REQUEST) == ID
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("line", REFUSED_LINES.values(), ids=REFUSED_LINES)
+def test_an_image_is_stored_whatever_headers_stand_above_it(reach, answering, line):
+    server = answering(_with_line(line, PNG))
+
+    assert fetched(reach(base_url=server.url), server) == PNG
+
+
+def test_a_refusal_under_headers_that_are_none_proves_nothing(reach, answering):
+    server = answering(_with_line(b"no colon at all", REFUSED, status=429))
+
+    with pytest.raises(SubmissionUnknownError):
+        reach(base_url=server.url).submit(REQUEST)
+
+    assert len(server.requests) == 1
+
+
+def test_a_refusal_under_a_header_of_two_lines_is_the_apis_word(reach, answering):
+    server = answering(_with_line(b"x-trace: 1\r\n\tand its second line", REFUSED, status=429))
+
+    with pytest.raises(RateLimitError):
+        reach(base_url=server.url).submit(REQUEST)
+
+
+def test_a_head_without_headers_is_one(reach, answering):
+    assert reach(base_url=answering(b"HTTP/1.1 200 OK\r\n\r\n" + ACCEPTED).url).submit(REQUEST) == ID

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_gpt_image.api import downloads
-from airflow_gpt_image.api.protocol import NoResponse
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.errors import DownloadError, GptImageError, ImageRefusedError

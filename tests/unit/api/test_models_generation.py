@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from airflow_gpt_image.api.models import Generation, check_generation_id
+from airflow_gpt_image.api.models import Generation
+from airflow_gpt_image.api.rules import check_generation_id
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
 

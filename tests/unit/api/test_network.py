@@ -188,10 +188,11 @@ def test_a_connection_that_serves_another_request_is_not_closed_under_it(error, 
     request = httpcore.Request("GET", "https://api.example.com/")
     blocking, on_a_loop = _Busy(error), _Busy(error)
 
-    with pytest.raises(type(error)):
-        PooledConnection(blocking).handle_request(request)
-    with pytest.raises(type(error)):
-        asyncio.run(AsyncPooledConnection(on_a_loop).handle_async_request(request))
+    with Exchange(seconds=1, most_bytes=1):
+        with pytest.raises(type(error)):
+            PooledConnection(blocking).handle_request(request)
+        with pytest.raises(type(error)):
+            asyncio.run(AsyncPooledConnection(on_a_loop).handle_async_request(request))
 
     assert (blocking.closed, on_a_loop.closed) == (closed, closed)
 

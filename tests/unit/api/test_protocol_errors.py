@@ -8,6 +8,9 @@ import pytest
 
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import protocol
+from airflow_gpt_image.api.replies import NoResponse
+
+WHERE = "https://h (connection 'c')"
 
 # "Error Reference" of the API document.
 TABLE = [
@@ -198,8 +201,43 @@ def test_after_a_submit_an_answer_that_is_not_the_apis_leaves_it_unknown(body, s
 
 
 def test_no_answer_to_a_read_is_a_failed_connection():
-    reply = protocol.NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0)
+    reply = NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0)
 
     for read in (READERS["a read"], READERS["the balance"]):
         with pytest.raises(errors.ConnectionFailedError, match="ReadTimeout"):
             read(reply)
+
+
+@pytest.mark.parametrize(
+    ("refused", "local", "remedy"),
+    [
+        (True, True, "Does the emulator run? Start it: python -m airflow_gpt_image.emulator"),
+        (True, False, "Nobody listens there: are the connection's Host and Port right?"),
+        (False, True, "That is the network, a proxy or the API itself, and may pass: try again."),
+    ],
+)
+def test_an_api_that_does_not_respond_is_named_with_its_connection_and_what_to_do(refused, local, remedy):
+    reply = NoResponse(
+        sent=False,
+        reason="ConnectError: r",
+        at=0.0,
+        where=WHERE,
+        refused=refused,
+        local=local,
+    )
+
+    with pytest.raises(errors.ConnectionFailedError) as reading:
+        protocol.parse_balance(reply)
+    with pytest.raises(errors.ConnectionFailedError) as submitting:
+        protocol.parse_submit(reply)
+
+    assert reading.value.message.splitlines() == [
+        "No response from the API at https://h (connection 'c').",
+        "ConnectError: r. Reading costs nothing.",
+        remedy,
+    ]
+    assert submitting.value.message.splitlines() == [
+        "The request never reached the API at https://h (connection 'c').",
+        "ConnectError: r. Nothing was submitted.",
+        remedy,
+    ]

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from airflow_gpt_image.api import protocol
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationNotFoundError,
@@ -93,7 +94,7 @@ def test_a_failing_http_status_is_no_generation_even_if_the_body_looks_like_one(
 
 def test_a_failed_read_names_the_generation():
     with pytest.raises(ConnectionFailedError) as caught:
-        protocol.parse_generation(protocol.NoResponse(sent=True, reason="r", at=0.0), ID)
+        protocol.parse_generation(NoResponse(sent=True, reason="r", at=0.0), ID)
 
     assert caught.value.generation_id == ID
 

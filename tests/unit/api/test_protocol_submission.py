@@ -8,6 +8,7 @@ import pytest
 
 from airflow_gpt_image import errors
 from airflow_gpt_image.api import protocol
+from airflow_gpt_image.api.replies import NoResponse
 from airflow_gpt_image.errors import ConnectionFailedError, SubmissionUnknownError
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
@@ -243,14 +244,14 @@ def test_an_unknown_submit_carries_what_the_response_says_as_evidence():
 
 def test_a_request_that_never_left_is_a_failed_connection_and_nothing_was_submitted():
     with pytest.raises(ConnectionFailedError, match="Nothing was submitted") as caught:
-        protocol.parse_submit(protocol.NoResponse(sent=False, reason="ConnectError: refused", at=0.0))
+        protocol.parse_submit(NoResponse(sent=False, reason="ConnectError: refused", at=0.0))
 
     assert "ConnectError: refused" in caught.value.message
 
 
 def test_a_request_that_left_without_an_answer_is_unknown_and_says_what_that_means():
     with pytest.raises(SubmissionUnknownError, match="can pay twice") as caught:
-        protocol.parse_submit(protocol.NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0))
+        protocol.parse_submit(NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0))
 
     assert "ReadTimeout" in caught.value.message
     assert caught.value.retryable is False

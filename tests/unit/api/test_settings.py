@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 
 import certifi
@@ -53,6 +54,8 @@ def test_what_begins_with_sk_is_a_key(key):
         "sk-secrét",
         "sk-secr\ud800et",
         "sk-" + "s" * 510,
+        "Bearer sk-secret",
+        "'sk-secret'",
         None,
         5,
         b"sk-secret",
@@ -310,7 +313,9 @@ def test_what_is_no_proxy_is_refused_without_being_shown(proxy):
 
 
 @pytest.mark.parametrize("proxy", ["socks5://proxy.example.com:1080", "socks5h://proxy.example.com:1080"])
-def test_a_socks_proxy_without_its_package_says_what_to_install(proxy):
+def test_a_socks_proxy_without_its_package_says_what_to_install(proxy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+
     error = _refusal(proxy=proxy)
 
     assert type(error) is InvalidSettingsError

@@ -96,7 +96,7 @@ def test_variants_and_copies_keep_what_they_are_whatever_they_are_called():
     ],
 )
 def test_what_is_no_template_of_names_is_refused_with_an_example(template):
-    with pytest.raises(InvalidRequestError, match=r"filename: .*; for example '\{sku\}-\{variant\}'"):
+    with pytest.raises(InvalidRequestError, match=r"filename: .*\n.*\nGive one such as '\{sku\}-"):
         FileNames(template)
 
 
@@ -193,3 +193,22 @@ def test_records_of_images_are_called_by_what_they_are(records_at, on_disk, disk
 
     assert submitted(item, ME).name == item.name
     assert item.file == "items/T"
+
+
+def test_a_template_with_a_pictures_ending_is_refused_for_the_ending_is_added():
+    with pytest.raises(InvalidRequestError) as refused:
+        FileNames("{sku}.png")
+
+    assert refused.value.message.splitlines() == [
+        "filename: '{sku}.png' ends in '.png', and images would be called '.png.png'.",
+        "The ending follows from the image itself, and is added.",
+        "Leave the ending out: '{sku}'.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [("{file}", "teapot"), ("{row}-{file}", "1-teapot"), ("{file}-{row}", "teapot.png-1")],
+)
+def test_the_ending_of_a_column_at_the_end_of_a_name_is_left_out_for_the_image_has_its_own(template, name):
+    assert stems(template, [{"prompt": "x", "file": "teapot.png"}]) == [name]

@@ -247,13 +247,22 @@ def test_a_prompt_with_line_ends_commas_and_quotes_comes_back_whole(on_disk, dis
     ],
 )
 def test_no_text_of_a_data_set_is_a_formula_to_a_spreadsheet(on_disk, disk, text):
-    plan = plan_of([{"prompt": text, "data": text, text.strip() + "x": "a column"}])
+    plan = plan_of([{"prompt": "x", "data": text, text.strip() + "x": "a column"}])
 
     write(on_disk, plan)
 
     [row] = table(disk)
-    assert (row["prompt"], row["data.data"]) == (f"'{text}", f"'{text}")
+    assert row["data.data"] == f"'{text}"
     assert not [name for name in row if name[0] in "=+-@\t\r＝＋－＠"]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["+1+1", "-1+1", "@SUM(1)", "  = a", "\t= a", "\r= a", "＝ a", "＋1", "＠a"]
+)
+def test_no_prompt_is_a_formula_to_a_spreadsheet_either(on_disk, disk, prompt):
+    write(on_disk, plan_of([prompt]))
+
+    assert [row["prompt"] for row in table(disk)] == [f"'{prompt}"]
 
 
 # failures.jsonl

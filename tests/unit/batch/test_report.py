@@ -39,16 +39,13 @@ def test_the_line_says_how_far_it_is_how_fast_what_it_cost_and_how_long_it_takes
 
     line = batch.line(Budget(None, Decimal(1_130), Decimal(2), prices=DEFAULT_PRICES))
 
-    assert line == (
-        "1,200 of 12,000 done (20 failed), 500 in flight, 20.0/s, 1,128 credits ($5.64), "
-        "about 9 min 0 s left."
-    )
+    assert line == ("1,200 of 12,000 done (20 failed), 500 in flight, 20.0/s, $5.64, about 9 min 0 s left.")
 
 
 def test_before_anything_is_done_nobody_knows_how_long_it_takes():
     batch = Batch(10)
 
-    assert batch.line() == ("0 of 10 done (0 failed), 0 in flight, 0.0/s, 0 credits ($0), time left unknown.")
+    assert batch.line() == ("0 of 10 done (0 failed), 0 in flight, 0.0/s, $0, time left unknown.")
 
 
 def test_what_was_done_before_is_not_counted_into_the_rate():

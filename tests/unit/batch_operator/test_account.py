@@ -61,7 +61,7 @@ def test_a_balance_that_runs_out_is_topped_up_and_the_rest_is_paid_for(batch, ap
 
     [last] = [line for line in map(str, lines) if "Spent since" in line]
     assert "2 stored (0 reused), 0 failed, 0 unknown, 1 not submitted" in last
-    assert "9.4 credits ($0.047): 9.4 charged, 0 refunded" in last
+    assert "$0.047; credits: 9.4 charged, 0 refunded" in last
     assert (submits, api.books()["submits"], result["stored"]) == (2, 3, 3)
     assert_books_agree(result, api.books())
 

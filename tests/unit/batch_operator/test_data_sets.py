@@ -153,12 +153,12 @@ def test_defaults_are_for_the_rows_that_do_not_say_otherwise(batch, api):
 @pytest.mark.parametrize(
     ("requests", "rule"),
     [
-        ("a red teapot", "'a red teapot' is a single string, not a data set; give a list of prompts"),
-        ([], "is empty; give at least one prompt"),
+        ("a red teapot", "'a red teapot' is a single string, not a data set.\nGive a list of prompts"),
+        ([], "is empty.\nGive at least one prompt"),
         (None, "is not a data set"),
         (5, "is not a data set"),
         ("/nowhere/rows.csv", "'/nowhere/rows.csv' can't be read"),
-        ("/nowhere/rows.xlsx", "is a spreadsheet; save the sheet as CSV"),
+        ("/nowhere/rows.xlsx", "is a spreadsheet.\nSave the sheet as CSV"),
     ],
     ids=str,
 )
@@ -172,7 +172,7 @@ def test_what_is_no_data_set_is_refused_before_anything_is_sent(batch, api, requ
 
 
 def test_more_images_than_a_batch_takes_are_refused(batch, api):
-    with pytest.raises(InvalidRequestError, match=r"101,000 images; a batch takes 1 to 100,000"):
+    with pytest.raises(InvalidRequestError, match=r"101,000 images.\nA batch takes 1 to 100,000"):
         batch.run(requests=["a"] * 1010, variants=100)
 
     assert api.books()["requests"]["submit"] == 0

@@ -279,9 +279,9 @@ def test_rows_of_which_none_is_good_are_not_an_empty_data_set(batch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"requests": "/x/shop.xlsx"}, "save the sheet as CSV"),
+        ({"requests": "/x/shop.xlsx"}, "Save the sheet as CSV"),
         ({"requests": Path("/x/prompts.txt")}, "doesn't say by its name"),
-        ({"requests": "https://a.example/x.csv"}, "download it in a task before"),
+        ({"requests": "https://a.example/x.csv"}, "Download it in a task before"),
         ({"columns": {"photo": "image_urls"}}, "'photo' is no field"),
         ({"prompt_template": "{title.upper}"}, "prompt_template:"),
         ({"filename": "{sku}", "variants": 2}, "add {variant}"),

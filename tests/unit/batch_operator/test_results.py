@@ -141,8 +141,8 @@ def test_the_log_tells_the_plan_and_the_end_but_neither_prompts_nor_the_key(batc
 
     told = "\n".join(logged(lines))
     assert "3 rows, 3 images: 0 paid for already, 3 to pay for" in told
-    assert "3 stored (0 reused), 0 failed, 0 unknown, 0 not submitted." in told
-    assert "14.1 credits ($0.0705): 14.1 charged, 0 refunded." in told
+    assert "Done: 3 stored (0 reused), 0 failed, 0 unknown, 0 not submitted; " in told
+    assert "$0.0705; credits: 14.1 charged, 0 refunded." in told
     kept = repr(lines) + repr(result) + repr(batch.store.texts)
     assert not re.search("teapot|vase|chair", kept)
     assert api.key not in kept

@@ -10,6 +10,8 @@ import numpy
 import pandas
 import pytest
 
+from airflow_gpt_image.errors import InvalidRequestError
+
 URL = "https://a.example/1.png"
 OTHER = "https://b.example/2.png?b,c"
 
@@ -41,6 +43,14 @@ ERROR_VALUES = [
     "Err:502",
     "Fehler:508",
     " #REF! ",
+    "#ERROR",
+    "#N/B",
+    "#Saknas!",
+    "#YOK",
+    "#HIÁNYZIK",
+    "#BLOCKED!",
+    "Loading...",
+    "Loading…",
 ]
 NOTHING = [
     "nan",
@@ -58,6 +68,19 @@ NOTHING = [
     "-",
     "—",
     "(null)",
+    "[object Object]",
+    "k.A.",
+    "------",
+    "=====",
+    "...",
+    "***",
+    "[]",
+    "{}",
+    "?",
+    "\u200b",
+    "\u3164",
+    "\u2800",
+    "\u00a0\u200b",
 ]
 
 
@@ -96,6 +119,15 @@ def test_a_default_cannot_be_nothing_either(read, word):
         "-1 degree",
         "null and void",
         "NASA",
+        "🫖",
+        "∞",
+        "7",
+        "茶",
+        "= a teapot",
+        "=) smiling",
+        "#sunset",
+        "A teapot -- red ...",
+        "3 rows of teapots",
     ],
 )
 def test_a_prompt_that_only_contains_such_a_word_is_a_prompt(read, prompt):
@@ -104,7 +136,32 @@ def test_a_prompt_that_only_contains_such_a_word_is_a_prompt(read, prompt):
     assert row.request.prompt == prompt
 
 
-@pytest.mark.parametrize("word", ["#REF!", "nan", "None", "-"])
+@pytest.mark.parametrize(
+    "formula",
+    ["=A1", "=$B$2&C3", '=CONCATENATE(A1;" pot")', '="a teapot"', "=-A1", "='Sheet 1'!A1", "=IF(A1,B1)"],
+)
+def test_a_formula_is_no_prompt(read, formula):
+    _, (bad,) = read.requests([{"prompt": formula}], defaults={"prompt": "a teapot"})
+
+    assert "is a spreadsheet's formula; give what it comes to." in bad.rule
+
+
+@pytest.mark.parametrize(
+    "footer", ["(3 rows affected)", "(1 row)", "1,204 rows selected.", "2 rows returned"]
+)
+def test_what_a_database_writes_below_its_rows_is_no_prompt(read, footer):
+    _, (bad,) = read("x.csv", f'prompt\n"{footer}"')
+
+    assert "writes below its rows; remove the line" in bad.rule
+
+
+def test_letters_that_were_lost_before_are_told(read):
+    _, (bad,) = read("x.csv", "prompt\na caf\ufffd table")
+
+    assert "contains U+FFFD in place of a letter that was lost" in bad.rule
+
+
+@pytest.mark.parametrize("word", ["#REF!", "nan", "None", "-", "=A1"])
 def test_in_a_column_that_is_not_ours_it_is_what_it_is(read, word):
     (row,) = read.rows("x.csv", f"prompt,sku\na teapot,{word}")
 
@@ -114,7 +171,9 @@ def test_in_a_column_that_is_not_ours_it_is_what_it_is(read, word):
 # Several addresses in a cell
 
 
-@pytest.mark.parametrize("between", [",", ", ", ";", " ; ", "|", " | ", " ", "\n", "\r\n", "\t", ",\n", ";;"])
+@pytest.mark.parametrize(
+    "between", [",", ", ", ";", " ; ", "|", " | ", " ", "\n", "\r\n", "\t", ",\n", ";;", "，", "、", "；"]
+)
 @pytest.mark.parametrize(
     "second", [OTHER, "s3://conn@bucket/2.png", "gs://bucket/2.png", "HTTPS://b.example/2.png"]
 )
@@ -163,6 +222,56 @@ def test_an_item_of_a_list_that_is_several_addresses_is_not_taken_for_one(read, 
         assert "is several addresses; make each an item of the list" in bad.rule
 
 
+# As exports of shops, Postgres, Python and HTML write several.
+@pytest.mark.parametrize(
+    "between", ["~", "^", "<br>", "\\n", "+", "&", "#", "::", "", "-", ".", " and ", "%2C", "||~", "','"]
+)
+def test_what_separates_addresses_in_another_way_is_no_part_of_one(read, between):
+    for rows, bad in (
+        read("x.csv", f'prompt,image_urls\nx,"{URL}{between}{OTHER}"'),
+        read.requests([{"prompt": "x", "image_urls": [f"{URL}{between}{OTHER}"]}]),
+    ):
+        assert (rows, [cell.column for cell in bad]) == ([], ["image_urls"])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f"['{URL}', '{OTHER}']",
+        f"{{{URL},{OTHER}}}",
+        f"1.png ({URL}),2.png ({OTHER})",
+        f"[x]({URL})",
+        f"<{URL}>",
+        f"![]({URL})",
+        f'=IMAGE(""{URL}"")',
+        f"'{URL}'",
+        f'""{URL}""',
+        f"1: {URL}",
+        f"({URL})",
+        "data:image/png,x",
+    ],
+)
+def test_what_other_tools_write_around_addresses_is_a_bad_cell(read, cell):
+    rows, (bad,) = read("x.csv", f'prompt,image_urls\nx,"{cell}"')
+
+    assert (rows, bad.column) == ([], "image_urls")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://web.example/2020/{URL}",
+        f"https://cdn.example/?url={URL}&w=3",
+        f"https://cdn.example/fetch/w_10,h_10/{URL}",
+        f"https://cdn.example/filters:watermark({URL})/x",
+    ],
+)
+def test_an_address_may_hold_another_one_of_its_own(read, url):
+    (row,) = read.rows("x.csv", f'image_urls\n"{url}"')
+
+    assert row.request.image_urls == (url,)
+
+
 def test_a_table_may_have_addresses_as_text_too(read):
     frame = pandas.DataFrame({"prompt": ["x"], "image_urls": [f"{URL} {OTHER}"], "nsfw_checker": ["no"]})
 
@@ -189,6 +298,9 @@ def test_what_is_no_number_is_nothing_and_what_has_a_text_is_that(read):
         "flag": numpy.bool_(True),
         "vector": numpy.array([1, 2]),
         "day": numpy.datetime64("2026-01-01"),
+        "moment": numpy.datetime64("2026-01-01T00:00:00.5", "ns"),
+        "lasted": numpy.timedelta64(1_500_000_000, "ns"),
+        "days": numpy.array(["2026-01-01", "NaT"], "datetime64[ns]"),
     }
 
     ((row,), bad) = read.requests([{"prompt": "x", **cells}])
@@ -202,6 +314,9 @@ def test_what_is_no_number_is_nothing_and_what_has_a_text_is_that(read):
         "flag": True,
         "vector": [1, 2],
         "day": "2026-01-01",
+        "moment": "2026-01-01T00:00:00.500000",
+        "lasted": "0:00:01.500000",
+        "days": ["2026-01-01T00:00:00", None],
     }
 
 
@@ -222,3 +337,41 @@ def test_a_row_that_has_more_wrong_than_its_bytes_says_all_of_it(read):
     _, bad = read.requests(rows)
 
     assert {(cell.row, cell.column) for cell in bad} == {(1, "raw"), (2, "raw"), (2, "aspect_ratio")}
+
+
+# Indexes of pandas
+
+
+@pytest.mark.parametrize(
+    ("frame", "data"),
+    [
+        (pandas.DataFrame({"prompt": ["x"], "sku": ["T"]}).set_index("sku"), {"sku": "T"}),
+        (pandas.DataFrame({"prompt": ["x"], "sku": ["T"]}).set_index("sku", drop=False), {"sku": "T"}),
+        (pandas.DataFrame({"prompt": ["x"]}, index=["T"]), {"index": "T"}),
+        (pandas.DataFrame({"prompt": ["w", "x"]})[1:], {}),
+    ],
+    ids=["named", "a column, too", "without a name", "numbers"],
+)
+def test_an_index_is_a_column_but_for_the_numbers_that_pandas_adds(read, frame, data):
+    ((row,), bad) = read.requests(frame)
+
+    assert (bad, row.metadata) == ([], data)
+
+
+def test_an_index_that_is_called_as_another_column_is_refused(read):
+    frame = pandas.DataFrame({"prompt": ["x"], "sku": ["T"]}, index=pandas.Index(["U"], name="sku"))
+
+    with pytest.raises(InvalidRequestError, match="index 'sku' is called as one of its columns"):
+        read.requests(frame)
+
+
+def test_a_table_that_is_not_in_memory_is_told_how_to_get_it_there(read):
+    class DataFrame:
+        columns = ("prompt",)
+
+        def collect(self): ...
+
+        def toPandas(self): ...  # noqa: N802  # as Spark has it
+
+    with pytest.raises(InvalidRequestError, match=r"such as DataFrame\.toPandas\(\)"):
+        read.requests(DataFrame())

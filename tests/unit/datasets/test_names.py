@@ -74,6 +74,11 @@ def test_a_name_is_a_fields_by_its_letters_and_digits_alone(read, name, field):
         ("img", "image_urls"),
         ("image_url_1", "image_urls"),
         ("main_image_url", "image_urls"),
+        ("Variant Image", "image_urls"),
+        ("additional_image_link", "image_urls"),
+        ("Gallery Images", "image_urls"),
+        ("image_base64", "image_urls"),
+        ("mask_url", "image_urls"),
         ("ratio", "aspect_ratio"),
         ("Aspect", "aspect_ratio"),
         ("aspect_ration", "aspect_ratio"),
@@ -148,7 +153,19 @@ def test_two_names_of_one_field_are_refused(read, names):
 
 
 @pytest.mark.parametrize(
-    "name", ["prompt_2", "image_url_2", "aspect ratio 2", "negative_prompt", "negativePrompt"]
+    "name",
+    [
+        "prompt_2",
+        "image_url_2",
+        "aspect ratio 2",
+        "negative_prompt",
+        "negativePrompt",
+        "additional_image_link",
+        "image_url_back",
+        "other_image_url1",
+        "photo",
+        "mask",
+    ],
 )
 def test_a_second_field_beside_the_first_is_not_left_out(read, name):
     row = {"prompt": "x", "image_urls": [URL], "aspect_ratio": "3:2", name: "x"}
@@ -159,11 +176,14 @@ def test_a_second_field_beside_the_first_is_not_left_out(read, name):
 
 
 @pytest.mark.parametrize("value", ["1536x864", "1024x1536", "16:9", " 3:2 ", "512x512", "2k", "4K", "auto"])
-@pytest.mark.parametrize("name", ["size", "Sizes", "format", "dimensions", "quality", "output_size"])
+@pytest.mark.parametrize(
+    "name",
+    ["size", "Sizes", "format", "dimensions", "quality", "output_size", "AR", "Seitenverhältnis", "Tamaño"],
+)
 def test_what_other_services_call_it_is_told_by_the_value(read, name, value):
     _, (bad,) = read.requests([{"prompt": "x", name: value}])
 
-    assert "looks like an" in bad.rule
+    assert "looks like" in bad.rule
     field = "resolution" if value.strip().lower() in ("2k", "4k") else "aspect_ratio"
     assert read.requests([{"prompt": "x", name: value}], columns={field: None})[1] == []
 

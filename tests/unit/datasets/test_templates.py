@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+import numpy
 import pandas
 import pytest
 
@@ -39,7 +42,27 @@ def test_numbers_and_dates_are_text_and_what_is_in_a_cell_is_no_template(read):
     assert row.request.prompt == "{{background} {0} {{ x }}} 7 2026-01-02 00:00:00"
 
 
-@pytest.mark.parametrize("cell", ["", " ", "nan", "#REF!", "None"])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3.0, "3"), (0.5, "0.5"), (numpy.int64(3), "3"), (numpy.float32(2), "2"), (Decimal("3.50"), "3.50")],
+)
+def test_a_number_is_written_as_people_write_it(read, value, text):
+    ((row,), bad) = read.requests([{"n": value}], prompt_template="{n} teapots")
+
+    assert (bad, row.request.prompt) == ([], f"{text} teapots")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), Decimal("NaN"), Decimal("-Infinity"), numpy.float64("inf"), pandas.NA],
+)
+def test_what_is_no_number_is_no_part_of_a_prompt(read, value):
+    _, (bad,) = read.requests([{"n": value, "sku": 1}], prompt_template="{n} teapots")
+
+    assert (bad.column, bad.rule.startswith("It is empty")) == ("n", True)
+
+
+@pytest.mark.parametrize("cell", ["", " ", "nan", "#REF!", "None", "=A1", "\u200b", "..."])
 def test_a_column_that_is_empty_or_says_nothing_makes_a_bad_cell(read, cell):
     rows, (bad,) = read("x.csv", f'title,background\na teapot,"{cell}"', prompt_template=TEMPLATE)
 
@@ -109,11 +132,15 @@ def test_a_mapped_column_has_both_its_names(read):
         "{ }",
         "{{ title }} on white",
         "{title} {{ ds }}",
+        "{{title}} on {background}",
+        "{title} on {{background_2}}",
         "{% if x %}{title}{% endif %}",
     ],
 )
 def test_what_is_no_template_of_names_is_refused(read, template):
-    with pytest.raises(InvalidRequestError, match=r"prompt_template: .*; for example"):
+    with pytest.raises(
+        InvalidRequestError, match=r"prompt_template: .*\nNames of columns alone stand in braces, for example"
+    ):
         read.requests([{"title": "x", "background": "y"}], prompt_template=template)
 
 

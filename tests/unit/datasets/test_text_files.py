@@ -55,7 +55,7 @@ def test_a_header_that_can_be_read_in_two_ways_is_refused(read):
 
 @pytest.mark.parametrize("said", [":", "", "tab", ",;"])
 def test_another_separator_than_those_is_refused(read, said):
-    assert "separates its columns; one of" in read.refusal("x.csv", f"sep={said}\nprompt:sku\nx:y\n")
+    assert "separates its columns.\nOne of" in read.refusal("x.csv", f"sep={said}\nprompt:sku\nx:y\n")
 
 
 def test_the_lines_are_counted_with_the_first_one(read):
@@ -168,3 +168,31 @@ def test_without_a_library_for_zstd_it_is_said_what_to_install(read, monkeypatch
         monkeypatch.setitem(sys.modules, name, None)
 
     assert "Run pip install zstandard, or give a .gz file" in read.refusal("x.csv.zst", b"")
+
+
+# What isn't the header's or a row's
+
+
+@pytest.mark.parametrize("again", ["prompt,sku", "Prompt,SKU", "\ufeffprompt,sku", "prompt , sku"])
+def test_a_header_that_is_there_again_is_no_row(read, again):
+    rows, (bad,) = read("x.csv", f"prompt,sku\na,1\n{again}\nb,2\n")
+
+    assert [row.request.prompt for row in rows] == ["a", "b"]
+    assert (bad.row, bad.line) == (2, 3)
+    assert "is the header again; remove the line" in bad.rule
+
+
+@pytest.mark.parametrize("quotes", ["''", "“”", "„“", "«»", "``", "‘’"])
+def test_quotes_that_are_not_csvs_are_refused_at_the_header(read, quotes):
+    begin, end = quotes
+
+    message = read.refusal("x.csv", f"{begin}prompt{end},{begin}sku{end}\n{begin}a{end},{begin}7{end}\n")
+
+    assert "stands in quotes that aren't CSV's" in message
+
+
+def test_a_blank_before_a_quote_is_refused_where_it_would_be_paid_for(read):
+    rows, (bad,) = read("x.csv", 'sku, prompt\n7, "a teapot"\n')
+
+    assert (rows, bad.column) == ([], "prompt")
+    assert "a blank stands before its quote; remove that" in bad.rule

@@ -75,11 +75,12 @@ def test_the_text_is_taken_or_refused_as_the_page_says(line, tmp_path):
         with pytest.raises(InvalidRequestError) as refused:
             read(str(tmp_path / name), defaults=defaults)
         assert rest in str(refused.value)
+        assert "\n" in str(refused.value), "what to do stands on a line of its own"
         return
     rows, bad = read(str(tmp_path / name), defaults=defaults)
     if how == "bad cell":
-        assert rows == []
         assert rest in str(bad[0])
+        assert bad[0].row not in [row.number for row in rows]
     else:
         assert bad == []
         assert [row.request for row in rows] == [ImageRequest(**json.loads(code(rest)))]
@@ -118,6 +119,7 @@ def assert_refused(requests, words, error=InvalidRequestError):
     with pytest.raises(error) as refused:
         read(requests)
     assert words in str(refused.value)
+    assert "\n" in str(refused.value), "what to do stands on a line of its own"
 
 
 def parts(folder, files):
@@ -269,6 +271,10 @@ def on_a_store(tmp_path):
     """In tests/unit/datasets/test_folders.py, on S3."""
 
 
+def in_the_tests_of_folders(tmp_path):
+    """In tests/unit/datasets/test_folders.py, with every kind of them."""
+
+
 def files_of_several_kinds(tmp_path):
     assert_refused(
         parts(tmp_path / "x", {"a.csv": as_csv(), "b.jsonl": as_jsonl()}), "files of several kinds"
@@ -285,13 +291,13 @@ def refused_while_parsing(*names):
 
 
 def an_empty_data_set(tmp_path):
-    """That the task is skipped then, in tests/unit/batch_operator/test_arguments.py."""
+    """That the task is skipped then, in tests/unit/batch_operator/test_names_and_previews.py."""
     for empty in ([], pandas.DataFrame({"prompt": []}), parts(tmp_path / "x", {"_SUCCESS": b""})):
         assert_refused(empty, "is empty", EmptyDataSetError)
 
 
 def more_rows_than_taken(tmp_path):
-    assert_refused(["x"] * 100_001, "a batch takes 1 to 100,000")
+    assert_refused(["x"] * 100_001, "A batch takes 1 to 100,000")
 
 
 def more_columns_than_taken(tmp_path):
@@ -322,16 +328,19 @@ CASES = {
     "partitions": partitions,
     "a pattern": a_pattern,
     "a folder or a pattern on a store": on_a_store,
+    "a table of Delta Lake, Hudi or Iceberg": in_the_tests_of_folders,
+    "a folder that is being written": in_the_tests_of_folders,
+    "one file twice": in_the_tests_of_folders,
     "files of several kinds": files_of_several_kinds,
     ".xlsx, .ods": refused_while_parsing(
-        ("/x/a.xlsx", "save the sheet as CSV"), ("s3://b/a.ods", "save the sheet")
+        ("/x/a.xlsx", "Save the sheet as CSV"), ("s3://b/a.ods", "Save the sheet")
     ),
     ".txt": refused_while_parsing(("/x/a.txt", "doesn't say by its name")),
     ".json": refused_while_parsing(
         ("/x/a.json", "one object in each line"), ("/x/a.json.gz", "one object in each line")
     ),
-    ".zip, .bz2": refused_while_parsing(("/x/a.csv.zip", "unpack it"), ("/x/a.jsonl.bz2", "unpack it")),
-    "https://": refused_while_parsing(("https://a.example/x.csv", "download it in a task before")),
+    ".zip, .bz2": refused_while_parsing(("/x/a.csv.zip", "Unpack it"), ("/x/a.jsonl.bz2", "Unpack it")),
+    "https://": refused_while_parsing(("https://a.example/x.csv", "Download it in a task before")),
     "an empty data set": an_empty_data_set,
     "more than 100,000 rows": more_rows_than_taken,
     "more than 1,000 columns": more_columns_than_taken,

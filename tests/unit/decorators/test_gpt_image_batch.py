@@ -113,7 +113,7 @@ def test_every_keyword_of_the_operator_but_the_requests_can_be_given(name):
     "decorate",
     [
         lambda **options: made(**options),
-        gpt_image_batch_task,
+        lambda **options: gpt_image_batch_task(**options)(posters),
         lambda **options: gpt_image_batch_task(posters, **options),
         lambda **options: gpt_image_batch_task(posters, destination="/data").override(**options)(),
     ],
@@ -123,7 +123,7 @@ def test_requests_are_not_the_decorators_to_say(decorate):
     with DAG("shop", schedule=None), pytest.raises(InvalidRequestError) as refused:
         decorate(requests=["a lamp"])
 
-    assert "was given to @task.gpt_image_batch, where the function returns it" in str(refused.value)
+    assert "was given to @task.gpt_image_batch.\nThere the function returns it.\n" in str(refused.value)
 
 
 def test_what_is_known_is_checked_while_the_dag_is_parsed():

@@ -29,6 +29,22 @@ def test_every_test_has_fresh_books(gpt_image_emulator, round):
     assert gpt_image_emulator.books()["submits"] == 1
 
 
+def test_waits_of_dag_test_are_short_while_a_test_uses_the_emulator(gpt_image_emulator):
+    from airflow_gpt_image.triggers.gpt_image import defer_grace_seconds
+
+    assert os.environ["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] == "0"
+    assert defer_grace_seconds() == 5.0
+
+
+@pytest.fixture
+def own_heartbeat(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "3")
+
+
+def test_a_heartbeat_that_the_users_environment_sets_stays(own_heartbeat, gpt_image_emulator):
+    assert os.environ["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] == "3"
+
+
 PLUGIN = "airflow_gpt_image.emulator.pytest_plugin"
 HEAVY = ("uvicorn", "starlette", "pydantic", "PIL", "httpx", "h11", "airflow")
 

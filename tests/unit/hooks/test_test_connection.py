@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -15,12 +16,16 @@ def hook(connection, gpt_image_emulator):
     return connection(host=gpt_image_emulator.url, password=gpt_image_emulator.key)
 
 
+def asked(emulator):
+    return f"Asked was {emulator.url} (connection 'gpt_image_default')."
+
+
 def test_a_connection_that_works_tells_the_balance(hook, gpt_image_emulator):
     gpt_image_emulator.settings(credits="12")
 
     answer = hook.test_connection()
 
-    assert answer == (True, "Works. The balance is 12 credits ($0.06).")
+    assert answer == (True, f"Works. The balance is 12 credits ($0.06). {asked(gpt_image_emulator)}")
 
 
 def test_the_balance_in_dollars_is_at_the_connections_price(connection, gpt_image_emulator):
@@ -33,7 +38,7 @@ def test_the_balance_in_dollars_is_at_the_connections_price(connection, gpt_imag
 
     answer = hook.test_connection()
 
-    assert answer == (True, "Works. The balance is 12 credits ($0.12).")
+    assert answer == (True, f"Works. The balance is 12 credits ($0.12). {asked(gpt_image_emulator)}")
 
 
 def test_looking_costs_nothing(hook, gpt_image_emulator):
@@ -56,7 +61,8 @@ def test_a_balance_that_cannot_be_read_is_said_and_the_connection_still_works(
 
     answer = hook.test_connection()
 
-    assert answer == (True, "Works. The key is accepted; the balance can't be read.")
+    told = f"Works. The key is accepted; the balance can't be read. {asked(gpt_image_emulator)}"
+    assert answer == (True, told)
 
 
 def test_a_key_the_api_does_not_accept_is_a_bad_key(connection, gpt_image_emulator):
@@ -107,8 +113,24 @@ def test_nobody_listening_is_unreachable(connection, closed_port):
     works, message = hook.test_connection()
 
     assert not works
-    assert message.startswith("Unreachable: ")
-    assert "ConnectError" in message
+    assert message.splitlines() == [
+        f"Unreachable: No response from the API at {hook.settings().where}.",
+        "ConnectError: [Errno 111] Connection refused. Reading costs nothing.",
+        "Does the emulator run? Start it: python -m airflow_gpt_image.emulator",
+    ]
+
+
+def test_a_connection_that_airflows_form_is_testing_is_not_called_by_an_id_that_nobody_gave_it(
+    monkeypatch, gpt_image_emulator
+):
+    # Airflow's form tests a connection of its own, with an id of eight letters and digits.
+    fields = {"conn_type": "gpt_image", "host": gpt_image_emulator.url, "password": gpt_image_emulator.key}
+    monkeypatch.setenv("AIRFLOW_CONN_X7KD02AB", json.dumps(fields))
+
+    works, message = GptImageHook("x7Kd02aB").test_connection()
+
+    assert works
+    assert message.endswith(f"Asked was {gpt_image_emulator.url} (this connection).")
 
 
 def test_a_web_page_instead_of_the_api_is_unreachable(connection, web):

@@ -105,9 +105,9 @@ def test_airflows_own_arguments_are_passed_on():
         ({"image_urls": [URL] * 17}, "17 reference images; at most 16"),
         ({"image_urls": ["ftp://example.com/a.png"]}, "item 0: 'ftp://example.com/a.png' is not an absolute"),
         ({"aspect_ratio": "7:5"}, "'7:5' is not an aspect ratio"),
-        ({"aspect_ratio": "1000x1000"}, "'1000x1000' is not a pixel size"),
+        ({"aspect_ratio": "1000x1000"}, "'1000x1000' is not a pixel size of the API"),
         ({"aspect_ratio": None}, "must be a string"),
-        ({"resolution": "8k"}, "'8k' is not a resolution; one of 1k, 2k, 4k"),
+        ({"resolution": "8k"}, "'8k' is not a resolution.\nOne of 1k, 2k, 4k."),
         ({"aspect_ratio": "1881x836", "resolution": "4k"}, "contradicts aspect_ratio='1881x836'"),
         ({"nsfw_checker": "perhaps"}, "must be True or False"),
         ({"nsfw_checker": 1}, "must be True or False"),
@@ -128,7 +128,7 @@ def test_airflows_own_arguments_are_passed_on():
         ({"poll_interval": 0}, "poll_interval=0 must be a number of seconds above 0"),
         ({"poll_interval": -1}, "poll_interval=-1 must be"),
         ({"poll_interval": "5"}, "poll_interval='5' must be"),
-        ({"poll_interval": timedelta(seconds=5)}, "must be a number of seconds"),
+        ({"poll_interval": timedelta(seconds=-5)}, "must be a number of seconds"),
         ({"poll_interval": None}, "poll_interval=None must be"),
         ({"timeout": 0}, "timeout=0 must be a number of seconds above 0"),
         ({"timeout": True}, "timeout=True must be"),
@@ -357,7 +357,7 @@ def test_a_policy_of_the_dags_own_is_kept():
     assert operator.retry_policy is policy
 
 
-def test_a_mapped_task_is_checked_when_it_is_unmapped():
+def test_a_mapped_task_is_checked_before_it_is_mapped():
     with pytest.raises(InvalidRequestError, match="'7:5' is not an aspect ratio"):
         _unmapped(aspect_ratio="7:5")
 

@@ -154,9 +154,9 @@ def test_a_template_of_an_object_without_roots_is_told_while_the_dag_is_parsed()
 
 
 def test_a_root_that_is_none_is_told_while_the_dag_is_parsed():
-    with pytest.raises(InvalidRequestError, match=r"^reference_roots: "):
+    with pytest.raises(InvalidRequestError, match=r"^Task 't' .*: reference_roots: "):
         GptImageGenerateOperator(task_id="t", prompt="x", reference_roots=["photos/"])
-    with pytest.raises(InvalidRequestError, match=r"^reference_roots: "):
+    with pytest.raises(InvalidRequestError, match=r"^Task 't' .*: reference_roots: "):
         GptImageBatchOperator(
             task_id="t", requests=[], destination="/d", reference_roots="s3://my_aws@photos/"
         )

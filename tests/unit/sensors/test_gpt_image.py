@@ -174,7 +174,7 @@ def test_without_a_destination_it_tells_where_the_api_put_the_image(sense, submi
 def test_what_it_returns_is_what_the_docstring_says_and_plain_json(sense, submitted):
     told = sense(submitted())
 
-    names = "generation_id status model images created_at completed_at metadata"
+    names = "generation_id status model images path url created_at completed_at metadata"
     assert set(told) == set(names.split())
     assert all(f"``{name}``" in GptImageSensor.__doc__ for name in names.split())
     assert json.loads(json.dumps(told)) == told
@@ -362,3 +362,50 @@ def test_an_image_that_is_no_longer_late_fails_so_that_a_retry_can_have_it(api, 
         sensor.execute_complete(CONTEXT, None, deadline=time.time() - 700)
 
     assert caught.value.retryable
+
+
+# What it fits on
+
+
+def test_it_takes_the_whole_result_of_the_task_that_submitted(sense, submitted):
+    generation_id = submitted()
+
+    told = sense({"generation_id": generation_id, "status": "submitted", "images": []})
+
+    assert told["generation_id"] == generation_id
+
+
+def test_a_result_without_an_id_is_refused_with_what_to_give():
+    with pytest.raises(InvalidRequestError) as caught:
+        GptImageSensor(task_id="wait", generation_id={"status": "submitted"})
+
+    lines = caught.value.message.splitlines()
+    assert lines[0].endswith("): generation_id: None is not a generation id.")
+    assert lines[1:] == [
+        "It has 1 to 128 letters, digits, '_' or '-'.",
+        "Give the API's taskId, or a result with it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "make", [GptImageSensor, lambda **given: GptImageSensor.partial(**given).expand(generation_id=[ID])]
+)
+def test_a_destination_that_is_none_is_refused_while_the_dag_is_parsed(make):
+    given = {"generation_id": ID} if make is GptImageSensor else {}
+    with DAG("d", schedule=None), pytest.raises(InvalidRequestError) as caught:
+        make(task_id="wait", destination="images", **given)
+
+    assert caught.value.message.startswith("Task 'wait' (test_gpt_image.py, line ")
+    assert "'images' is not a folder images can be stored in." in caught.value.message
+
+
+def test_its_log_says_what_came_of_it_and_where(sense, submitted, tmp_path):
+    with structlog.testing.capture_logs() as lines:
+        told = sense(submitted(), destination=str(tmp_path))
+
+    texts = [line["event"] % line.get("positional_args", ()) for line in lines]
+    (done,) = [text for text in texts if text.startswith("Done")]
+    assert done.splitlines() == [
+        "Done: 1 image, 1024 x 1024, nothing paid by this task.",
+        told["path"],
+    ]

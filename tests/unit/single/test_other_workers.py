@@ -89,7 +89,7 @@ def test_an_intent_of_a_worker_still_at_work_is_waited_for_until_it_has_its_id(t
 
     assert result["generation_id"] == paid["generation_id"]
     assert len(charges(api)) == 1
-    assert any("may still be submitting this" in line["event"] for line in lines)
+    assert any("may still be at its submit" in line["event"] for line in lines)
 
 
 def records(task):

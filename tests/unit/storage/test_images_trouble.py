@@ -10,13 +10,15 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
-from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.errors import DestinationError, DownloadError, ImageExpiredError
 from airflow_gpt_image.storage.folders import open_folder
 from airflow_gpt_image.storage.images import ImageFolder
 from tests.log_lines import Lines
+from tests.raw_server import RawServer
 
 REQUEST = ImageRequest(prompt="a red bicycle")
 
@@ -177,3 +179,57 @@ def test_an_image_that_is_not_there_says_which_generation_it_was_and_what_can_be
     assert raised.value.generation_id == generation.id
     assert place.names() == []
     assert emulator.books()["submits"] == 1
+
+
+# File hosts that name a wrong length
+
+
+@pytest.fixture
+def file_host(made):
+    """A host that sends an image, or its beginning, under too long a length; then closes or is silent."""
+    image = httpx.get(made().urls[0], trust_env=False).content
+    servers = []
+
+    def started(*, kept=None, silent=False):
+        def behave(connection, server):
+            server.ask(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n" + image[:kept])
+            if silent:
+                server.done.wait(10)
+
+        servers.append(RawServer(behave))
+        return servers[-1], image
+
+    yield started
+    for server in servers:
+        server.close()
+
+
+def _generation_at(server):
+    return Generation(
+        id="397ce9f2-c04e-4244-ac33-3af19a7cc297",
+        status="completed",
+        output={"urls": [f"{server.url}/1.png"]},
+    )
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["closes", "is silent"])
+def test_an_image_under_a_length_that_is_too_long_is_stored_if_it_is_whole(connect, file_host, place, silent):
+    server, image = file_host(silent=silent)
+
+    store(place, connect(read_timeout=1.0), _generation_at(server))
+
+    assert place.read("bicycle.png") == image
+    assert server.connections == 1
+
+
+def test_an_image_under_a_length_that_is_too_long_is_not_stored_if_its_end_is_missing(
+    connect, file_host, place
+):
+    server, _ = file_host(kept=-1)
+
+    with pytest.raises(DownloadError, match="did not arrive"):
+        store(place, connect(), _generation_at(server))
+
+    assert server.connections > 1
+    assert place.names() == []

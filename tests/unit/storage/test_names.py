@@ -136,7 +136,7 @@ def test_any_other_template_is_refused_with_its_value_the_rule_and_an_example(te
         check_filename(template, across_runs=False)
 
     assert repr(template) in str(raised.value)
-    assert "for example" in str(raised.value)
+    assert "Give one such as" in str(raised.value)
     assert [problem.field for problem in raised.value.problems] == ["filename"]
 
 
@@ -346,3 +346,16 @@ def test_a_name_that_is_set_apart_fits_into_a_folder_however_long_it_is():
 
     assert len(f"{apart}.json".encode()) <= 255
     assert apart != given.stem(0)
+
+
+@pytest.mark.parametrize("ending", [".png", ".PNG", ".jpg", ".jpeg", ".webp"])
+def test_a_template_with_a_pictures_ending_is_refused_for_the_ending_is_added(ending):
+    with pytest.raises(InvalidRequestError) as raised:
+        check_filename(f"{{generation_id}}{ending}", across_runs=False)
+
+    twice = ending * 2
+    assert raised.value.message.splitlines() == [
+        f"filename: '{{generation_id}}{ending}' ends in {ending!r}, and images would be called {twice!r}.",
+        "The ending follows from the image itself, and is added.",
+        "Leave the ending out: '{generation_id}'.",
+    ]

@@ -206,6 +206,7 @@ def test_serializing_and_reading_back_gives_the_same_trigger(trigger):
         "poll_interval",
         "first_poll_at",
         "enough",
+        "so_far",
     }
 
 
@@ -214,7 +215,7 @@ def test_a_trigger_that_was_stored_without_the_newer_arguments_can_still_be_read
         gpt_image_conn_id="gpt_image_default", generation_ids=["a"], deadline=1.0, poll_interval=5.0
     )
 
-    assert (read.first_poll_at, read.enough) == (0.0, None)
+    assert (read.first_poll_at, read.enough, read.so_far) == (0.0, None, None)
 
 
 @pytest.mark.parametrize("count", [0, MOST_IDS + 1])
@@ -302,6 +303,7 @@ def test_a_deferral_leaves_the_worker_time_to_go_and_ends_after_the_triggers_own
         "deadline": 1_000_600.0,
         "poll_interval": 7.5,
         "enough": None,
+        "so_far": None,
     }
 
 

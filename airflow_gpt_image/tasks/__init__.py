@@ -1,0 +1,1 @@
+"""What operators and sensors have in common: how arguments are checked, how errors and results are shown."""

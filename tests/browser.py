@@ -1,0 +1,117 @@
+"""A headless Chromium, and what a person does with a page: look, type, press."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.sync.client import ClientConnection, connect
+
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Page:
+    """The page of a browser, driven over Chromium's own protocol."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=60))
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def run(self, script: str) -> Any:
+        """Return what an expression of JavaScript is."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def until(self, script: str, timeout: float = 90) -> Any:
+        """Wait until an expression is true; the page as it is then is in the error when it never is."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if found := self.run(script):
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"{script} never was true; the page says:\n{self.text()}")
+
+    def text(self) -> str:
+        return self.run("document.body ? document.body.innerText : ''")
+
+    def until_text(self, text: str, timeout: float = 90) -> None:
+        self.until(f"!!document.body && document.body.innerText.includes({json.dumps(text)})", timeout)
+
+    def press(self, selector: str) -> None:
+        """Press the last of the elements of a selector, once it is there and can be pressed."""
+        self.press_text(selector, "")
+
+    def press_text(self, selector: str, text: str) -> None:
+        """Press the last of those that say a text."""
+        found = (
+            f"[...document.querySelectorAll({json.dumps(selector)})]"
+            f".filter(e => !e.disabled && e.innerText.includes({json.dumps(text)})).at(-1)"
+        )
+        self.until(f"!!{found}")
+        box = self.run(
+            f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'center'}});"
+            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def type(self, selector: str, text: str) -> None:
+        """Type into a field in place of what is in it."""
+        self.until(f"!!document.querySelector({json.dumps(selector)})")
+        self.run(
+            f"(e => {{ e.focus(); e.select && e.select(); }})(document.querySelector({json.dumps(selector)}))"
+        )
+        self.call("Input.insertText", text=text)
+
+    def screenshot(self, file: Path) -> None:
+        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+
+@contextmanager
+def browse(url: str, *, width: int = 1500, height: int = 900) -> Iterator[Page]:
+    """Open an address in a browser of its own; nothing is left of it afterwards."""
+    assert PROGRAM
+    profile = Path(tempfile.mkdtemp(prefix="gpt-image-browser-"))
+    command = [
+        *(PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+        *("--no-first-run", "--remote-debugging-port=0", f"--user-data-dir={profile}"),
+        *(f"--window-size={width},{height}", "about:blank"),
+    ]
+    browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        where = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
+        while not (where.exists() and where.read_text().count("\n")):
+            assert time.monotonic() < deadline, "Chromium doesn't start"
+            time.sleep(0.1)
+        port = where.read_text().splitlines()[0]
+        targets = httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
+        address = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
+        with connect(address, max_size=None, proxy=None) as socket:
+            page = Page(socket)
+            page.call("Page.navigate", url=url)
+            yield page
+    finally:
+        browser.terminate()
+        browser.wait(timeout=30)
+        shutil.rmtree(profile, ignore_errors=True)
