@@ -286,6 +286,8 @@ class Session:
             on_unknown_status=self._warn_once,
             # Nothing is finished right after it was submitted.
             seconds=max(0.0, poll_interval - record.age(self._context.now())),
+            kind=entry.item.kind,
+            since=(record.submitted_at or record.intended_at).timestamp(),
         )
         return flows.succeeded(generation)
 

@@ -7,6 +7,8 @@ flow decides what a response means for its generation. What it means for all of 
    polled at its deadline.
 2. While the API doesn't answer, or answers with a 5xx, polls are further and further apart, up to one round
    of all waits in half a minute. The first answer ends that.
+3. When the API refuses a poll for another reason, or is down, the connection may have been corrected: if so,
+   polls go on with the corrected one, and that refusal ends no wait.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import heapq
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from airflow_gpt_image.api import flows
@@ -41,6 +44,12 @@ _ROUND_WHILE_DOWN: Final = 30.0
 _APART_WHILE_DOWN: Final = 1.0
 _FIRST_APART: Final = 0.005
 
+# Waits that are put off, in one turn of the loop.
+_AT_ONCE: Final = 100
+
+# Seconds between two looks at the connection, which cost a query of the database each.
+_RENEW_EVERY: Final = 30.0
+
 OnEnd = Callable[["Generation | None", Exception | None], object]
 
 
@@ -61,6 +70,7 @@ class Wait:
     def cancel(self) -> None:
         """Stop waiting; nobody is told of an end."""
         self.cancelled = True
+        self.pace.leave()
 
 
 class Poller:
@@ -70,6 +80,8 @@ class Poller:
     :param schedule: says when to poll next.
     :param retrying: how far apart failed polls are.
     :param workers: polls under way at the same time, at most.
+    :param renew: returns another client when the connection has changed, else None; called at most once in
+        half a minute.
     """
 
     def __init__(
@@ -79,6 +91,7 @@ class Poller:
         schedule: Schedule | None = None,
         retrying: Retrying = Retrying(),
         workers: int = _WORKERS,
+        renew: Callable[[], Awaitable[AsyncGptImageClient | None]] | None = None,
     ) -> None:
         self._client, self._retrying, self._most = client, retrying, workers
         self._schedule = schedule or Schedule()
@@ -90,6 +103,9 @@ class Poller:
         self._timer: asyncio.TimerHandle | None = None
         self._held_until = self._next_start = 0.0
         self._refusals = self._failures = 0
+        self._renew = renew
+        self._renewing: asyncio.Task[None] | None = None
+        self._renewed_at = -_RENEW_EVERY
 
     def start(
         self,
@@ -101,13 +117,17 @@ class Poller:
         on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
         seconds: float = 0.0,
+        kind: str = "",
+        since: float | None = None,
     ) -> Wait:
         """Wait for a generation as :func:`airflow_gpt_image.api.flows.wait` does, from now on.
 
         :param on_end: called once, with the generation or with the error that ended the wait.
         :param seconds: until the first poll.
+        :param kind: as :func:`airflow_gpt_image.polling.schedule.kind_of` has it; empty: unknown.
+        :param since: when it was submitted, in seconds since 1970; None: unknown.
         """
-        pace = self._schedule.begin(poll_interval)
+        pace = self._schedule.begin(poll_interval, kind=kind, since=since)
         flow = flows.wait(
             generation_id,
             poll_interval=poll_interval,
@@ -131,6 +151,8 @@ class Poller:
         on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
         seconds: float = 0.0,
+        kind: str = "",
+        since: float | None = None,
     ) -> Generation:
         """Wait as :meth:`start` does, and return the generation.
 
@@ -154,6 +176,8 @@ class Poller:
             on_poll=on_poll,
             on_unknown_status=on_unknown_status,
             seconds=seconds,
+            kind=kind,
+            since=since,
         )
         try:
             return await ended
@@ -165,9 +189,10 @@ class Poller:
         if self._timer is not None:
             self._timer.cancel()
         self._heap.clear()
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        tasks = [*self._workers, *([self._renewing] if self._renewing else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- when
 
@@ -202,9 +227,9 @@ class Poller:
 
     def _take(self) -> Wait | None:
         """Return the next wait that may be polled now."""
-        while self._heap:
+        for _ in range(_AT_ONCE):
             now = self._loop.time()
-            if max(self._heap[0][0], self._next_start) > now:
+            if not self._heap or max(self._heap[0][0], self._next_start) > now:
                 return None
             wait = heapq.heappop(self._heap)[2]
             if wait.cancelled:
@@ -218,6 +243,7 @@ class Poller:
                 continue
             self._next_start = now + self._apart()
             return wait
+        # The loop's others have their turn; whoever ends here is followed by another worker.
         return None
 
     def _apart(self) -> float:
@@ -241,22 +267,53 @@ class Poller:
         while not wait.cancelled:
             try:
                 step = wait.context.run(wait.flow.send, came)
+                if isinstance(step, Send):
+                    came = await self._send(step)
+                    continue
             except StopIteration as end:
-                wait.pace.finish(end.value)
+                wait.pace.finish(end.value, time.time())
                 self._end(wait, end.value, None)
                 return
             except Exception as error:  # noqa: BLE001 - a wait must end for whoever waits, whatever it met
+                wait.pace.leave()
                 self._end(wait, None, error)
                 return
-            if isinstance(step, Send):
-                came = await self._client.send(step)
-                self._judge(came)
-            elif isinstance(step, Sleep) and step.seconds > 0:
+            if isinstance(step, Sleep) and step.seconds > 0:
                 self._put(wait, self._loop.time() + step.seconds)
                 return
-            else:
-                came = time.time()
+            came = time.time()
         self._open -= 1
+
+    async def _send(self, step: Send) -> Reply:
+        client = self._client
+        reply = await client.send(step)
+        self._judge(reply)
+        if self._renew is not None:
+            if isinstance(reply, NoResponse) or reply.status >= 500:
+                # In the meantime the others are polled as they are.
+                if self._failures > self._most:
+                    self._begin_renewal()
+            elif 400 <= reply.status < 500 and reply.status != 429:
+                if client is self._client and (renewing := self._begin_renewal()) is not None:
+                    await asyncio.wait([renewing])
+                if client is not self._client:
+                    return await self._send(step)
+        return reply
+
+    def _begin_renewal(self) -> asyncio.Task[None] | None:
+        """Look whether the connection has changed, unless that was done a moment ago."""
+        if self._renewing is None and self._loop.time() - self._renewed_at >= _RENEW_EVERY:
+            self._renewing = self._loop.create_task(self._do_renew(), context=contextvars.Context())
+        return self._renewing
+
+    async def _do_renew(self) -> None:
+        assert self._renew is not None
+        try:
+            # A connection that can't be read now is no reason to end a wait.
+            with suppress(Exception):
+                self._client = await self._renew() or self._client
+        finally:
+            self._renewing, self._renewed_at = None, self._loop.time()
 
     def _end(self, wait: Wait, generation: Generation | None, error: Exception | None) -> None:
         self._open -= 1

@@ -29,7 +29,7 @@ class SharedPoller:
         self._conn_id = gpt_image_conn_id
         self._schedule = schedule
         self._opening = asyncio.Lock()
-        self._client: AsyncGptImageClient | None = None
+        self._clients: list[AsyncGptImageClient] = []
         self._poller: Poller | None = None
         self.users = 0
         self.outdated = False
@@ -42,10 +42,23 @@ class SharedPoller:
         # Under a lock, so that a thousand triggers that start together ask for the connection once.
         async with self._opening:
             if self._poller is None:
-                from airflow_gpt_image.hooks.gpt_image import GptImageHook
+                client = await self._build()
+                self._poller = Poller(client, schedule=self._schedule, renew=self._renew)
 
-                self._client = await GptImageHook(self._conn_id).aget_conn()
-                self._poller = Poller(self._client, schedule=self._schedule)
+    async def _build(self) -> AsyncGptImageClient:
+        from airflow_gpt_image.hooks.gpt_image import GptImageHook
+
+        client = await GptImageHook(self._conn_id).aget_conn()
+        self._clients.append(client)
+        return client
+
+    async def _renew(self) -> AsyncGptImageClient | None:
+        """Return a client for the connection as it is now, if that has changed."""
+        from airflow_gpt_image.hooks.gpt_image import GptImageHook
+
+        settings = await GptImageHook(self._conn_id).asettings()
+        # The old one may still be in use, and is closed with the others when the last user leaves.
+        return await self._build() if settings != self._clients[-1].settings else None
 
     def start(
         self,
@@ -56,6 +69,8 @@ class SharedPoller:
         on_end: OnEnd,
         on_poll: Callable[[str], object],
         on_unknown_status: Callable[[str], object],
+        kind: str = "",
+        since: float | None = None,
     ) -> Wait:
         """Wait for a generation, as :meth:`Poller.start` does; comes after :meth:`open`."""
         assert self._poller is not None
@@ -74,14 +89,16 @@ class SharedPoller:
             on_end=ended,
             on_poll=on_poll,
             on_unknown_status=on_unknown_status,
+            kind=kind,
+            since=since,
         )
 
     async def aclose(self) -> None:
-        """Stop polling and close the client, if there is one."""
+        """Stop polling and close what was opened."""
         if self._poller is not None:
             await self._poller.aclose()
-        if self._client is not None:
-            await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] = WeakKeyDictionary()
@@ -96,9 +113,7 @@ async def shared_poller(gpt_image_conn_id: str) -> AsyncIterator[SharedPoller]:
     pollers = _pollers.setdefault(loop, {})
     poller = pollers.get(gpt_image_conn_id)
     if poller is None or poller.outdated:
-        # None is left out for longer than poll_interval: of many submitted together, the latest durations
-        # known are the longest, and the first of the next many would be found too late.
-        schedule = _schedules.setdefault(loop, {}).setdefault(gpt_image_conn_id, Schedule(longest=0.0))
+        schedule = _schedules.setdefault(loop, {}).setdefault(gpt_image_conn_id, Schedule())
         poller = pollers[gpt_image_conn_id] = SharedPoller(gpt_image_conn_id, schedule)
     poller.users += 1
     try:

@@ -48,7 +48,9 @@ class Waited:
     @property
     def fixed_polls(self):
         """How many polls it takes every poll_interval."""
-        return 1 + math.ceil(max(0.0, self.ends - self.first) / self.poll_interval - 1e-6)
+        if self.ends <= self.first:
+            return 1
+        return 1 + max(1, math.ceil((self.ends - self.first) / self.poll_interval - 1e-6))
 
 
 def simulate(given, *, times, jitter, delay=0.0):
@@ -63,7 +65,7 @@ def simulate(given, *, times, jitter, delay=0.0):
         each.polls.append(now)
         generation = each.generation(now, times=times)
         if generation.finished:
-            pace.finish(generation)
+            pace.finish(generation, now)
             continue
         pause = pace.pause(generation, now)
         assert 0 < pause < math.inf

@@ -219,6 +219,50 @@ def test_a_client_that_was_refused_is_not_given_to_the_next_one(
     assert waited[0]["generation_ids"] == {"completed": [slow]}
 
 
+def test_a_key_that_is_changed_while_it_waits_does_not_end_the_wait(
+    emulator, use_connection, submit, trigger, events_of, until
+):
+    emulator.fault("generation:takes=1;match=slow")
+    slow = submit("slow")
+
+    async def scenario():
+        waiting = asyncio.create_task(events_of(trigger(slow)))
+        await until(lambda: polls(emulator) > 0)
+        # To the emulator another key is another account, so another setting stands for it here.
+        use_connection(emulator.url, extra={"read_timeout": 30})
+        emulator.fault("get:invalid_api_key*1;match=slow")
+        return await waiting
+
+    (event,) = asyncio.run(scenario())
+
+    assert event["generation_ids"] == {"completed": [slow]}
+
+
+def test_a_connection_that_nobody_answers_at_holds_up_no_wait_over_another_one(
+    emulator, use_connection, submit, trigger, events_of, until
+):
+    use_connection("http://127.0.0.1:9", conn_id="dead")
+    generation_id = submit()
+
+    async def scenario():
+        dead = [
+            asyncio.create_task(events_of(trigger(f"lost-{number}", seconds=3600, gpt_image_conn_id="dead")))
+            for number in range(2 * MOST_AT_ONCE)
+        ]
+        await asyncio.sleep(0)
+        event = await asyncio.wait_for(events_of(trigger(generation_id)), 120)
+        going_on = [each for each in dead if not each.done()]
+        for each in dead:
+            each.cancel()
+        await asyncio.gather(*dead, return_exceptions=True)
+        return event, len(going_on)
+
+    (event,), going_on = asyncio.run(scenario())
+
+    assert event["generation_ids"] == {"completed": [generation_id]}
+    assert going_on == 2 * MOST_AT_ONCE
+
+
 def test_a_connection_that_could_not_be_read_is_read_again_by_the_next_one(
     emulator, use_connection, submit, trigger, events_of
 ):
