@@ -21,7 +21,7 @@ from airflow_gpt_image.errors import InvalidSettingsError
 
 # Shorter than any server's usual idle time (uvicorn's is 5 s): a submit on a connection that the server is
 # just closing would end as "unknown", although nothing was accepted.
-_KEEPALIVE_SECONDS: Final = 3.0
+KEEPALIVE_SECONDS: Final = 3.0
 
 
 def proxy_of(url: str, settings: ClientSettings) -> str | None:
@@ -61,7 +61,7 @@ class Transports:
         if settings.proxy is None and not settings.on_this_machine:
             for proxy in _environment_proxies().values():
                 _check_environment_proxy(proxy)
-        self._context = ssl_context(settings.verify)
+        self.context = ssl_context(settings.verify)
 
     def blocking(self, proxy: str | None, *, keep: bool) -> Transport:
         """Return one for code that may block.
@@ -76,16 +76,16 @@ class Transports:
 
     def _options(self, proxy: str | None, keep: bool) -> dict[str, Any]:
         return {
-            "ssl_context": self._context,
+            "ssl_context": self.context,
             "proxy": None if proxy is None else self._proxy(proxy),
             "max_connections": 100,
             "max_keepalive_connections": None if keep else 0,
-            "keepalive_expiry": _KEEPALIVE_SECONDS,
+            "keepalive_expiry": KEEPALIVE_SECONDS,
         }
 
     def _proxy(self, address: str) -> httpcore.Proxy:
         parsed = httpx.Proxy(address)
-        context = self._context if parsed.url.scheme == "https" else None
+        context = self.context if parsed.url.scheme == "https" else None
         return httpcore.Proxy(str(parsed.url), auth=parsed.raw_auth, ssl_context=context)
 
 
