@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
 import httpx
@@ -25,11 +25,13 @@ from airflow_gpt_image.api.network import aresolve
 from airflow_gpt_image.api.replies import NoResponse, Response
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Send
-from airflow_gpt_image.api.transport import KEEPALIVE_SECONDS, Transports, proxy_of
+from airflow_gpt_image.api.transport import Transports, proxy_of
 from airflow_gpt_image.api.unpacking import Unpacking
 
 if TYPE_CHECKING:
     import aiohttp
+
+_KEEPALIVE_SECONDS: Final = 30.0
 
 
 def _installed() -> bool:
@@ -97,7 +99,8 @@ class AiohttpReads:
                     ssl=self._transports.context,
                     resolver=_resolver(settings.connect_timeout),
                     use_dns_cache=False,
-                    keepalive_timeout=KEEPALIVE_SECONDS,
+                    # Longer than a server keeps it, perhaps: then aiohttp sends the read again.
+                    keepalive_timeout=_KEEPALIVE_SECONDS,
                 ),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
@@ -132,20 +135,19 @@ class _Exchange:
         self._sent = False
         self._response: aiohttp.ClientResponse | None = None
         self._body = bytearray()
-        self._timeout: asyncio.Timeout | None = None
+        self._timeout = asyncio.timeout(settings.connect_seconds)
 
     @asynccontextmanager
     async def bounded(self) -> AsyncIterator[None]:
         """Bound the exchange; raise what aiohttp says of time and of the network as httpcore says it."""
         import aiohttp
 
-        timeout = self._timeout = asyncio.timeout(self._settings.connect_seconds)
         try:
-            async with timeout:
+            async with self._timeout:
                 yield
         except TimeoutError as error:
             late = httpcore.ReadTimeout if self._sent else httpcore.ConnectTimeout
-            raise late("it took too long as a whole" if timeout.expired() else "timed out") from error
+            raise late("it took too long as a whole" if self._timeout.expired() else "timed out") from error
         except aiohttp.ClientConnectorError as error:
             raise httpcore.ConnectError(str(error.__cause__ or error)) from error
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
@@ -155,8 +157,7 @@ class _Exchange:
     def begun(self) -> None:
         """Note that the request has left: however long connecting took, the response gets its time."""
         self._sent = True
-        if self._timeout is not None:
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self._settings.response_seconds)
+        self._timeout.reschedule(asyncio.get_running_loop().time() + self._settings.response_seconds)
 
     def begin(self, response: aiohttp.ClientResponse) -> None:
         """Take the response's status and headers."""
@@ -173,8 +174,8 @@ class _Exchange:
         """Return what came of it, as :meth:`airflow_gpt_image.api.wire.Sending.reply` does."""
         if self._response is not None:
             headers: dict[str, str] = {}
-            for name, value in self._response.headers.items():
-                name = name.lower()
+            for given, value in self._response.headers.items():
+                name = given.lower()
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
             response = protocol.parse_response(
                 status=self._response.status,
@@ -215,6 +216,6 @@ def _resolver(seconds: float) -> aiohttp.abc.AbstractResolver:
             ]
 
         async def close(self) -> None:
-            pass
+            """Hold nothing open."""
 
     return Resolver()

@@ -21,7 +21,7 @@ from airflow_gpt_image.errors import InvalidSettingsError
 
 # Shorter than any server's usual idle time (uvicorn's is 5 s): a submit on a connection that the server is
 # just closing would end as "unknown", although nothing was accepted.
-KEEPALIVE_SECONDS: Final = 3.0
+_KEEPALIVE_SECONDS: Final = 3.0
 
 
 def proxy_of(url: str, settings: ClientSettings) -> str | None:
@@ -80,7 +80,7 @@ class Transports:
             "proxy": None if proxy is None else self._proxy(proxy),
             "max_connections": 100,
             "max_keepalive_connections": None if keep else 0,
-            "keepalive_expiry": KEEPALIVE_SECONDS,
+            "keepalive_expiry": _KEEPALIVE_SECONDS,
         }
 
     def _proxy(self, address: str) -> httpcore.Proxy:

@@ -44,6 +44,9 @@ _ROUND_WHILE_DOWN: Final = 30.0
 _APART_WHILE_DOWN: Final = 1.0
 _FIRST_APART: Final = 0.005
 
+# Seconds. Polls that are due within them are begun together, for each time that a loop wakes up costs.
+_TOGETHER: Final = 0.1
+
 # Waits that are put off, in one turn of the loop.
 _AT_ONCE: Final = 100
 
@@ -206,15 +209,18 @@ class Poller:
         if not self._heap or len(self._workers) >= self._most:
             return
         due = max(self._heap[0][0], self._next_start)
-        if due <= self._loop.time():
+        now = self._loop.time()
+        if due <= now:
             # In a context of its own: what it does is no single trigger's.
             worker = self._loop.create_task(self._work(), context=contextvars.Context())
             self._workers.add(worker)
             worker.add_done_callback(self._worker_ended)
-        elif self._timer is None or self._timer.when() > due or self._timer.when() <= self._loop.time():
+            return
+        ring = math.ceil(due / _TOGETHER) * _TOGETHER
+        if self._timer is None or self._timer.when() > ring or self._timer.when() <= now:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(due, self._ring)
+            self._timer = self._loop.call_at(ring, self._ring)
 
     def _ring(self) -> None:
         self._timer = None

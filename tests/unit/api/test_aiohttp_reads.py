@@ -132,6 +132,18 @@ def test_a_server_whose_certificate_nobody_vouches_for_is_sent_nothing(answering
     assert server.requests == []
 
 
+def test_a_connection_that_breaks_off_before_a_response_is_no_response(serve):
+    server = serve(lambda connection, server: server.ask(connection))
+
+    with pytest.raises(errors.ConnectionFailedError, match="ReadError"):
+        run(server.url, read, retrying=Retrying(most_sends=1))
+
+
+def test_a_name_that_cannot_be_looked_up_is_a_connection_that_failed():
+    with pytest.raises(errors.ConnectionFailedError, match="ConnectError"):
+        run("https://no-such-host.invalid", read, retrying=Retrying(most_sends=1), verify=False)
+
+
 def test_a_server_that_answers_with_headers_without_end_is_given_up(serve):
     def behave(connection, server):
         server.ask(connection)
