@@ -21,6 +21,7 @@ import httpcore
 import httpx
 
 from airflow_gpt_image.api import protocol, wire
+from airflow_gpt_image.api.blocking import in_thread
 from airflow_gpt_image.api.network import aresolve
 from airflow_gpt_image.api.replies import NoResponse, Response
 from airflow_gpt_image.api.settings import ClientSettings
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     import aiohttp
 
 _KEEPALIVE_SECONDS: Final = 30.0
+
+# Bytes of JSON that are read on the loop at once. The API's own responses are some hundred.
+_LARGE: Final = 32 * 1024
 
 
 def _installed() -> bool:
@@ -79,6 +83,8 @@ class AiohttpReads:
         except (aiohttp.ClientError, ValueError):
             self._used = False
             return None
+        if exchange.is_large:
+            return await asyncio.wrap_future(in_thread(exchange.reply))
         return exchange.reply()
 
     def _get(self, url: Any, exchange: _Exchange) -> Any:
@@ -169,6 +175,11 @@ class _Exchange:
             too_large=lambda: httpx.ReadError("the response is larger than any of the API's"),
         )
         self.add, self.end = self._unpacking.add, self._unpacking.end
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether reading what came would hold up the loop for others."""
+        return len(self._body) > _LARGE
 
     def reply(self, error: Exception | None = None) -> Response | NoResponse:
         """Return what came of it, as :meth:`airflow_gpt_image.api.wire.Sending.reply` does."""

@@ -132,6 +132,15 @@ def test_a_server_whose_certificate_nobody_vouches_for_is_sent_nothing(answering
     assert server.requests == []
 
 
+def test_a_response_that_is_far_larger_than_the_apis_is_read_all_the_same(answering):
+    document = {**json.loads(BODY), "more": ["x"] * 100_000}
+    server = answering(http(200, json.dumps(document).encode()))
+
+    [generation] = run(server.url, read)
+
+    assert generation.status == "completed"
+
+
 def test_a_connection_that_breaks_off_before_a_response_is_no_response(serve):
     server = serve(lambda connection, server: server.ask(connection))
 
