@@ -1,6 +1,7 @@
 # make demo    images from a DAG in a real Airflow, without a key: under three minutes
 # make up      the same Airflow with its UI, until Ctrl-C
 # make test    everything that must hold; under ten minutes on two cores
+# make first-hour   README and tutorial word by word, in an empty environment: some minutes
 # make compat  the wheel on every Airflow and Python we support: a few minutes, once they are installed
 # make soak    what takes longer: kill matrices on real components
 # make bench   figures, side by side in one run
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo up test test-rooms test-airflow compat soak bench lint format clean
+.PHONY: demo up test test-rooms test-airflow first-hour compat soak bench lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m stack demo $(ARGS)
@@ -28,13 +29,15 @@ test: $(VENV)/.dev lint
 
 test-rooms: $(VENV)/.dev
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
+	$(BIN)/python -m coverage run -m pytest -n 2 -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*,airflow_gpt_image/errors.py" --fail-under=100
 	$(BIN)/python -m pytest -n 2 -m "not soak" --ignore tests/unit/api --ignore tests/unit/test_errors.py \
 		tests/unit $(ARGS)
+	$(BIN)/python -m pytest -m "not soak" tests/integration tests/packaging $(ARGS)
 
 test-airflow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not soak" tests/e2e tests/integration tests/packaging $(ARGS)
+	$(BIN)/python -m pytest -m "not soak" tests/e2e $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -45,6 +48,9 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+first-hour: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak tests/packaging/test_first_hour.py $(ARGS)
 
 compat: $(VENV)/.dev
 	$(BIN)/python -m tests.compat $(ARGS)
@@ -69,4 +75,4 @@ $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) .compat demo-output dist .coverage .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .compat demo-output dist test-artefacts .coverage .hypothesis .mypy_cache .ruff_cache

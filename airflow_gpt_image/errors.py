@@ -321,11 +321,11 @@ class DestinationTakenError(DestinationError):
 
 
 class PlanError(DestinationError):
-    """Report that the plan at the destination isn't the one written. The next try plans anew."""
+    """Report that a batch's plan isn't the one that was written. The next try finds what is paid for."""
 
 
 class ItemsFailedError(GptImageError):
-    """Report that more images failed than the author allows; ``retryable`` if one of its failures is."""
+    """Report that more images failed than the author allows; ``retryable`` if one of the failures is."""
 
 
 class UnsettledImagesError(GptImageError):

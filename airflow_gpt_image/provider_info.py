@@ -72,7 +72,7 @@ def get_provider_info() -> dict[str, Any]:
                     "placeholders": {
                         "password": "sk-…",
                         "host": "https://api.aivideoapi.ai",
-                        "port": "443; empty: the one in Base URL, or the scheme's own",
+                        "port": "443, unless Base URL has another; Test on Airflow 3.3 needs it",
                     },
                 },
                 "conn-fields": {

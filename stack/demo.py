@@ -63,15 +63,31 @@ def running(
         EmulatorServer(duration=duration, faults=[_REFUSED_PROMPT, *faults]) as emulator,
     ):
         say(f"The API's emulator listens on {emulator.url}")
-        env = {
-            "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
-            "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(output),
-        }
         say("Airflow starts: api-server, scheduler, dag-processor, triggerer …")
-        with ScratchAirflow(Path(home), dags_folder=DAGS, database=database, env=env, port=port) as airflow:
-            airflow.request("POST", "/api/v2/pools", json=_POOL)
+        with ScratchAirflow(Path(home), dags_folder=DAGS, database=database, port=port) as airflow:
+            _furnish(airflow, emulator, output)
             say(f"Airflow is up on {airflow.url}")
             yield airflow, emulator
+
+
+def _furnish(airflow: ScratchAirflow, emulator: EmulatorServer, output: Path) -> None:
+    """Make what the examples ask for where Airflow shows it: connection, variable and pool."""
+    host, _, port = emulator.url.rpartition(":")
+    connection = {
+        "connection_id": "gpt_image_default",
+        "conn_type": "gpt_image",
+        "description": "The API's emulator; it costs nothing",
+        "host": host,
+        "port": int(port),
+        "password": emulator.key,
+    }
+    variable = {
+        "key": "gpt_image_destination",
+        "value": str(output),
+        "description": "Folder the examples store their images in",
+    }
+    for kind, fields in (("connections", connection), ("variables", variable), ("pools", _POOL)):
+        airflow.request("POST", f"/api/v2/{kind}", json=fields)
 
 
 def demo(output: Path, *, database: Literal["sqlite", "postgres"], faults: Sequence[str]) -> int:

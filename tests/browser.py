@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -15,9 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+# On a CI it is installed (.ci/browser); there, a test without one fails instead of saying nothing.
+needs_browser = pytest.mark.skipif(
+    PROGRAM is None and "CI" not in os.environ, reason="no Chromium on this machine; apt-get install chromium"
+)
 
 
 class Page:

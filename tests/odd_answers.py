@@ -17,6 +17,8 @@ ODD = {
     "a long model": f'"model": "{"x" * 900_000}", "output": {{{_URLS}}}',
     "long numbers": f'"created_at": {"9" * 5000}, "output": {{"metadata": {{"a": {"9" * 5000}}}, {_URLS}}}',
     "depth": f'"output": {{"metadata": {"[" * 9000 + "]" * 9000}, {_URLS}}}',
+    "Airflow's own names": f'"output": {{"metadata": {{"__id__": 1, "a": [{{"__classname__": "x"}}], '
+    f'"b": {{"__type": "set", "__var": [1]}}, "c": {{"__version__": 1}}}}, {_URLS}}}',
     "milliseconds": f'"created_at": 1775383908000, "completed_at": -1, "output": {{{_URLS}}}',
     "texts for numbers": '"created_at": "1775383908", "completed_at": true, "output": {"urls": [URL, null]}',
     "an address alone": '"output": {"urls": URL}',

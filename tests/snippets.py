@@ -17,6 +17,23 @@ _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"Save this as\s+`([^`]+)`")
 
 
+_CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
+
+
+def without_code(text: str) -> str:
+    """Return the prose of a page."""
+    return _CODE.sub("", text)
+
+
+def links(text: str) -> list[str]:
+    """Return where the links and pictures of a page lead, but for those into the web."""
+    return [
+        target
+        for target in re.findall(r"\]\(([^)]+)\)", without_code(text))
+        if not target.startswith("https://")
+    ]
+
+
 class Snippet(NamedTuple):
     """A fenced block of a page.
 

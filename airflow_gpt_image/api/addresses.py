@@ -120,7 +120,8 @@ def check_image_url(url: str, *, allowed_hosts: Collection[str], allow_loopback:
         return True
     if parts.scheme.lower() != "https" or not can_be_public(host):
         raise ImageRefusedError(
-            f"The image at {quote_url(url)} is not fetched: images come over https from public hosts. "
+            f"The image at {quote_url(url)} is not fetched.\n"
+            "Images come over https from public hosts.\n"
             f"If {host!r} is meant, list it in the connection's image_hosts."
         )
     return False

@@ -17,7 +17,7 @@ from typing import Final
 import httpx
 
 from airflow_gpt_image.api.blocking import in_thread
-from airflow_gpt_image.api.text import quote_path
+from airflow_gpt_image.api.text import quote_setting
 from airflow_gpt_image.errors import InvalidSettingsError
 
 # All certificates of the public internet take a quarter of a megabyte.
@@ -27,6 +27,8 @@ _MOST_BYTES: Final = 16 * 1024 * 1024
 _HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 _READ_SECONDS: Final = 10.0
+
+_EXAMPLE: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def ssl_context(verify: bool | str) -> ssl.SSLContext:
@@ -101,9 +103,19 @@ def _size(path: str) -> int:
 
 
 def _refused(name: str, value: object, what: str) -> InvalidSettingsError:
-    return InvalidSettingsError(
-        f"{name}={quote_path(value)} {what}, so it is no CA bundle.\n"
+    rule = (
         "It must be the path of an existing PEM file, or of a folder whose certificates are named as "
-        "`openssl rehash` names them; in a connection a folder ends in '/'.\n"
-        "For example /etc/ssl/certs/ca-certificates.crt."
+        "`openssl rehash` names them; in a connection a folder ends in '/'."
+    )
+    remedy = f"For example {_EXAMPLE}."
+    if name.startswith("SSL_CERT_"):
+        rule += (
+            " It is read before anything is paid for, also for an API over plain http: images may come over "
+            "https."
+        )
+        remedy = (
+            f"Mend or unset it in the environment, or set the connection's ca_bundle, such as {_EXAMPLE}."
+        )
+    return InvalidSettingsError(
+        f"{name}={quote_setting(value)} {what}, so it is no CA bundle.\n{rule}\n{remedy}"
     )

@@ -10,6 +10,7 @@ one that has expired.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -34,6 +35,9 @@ The API document doesn't say how long result addresses live. Before that, "not t
 
 # What file hosts say of a file that isn't there, or of a signed address whose time is over.
 _NOT_THERE: Final = frozenset({400, 401, 403, 404, 410})
+
+# Scheme and host.
+_BEGIN: Final = re.compile(r"[^/?#]*://[^/?#]*")
 
 # What may stand in an address as it is; "%" among it, for what is encoded already stays as it is.
 _ADDRESS_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;=-._~"
@@ -116,16 +120,15 @@ def download(
 
 def encode_address(url: str) -> str:
     """Return an address with the characters percent-encoded that can't stand in one: blanks, letters of other
-    scripts, ``|``, ``"``.
+    scripts, ``|``, ``"``. White space around it, a line's end among it, is left out.
 
     What is encoded already stays, to the byte: a signature is of the address as it is. So does the host, and
     what makes an address none at all: control characters, half a surrogate pair.
     """
-    scheme, separator, rest = url.strip(" ").partition("://")
-    host, slash, path = rest.partition("/")
-    if not (separator and slash and path.isprintable()):
-        return url.strip(" ")
-    return f"{scheme}://{host}/{quote(path, safe=_ADDRESS_CHARACTERS)}"
+    url = url.strip()
+    begin = _BEGIN.match(url)
+    path = url[begin.end() :] if begin else ""
+    return url[: -len(path)] + quote(path, safe=_ADDRESS_CHARACTERS) if path.isprintable() and path else url
 
 
 def _follow_redirects(
@@ -167,8 +170,9 @@ def _resolve_checked(url: str, settings: ClientSettings, sends: int) -> Flow[str
     inside = [address for address in found if not is_public(address)]
     if inside and not allowed:
         raise ImageRefusedError(
-            f"The image at {quote_url(url)} is not fetched: its host is at {inside[0]}, which is no public "
-            "address. If it is meant, list the host in the connection's image_hosts."
+            f"The image at {quote_url(url)} is not fetched.\n"
+            f"Its host is at {inside[0]}, which is no public address.\n"
+            "If it is meant, list the host in the connection's image_hosts."
         )
     return found[sends % len(found)]  # another try asks another of them
 

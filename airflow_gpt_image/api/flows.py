@@ -136,7 +136,8 @@ def wait(
     :param poll_interval: seconds from one poll to the next.
     :param deadline: seconds since 1970; the last poll is at the deadline.
     :param on_poll: called after each poll, with what came of it, such as ``its status is 'pending'``.
-    :param on_unknown_status: called once for each status that the API document doesn't know, with a warning.
+    :param on_unknown_status: called with a warning, once for each status that the API document doesn't know,
+        and once for answers of status 200 that can't be read.
     :param pause_before_next: returns the seconds to the next poll of a generation that isn't finished, given
         it and the time; None: always ``poll_interval``.
     :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
@@ -158,6 +159,10 @@ def wait(
             on_poll(seen)
             if not error.retryable and not too_early:
                 raise
+            # A success of the API's whose status is no word at all is unknown, too.
+            if isinstance(error, UnreadableResponseError) and error.status == 200 and "" not in told:
+                told.add("")
+                on_unknown_status(f"Generation {generation_id}: {error.message}\n{_polled_on(deadline)}")
             failures += 1
             # Retry-After is honoured here whatever its length: it holds up nothing but this wait.
             pause = max(retrying.backoff(failures), error.retry_after or 0.0)
@@ -188,11 +193,15 @@ def unknown_status(generation: Generation, deadline: float | None = None) -> str
     """
     if generation.status in STATUSES:
         return None
-    until = "" if deadline is None else f" until {_utc(deadline)}"
     return (
         f"Generation {generation.id} has the status {quote(generation.status)}, a word that the API document "
-        f"doesn't know.\nIt counts as not finished, and is polled on{until}.\nNothing is paid for again."
+        f"doesn't know.\n{_polled_on(deadline)}"
     )
+
+
+def _polled_on(deadline: float | None) -> str:
+    until = "" if deadline is None else f" until {_utc(deadline)}"
+    return f"It counts as not finished, and is polled on{until}.\nNothing is paid for again."
 
 
 def generate(
@@ -212,7 +221,8 @@ def _check_interval(seconds: float) -> None:
     # Checked before anything is paid for. Zero would poll as fast as the machine can.
     if not 0 < seconds < math.inf:
         raise InvalidRequestError(
-            f"poll_interval={seconds!r} must be a number of seconds above 0; for example 5."
+            f"poll_interval={seconds!r} must be a number of seconds above 0.\n"
+            "It is the time from one poll to the next.\nGive one such as 5."
         )
 
 
@@ -224,11 +234,11 @@ def succeeded(generation: Generation) -> Generation:
     """
     if generation.status == "failed":
         failure = generation.error
-        message = single_line(failure.message) or "the API gave no reason"
+        message = (single_line(failure.message) or "The API gave no reason").rstrip(".")
         code = single_line(failure.code)
         raise GenerationFailedError(
-            f"Generation {generation.id} failed: {message} ({code or 'without a code'}).\n"
-            "It was refunded.\n"
+            f"{message} ({code or 'without a code'}).\n"
+            f"Generation {generation.id} failed, and was refunded.\n"
             f"{_remedy(code, single_line(failure.type))}",
             code=code,
             type=single_line(failure.type),

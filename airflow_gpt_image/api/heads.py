@@ -3,6 +3,10 @@
 A line that is no header, or one too long, is left out. Of lengths that contradict each other none is taken,
 and the body ends where the connection does. Such a response is read, but a refusal in it proves nothing
 (:attr:`Heads.mended`), and its connection is not used again.
+
+What is not mended is the parser's to refuse, and then a submit is unknown and an image is fetched again: a
+status line that isn't ``HTTP/1.x`` and three digits, a head without an end, and the heads of images that come
+through a proxy, for its own word comes first there.
 """
 
 from __future__ import annotations
@@ -17,8 +21,7 @@ _STATUS: Final = re.compile(rb"(HTTP/1\.[0-9]) ([0-9]{3})(?:[ \t][^\r\n]*)?\r?\n
 # a line that begins with a blank goes on with the one before.
 _LINES: Final = re.compile(rb"\r?\n(?![ \t])")
 _LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+:(?:[^\0\r\n\x0b\x0c]|\r?\n[ \t])*")
-# Also of a value on two lines, and of one that a line which is no header went on with.
-_CHUNKED: Final = re.compile(rb"\bchunked[ \t]*(?:$|\r?\n)")
+_WORDS: Final = re.compile(rb"[^\s,;]+")
 _LENGTH: Final = re.compile(rb"[0-9]{1,20}")
 # The parser refuses a head of more than 100 KB.
 _LONGEST_LINE: Final = 8 * 1024
@@ -71,7 +74,7 @@ class Heads:
         kept = [line for line in kept if line.partition(b":")[0].lower() not in framing]
         while sum(map(len, kept)) > _MOST_BYTES:
             kept.pop()
-        if codings and _CHUNKED.search(codings[-1]):
+        if codings and b"chunked" in _WORDS.findall(codings[-1]):
             kept.append(b"transfer-encoding: chunked")
         return b"\r\n".join([status[1] + b" " + status[2], *kept, b"connection: close", b"", b""])
 

@@ -134,8 +134,9 @@ def is_loopback(host: str) -> bool:
         return True
     if not is_ip_address(name):
         return False
-    ip = _unwrapped(ip_address(name))
-    return ip.is_loopback
+    ip = ip_address(name)
+    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+    return (mapped or ip).is_loopback
 
 
 def is_public(address: str) -> bool:

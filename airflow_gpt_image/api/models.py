@@ -135,7 +135,7 @@ _LAST_MOMENT: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def _parse_moment(value: object) -> datetime | None:
-    # Seconds since 1970. Informative only, so a value that makes no sense is no reason to lose a paid image.
+    # Seconds since 1970. Informative only: a value that makes no sense is no reason to lose a paid image.
     if isinstance(value, datetime):
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
@@ -199,8 +199,8 @@ def _redact(value: Any) -> Any:
         return None
     if isinstance(value, (list, tuple)):
         return [_redact(item) for item in value]
-    if isinstance(value, dict):
-        return {_redact(key): _redact(item) for key, item in value.items()}
+    if isinstance(value, dict):  # an XCom with Airflow's own names is refused, or read as an object
+        return {_redact(key): _redact(item) for key, item in value.items() if str(key)[:2] != "__"}
     return value
 
 
@@ -210,7 +210,7 @@ Text = Annotated[str | None, BeforeValidator(_keep_text)]
 
 
 def parse_generation_id(value: object) -> str:
-    """Return the id of the API's own answer, which may have a number for it.
+    """Return an id of the API's own answer, checked; a number becomes text.
 
     :raises ValueError: when it can't be one.
     """
@@ -232,7 +232,8 @@ class GenerationFailure(BaseModel):
 class GenerationOutput(BaseModel):
     """Say where the images are.
 
-    ``metadata`` is kept as it comes, up to 2,000 characters of JSON, without the queries of addresses.
+    ``metadata`` is kept as it comes, up to 2,000 characters of JSON, without the queries of addresses and
+    names that begin with ``__``.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -2,8 +2,7 @@
 
 httpx's timeouts are for single reads and writes, so a server that sends a byte now and then is never too slow
 for them. Here each operation gets no more than what is left of its exchange's time. httpcore calls us for
-each, whatever it is about: a look-up, a proxy's word, a handshake, the request, interim responses, headers, a
-body.
+each: a look-up, a proxy's word, a handshake, the request, interim responses, headers, a body.
 """
 
 from __future__ import annotations
@@ -126,7 +125,7 @@ def close_connected() -> None:
 
 
 async def aclose_connected() -> None:
-    """As :func:`close_connected`, on an event loop."""
+    """Close the connection that was made for the present exchange, on an event loop."""
     stream = _current.get().connected
     if isinstance(stream, httpcore.AsyncNetworkStream):
         await stream.aclose()
@@ -152,7 +151,7 @@ def resolve(host: str, port: int, seconds: float) -> tuple[str, ...]:
 
 
 async def aresolve(host: str, port: int, seconds: float) -> tuple[str, ...]:
-    """As :func:`resolve`, on an event loop."""
+    """Return a host's IP addresses as :func:`resolve` does, on an event loop."""
     with _look_up_errors(host, seconds):
         # Not wait_for, which on Python 3.11 forgets a cancellation that comes together with the answer.
         async with asyncio.timeout(seconds):
@@ -196,12 +195,12 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        exchange = _current.get()
-        while (data := exchange.heads.take(self._receive(exchange, max_bytes, timeout))) is None:
+        while (data := _current.get().heads.take(self.receive(max_bytes, timeout))) is None:
             pass
         return data
 
-    def _receive(self, exchange: Exchange, max_bytes: int, timeout: float | None) -> bytes:
+    def receive(self, max_bytes: int, timeout: float | None) -> bytes:
+        exchange = _current.get()
         try:
             with exchange.operation(timeout, _READ) as seconds:
                 data = self._stream.read(max_bytes, seconds)
@@ -255,7 +254,10 @@ class _InnerTls(httpcore.NetworkStream):
         self._carry_out(self._tls.do_handshake, timeout, httpcore.ConnectError)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._carry_out(partial(self._read, max_bytes), timeout, httpcore.ReadError)
+        receive = partial(self._carry_out, partial(self._read, max_bytes), timeout, httpcore.ReadError)
+        while (data := _current.get().heads.take(receive())) is None:
+            pass
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._carry_out(partial(self._tls.write, buffer), timeout, httpcore.WriteError)
@@ -280,7 +282,7 @@ class _InnerTls(httpcore.NetworkStream):
                 result = operation()
             except ssl.SSLWantReadError:
                 self._flush(timeout)
-                data = self._outer.read(_AT_ONCE, timeout)
+                data = self._outer.receive(_AT_ONCE, timeout)
                 if data:
                     self._incoming.write(data)
                 else:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Final, Self
 
 from airflow_gpt_image.api.sizes import RESOLUTIONS, Resolution
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_setting
 from airflow_gpt_image.errors import InvalidSettingsError
 
 # Below 1,000,000 and with at most 6 decimals, zeros at the end aside.
@@ -67,15 +67,16 @@ class Prices:
                 given = None
         if not isinstance(given, Mapping):
             raise InvalidSettingsError(
-                f"prices={quote(extra)} must be a JSON object; for example {_EXAMPLE}."
+                f"prices={quote_setting(extra)} must be a JSON object.\n"
+                f"Nothing was sent.\nGive one such as {_EXAMPLE}."
             )
         names: dict[str, str] = {tier: f"credits_{tier}" for tier in RESOLUTIONS}
         names["usd_per_credit"] = "usd_per_credit"
         unknown = [name for name in given if name not in names]
         if unknown:
             raise InvalidSettingsError(
-                f"prices has unknown names: {', '.join(map(quote, unknown))}. Leave them out; known are "
-                f"{', '.join(names)}."
+                f"prices has unknown names: {', '.join(map(quote_setting, unknown))}.\n"
+                f"Known are {', '.join(names)}.\nLeave the others out."
             )
         return cls(**{names[name]: value for name, value in given.items()})
 
@@ -100,8 +101,9 @@ def _parse_amount(name: str, value: object) -> Decimal:
         text = format(Decimal(value), "f")
     if not _AMOUNT.fullmatch(text) or not Decimal(text):
         raise InvalidSettingsError(
-            f"prices: {name}={quote(value)} must be a number above 0 and below 1,000,000, with at most 6 "
-            f"decimals; for example {_EXAMPLE}."
+            f"prices: {name}={quote_setting(value)} must be a number above 0 and below 1,000,000.\n"
+            "It has at most 6 decimals.\n"
+            f"Give one such as {_EXAMPLE}."
         )
     return plain(Decimal(text))
 

@@ -121,8 +121,8 @@ def submit_call(request: ImageRequest) -> Call:
     unsigned = [url for url in request.image_urls if is_object(url)]
     if unsigned:
         raise InvalidRequestError(
-            f"image_urls: {quote(unsigned[0])} is an object on a store, which the API can't read. Give a "
-            "signed https address of it.",
+            f"image_urls: {quote(unsigned[0])} is an object on a store.\n"
+            "The API can't read it there.\nGive a signed https address of it.",
             code="invalid_request",
         )
     fields = request.model_dump(exclude={"callback_url"}, exclude_none=True)

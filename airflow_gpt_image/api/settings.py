@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Final, TypedDict
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -14,7 +14,7 @@ from airflow_gpt_image.api.addresses import check_url
 from airflow_gpt_image.api.certificates import load_ca_bundle
 from airflow_gpt_image.api.hosts import is_ip_address, is_loopback, normalize_host
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES, Prices
-from airflow_gpt_image.api.text import quote_path
+from airflow_gpt_image.api.text import quote_setting
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
 
 DEFAULT_BASE_URL: Final = "https://api.aivideoapi.ai"
@@ -73,7 +73,7 @@ class ClientSettings:
         if self.proxy is not None and self.on_this_machine:
             # Nor is the proxy's password shown.
             raise InvalidSettingsError(
-                f"proxy is set, and the API is on this machine: base_url={quote_path(self.base_url)}.\n"
+                f"proxy is set, and the API is on this machine: base_url={quote_setting(self.base_url)}.\n"
                 "The proxy would be sent the API key in clear, and its own loopback is another one.\n"
                 "Remove the proxy, or give the API's address as other machines know it."
             )
@@ -159,7 +159,7 @@ def _no_key(given: object) -> InvalidApiKeyError:
 
 def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
     return InvalidSettingsError(
-        f"{name}={quote_path(value)} {rule}.\nNothing was sent.\nGive one such as {example}."
+        f"{name}={quote_setting(value)} {rule}.\nNothing was sent.\nGive one such as {example}."
     )
 
 
@@ -195,16 +195,16 @@ def settings_of(
 
 def _base_url(url: str, *, allow_http: bool) -> str:
     try:
-        check_url(url if isinstance(url, str) else repr(url))
+        check_url(url if isinstance(url, str) else repr(url), quote_setting)
     except ValueError as error:
         raise InvalidSettingsError(
             f"The API's base URL is not valid: {error} The real API is {DEFAULT_BASE_URL}."
         ) from None
     parts = urlsplit(url)
     scheme, path = parts.scheme.lower(), parts.path.rstrip("/")
-    if parts.query or parts.fragment or path.endswith("/v1"):
+    if parts.query or parts.fragment or path.endswith("/v1") or "%" in parts.netloc or "@" in unquote(path):
         raise _refused(
-            "base_url", url, "must have no query or fragment, and leave out the /v1", DEFAULT_BASE_URL
+            "base_url", url, "must have no query, fragment or login, and leave out the /v1", DEFAULT_BASE_URL
         )
     if scheme == "http" and not (allow_http is True or is_loopback(parts.hostname or "")):
         raise _refused(

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
+from types import NoneType
 from typing import Final
 
 _MAX_LINE_CHARACTERS: Final = 500
@@ -26,6 +28,13 @@ def _in_any_form(character: str) -> str:
 # A login without a scheme, as people type a proxy's: looked for where a word begins, not at all its letters.
 _LOGIN: Final = re.compile(r"(?<![^\s'\"/:@])[^\s'\"/:@]++:(?!//)[^\s'\"@]{1,200}@(?=[\w\[])")
 _WORD: Final = re.compile(r"[A-Za-z0-9.:-]{0,80}")
+
+# A query may follow, which is never shown.
+_NO_LOGIN: Final = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?(?:\[[0-9A-Fa-f:.]*\]|[\w .,;*~<>=+$-]*)(?::[0-9]{0,5})?"
+    r"(?:/[\w .,;*~<>=+$/-]*)?(?:(?<!:)\?.*)?",
+    re.DOTALL,
+)
 
 # What comes before an address's path; and a colon in it that begins a password and no port.
 _AUTHORITY: Final = re.compile(r"[^/?#]*")
@@ -118,6 +127,24 @@ def quote(value: object, limit: int = 80) -> str:
 def quote_path(path: object) -> str:
     """Return the path or address of a file for a message: a cut one helps nobody."""
     return quote(path, 500)
+
+
+def quote_setting(value: object) -> str:
+    """Return a connection's value for a message, if no text in it can be a login.
+
+    People type a proxy's login into any field and in any form, so what may be shown is listed: words, paths,
+    and addresses whose only colons are a scheme's and a port's.
+    """
+    left: list[object] = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, Mapping):
+            left += [*item.keys(), *item.values()]
+        elif isinstance(item, (list, tuple)):
+            left += item
+        elif not isinstance(item, (int, float, NoneType)) and not _NO_LOGIN.fullmatch(str(item)):
+            return "a value that is not shown, for it may hold a password,"
+    return quote_path(value)
 
 
 def quote_url(url: str) -> str:

@@ -71,7 +71,7 @@ class Transports:
         return Transport(_Pool(network_backend=Backend(), **self._options(proxy, keep)))
 
     def on_a_loop(self, proxy: str | None, *, keep: bool) -> AsyncTransport:
-        """As :meth:`blocking`, for an event loop."""
+        """Return one for an event loop; ``keep`` as in :meth:`blocking`."""
         return AsyncTransport(_AsyncPool(network_backend=AsyncBackend(), **self._options(proxy, keep)))
 
     def _options(self, proxy: str | None, keep: bool) -> dict[str, Any]:

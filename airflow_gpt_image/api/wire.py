@@ -101,7 +101,7 @@ class Receiver(Protocol[R_co]):
 
     @property
     def exchange(self) -> Exchange:
-        """What is left for it."""
+        """Return the time and bytes that are left for it."""
 
     def begin(self, response: httpx.Response) -> Unpacking | None:
         """Take the response's status and headers; return what takes its body; None when nothing does."""
@@ -198,7 +198,7 @@ class Fetching:
         self.exchange = Exchange(
             seconds=step.seconds, most_bytes=2 * settings.max_image_bytes + _FRAMING_BYTES
         )
-        if step.address is not None:  # behind a proxy its own word comes first
+        if step.address is not None:  # through a proxy its own word comes first: see heads.py
             self.exchange.heads.expect()
 
     def options(self) -> dict[str, Any]:

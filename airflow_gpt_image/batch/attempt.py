@@ -250,9 +250,8 @@ class BatchAttempt:
         images = len(rows) * self.options.variants
         if not 1 <= images <= MOST_ITEMS:
             raise InvalidRequestError(
-                f"requests: {len(rows):,} valid rows with {self.options.variants} variants are {images:,} "
-                "images; "
-                f"a batch takes 1 to {MOST_ITEMS:,}."
+                f"requests: {len(rows):,} valid rows by {self.options.variants} variants are {images:,}.\n"
+                f"A batch takes 1 to {MOST_ITEMS:,} images.\nGive several data sets."
             )
         names = FileNames(self.options.filename, self._name_parts())
         file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it

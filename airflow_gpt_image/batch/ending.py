@@ -86,9 +86,9 @@ def _losses(result: dict[str, Any], most: float | None) -> str | None:
     told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     lines = [f"{result['images'] - result['stored']:,} of {result['images']:,} images are missing: {told}."]
     if result["failures"] is not None:
-        lines.append(f"Mend these rows and run them again (failures.jsonl): {result['failures']}")
+        lines.append(f"Mend these rows and run them again:\n{result['failures']}")
     if result["unsettled"] is not None:
-        lines.append(f"A retry or a clear looks for these (unsettled.jsonl): {result['unsettled']}")
+        lines.append(f"A retry or a clear looks for these:\n{result['unsettled']}")
     lines.append(f"How many may fail is said by max_failures, which is {most!r} here.")
     return "\n".join(lines)
 

@@ -102,7 +102,7 @@ class FileNames:
             "slug": slug_of(row.request.prompt)[:_LONGEST_SLUG].strip("-"),
         }
         for name in self.columns:
-            text = as_text(look_up(row.given, {}, name))
+            text = as_text(look_up(row.given, row.named, name))
             if name == self._last:
                 # The ending follows from the image, and is added: photo.png would be called photo.png.png.
                 text = text.removesuffix(ending_of(text)) or text

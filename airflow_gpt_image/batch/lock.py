@@ -204,10 +204,9 @@ class DestinationLock:
         until = datetime.fromtimestamp(theirs.until, UTC).isoformat(timespec="seconds")
         raise DestinationTakenError(
             f"The destination is locked by {theirs.owner},\n"
-            f"until that is done, or until {until} at the latest. Two tasks there would take each other's "
-            "records for "
-            "their own.\n"
-            "Give each run a destination of its own, such as …/{{ ds }}, or let the next try come later.\n"
+            f"until that is done, or until {until} at the latest.\n"
+            "Two tasks there would take each other's records for their own.\n"
+            "Give each run its own destination, such as …/{{ run_id }}, or let the next try come later.\n"
             f"If that task is gone for good, remove {self._folder.address(name)}."
         )
 

@@ -22,7 +22,7 @@ _HARMLESS: Final = re.compile(
 
 def has_secrets(request: ImageRequest) -> bool:
     """Return whether a request has what mustn't outlast the batch."""
-    return request.callback_url is not None or any(_secret_query(url) for url in request.image_urls)
+    return request.callback_url is not None or any(secret_query(url) for url in request.image_urls)
 
 
 def redacted_row(given: Mapping[str, Any], request: ImageRequest) -> dict[str, Any]:
@@ -31,13 +31,15 @@ def redacted_row(given: Mapping[str, Any], request: ImageRequest) -> dict[str, A
 
     :param request: what the row asks for, which tells what its secrets are.
     """
-    queries = [query for url in request.image_urls if (query := _secret_query(url))]
+    # The longest first: one may begin as another one does.
+    found = {query for url in request.image_urls if (query := secret_query(url))}
+    queries = sorted(found, key=len, reverse=True)
     callback = request.callback_url
     kept = {name: value for name, value in given.items() if callback is None or value != callback}
     return {name: _without(value, queries, callback) for name, value in kept.items()}
 
 
-def _secret_query(url: str) -> str:
+def secret_query(url: str) -> str:
     """Return an address's query, from its mark on, if it may be secret; else nothing."""
     _, mark, query = url.partition("?")
     if not query or all(map(_HARMLESS.fullmatch, query.split("&"))):

@@ -9,7 +9,7 @@ A prompt is data: never rendered, never stripped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.api.models import ImageRequest
@@ -32,11 +32,13 @@ class Row:
     :param number: its position, from 1 on; a header, blank lines and rows of nothing aren't counted.
     :param request: what it asks for, with what ``defaults`` and ``prompt_template`` add.
     :param given: the row without what was added. As a line of JSONL it is the same row again.
+    :param named: how the data set calls the fields that it doesn't call as we do.
     """
 
     number: int
     request: ImageRequest
     given: Mapping[str, Json]
+    named: Mapping[str, str] = field(compare=False)
 
     @property
     def metadata(self) -> Mapping[str, Json]:
@@ -181,7 +183,7 @@ class Judge:
         request = self._request(fields, bad)
         if request is None:
             return list(self._bad_cells(number, given, bad, of_bytes if len(bad) == len(of_bytes) else set()))
-        return Row(number, request, row)
+        return Row(number, request, row, given.named)
 
     def _templated(self, given: Given, fields: Mapping[str, Any]) -> tuple[str, list[tuple[str, Any, str]]]:
         assert self.template is not None

@@ -100,6 +100,6 @@ class _Desk:
         """Do it with the request's JSON; None when that went well, else the refusal."""
         try:
             action(json.loads(await request.body()))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             return Response(error_body("invalid_request", str(error)), 400, media_type=JSON)
         return None

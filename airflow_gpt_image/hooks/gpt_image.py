@@ -20,7 +20,7 @@ from airflow_gpt_image.api.certificates import load_ca_bundle
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import DEFAULT_BASE_URL, ClientSettings
-from airflow_gpt_image.api.text import quote
+from airflow_gpt_image.api.text import quote_setting
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
     GenerationNotFoundError,
@@ -87,7 +87,7 @@ class GptImageHook(BaseHook):
         return settings_of(connection)
 
     async def asettings(self) -> ClientSettings:
-        """As :meth:`settings`, for code on an event loop."""
+        """Return the connection's settings as :meth:`settings` does, for code on an event loop."""
         try:
             connection = await self.aget_connection(self.gpt_image_conn_id)
         except AirflowNotFoundException:
@@ -171,9 +171,10 @@ def settings_of(connection: Connection) -> ClientSettings:
     """
     conn_id = connection.conn_id
     name = _name_of(conn_id)
-    if connection.conn_type != GptImageHook.conn_type:
+    conn_type = connection.conn_type or ""
+    if conn_type != GptImageHook.conn_type:
         raise InvalidSettingsError(
-            f"Connection {conn_id!r}: its type is {quote(connection.conn_type or '')}, not 'gpt_image'.\n"
+            f"Connection {conn_id!r}: its type is {quote_setting(conn_type)}, not 'gpt_image'.\n"
             "Its password is meant for somebody else than this API, so nothing was sent.\n"
             "Name a connection of the type gpt_image (as a URI it begins with gpt-image://), or create one: "
             f"{_CREATE.format('gpt_image_default')}"
@@ -248,7 +249,7 @@ def _options(text: str | None) -> dict[str, Any]:
     unknown = sorted(str(name) for name in extra if name not in _READERS)
     if unknown:
         raise InvalidSettingsError(
-            f"extra has unknown fields: {', '.join(map(quote, unknown))}.\n"
+            f"extra has unknown fields: {', '.join(map(quote_setting, unknown))}.\n"
             f"Known are {', '.join(_READERS)}.\n"
             "Leave them out, or name one of those."
         )
@@ -290,7 +291,7 @@ def _verify(value: object) -> object:
     verify = _boolean(value)
     if not isinstance(verify, bool):
         raise InvalidSettingsError(
-            f"verify={quote(value)} must be true or false.\n"
+            f"verify={quote_setting(value)} must be true or false.\n"
             "It says whether certificates are checked.\n"
             "A CA bundle goes into ca_bundle."
         )

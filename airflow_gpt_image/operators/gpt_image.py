@@ -183,6 +183,14 @@ class GptImageGenerateOperator(BaseOperator):
             image_arguments.check(kwargs)
         return super().partial(**kwargs)
 
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        # What Airflow calls for tasks and for mapped ones, before it stores what was rendered.
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        if parent is self:
+            from airflow_gpt_image.operators.masking import mask_rendered_fields
+
+            mask_rendered_fields(self)
+
     @few_frames
     def execute(self, context: Context) -> dict[str, Any]:
         """Find out what is paid for, pay for what isn't, then wait."""

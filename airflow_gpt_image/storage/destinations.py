@@ -12,6 +12,9 @@ from urllib.request import url2pathname
 if TYPE_CHECKING:
     from airflow_gpt_image.errors import InvalidRequestError
 
+DISK_SCHEMES: Final = ("file", "local")
+"""What Airflow and fsspec call this machine's disk."""
+
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\\]+(/[^?#\\]*)?")
 
 
@@ -26,7 +29,7 @@ def check_destination(destination: object) -> str:
     given = str(destination) if _is_address(destination) else ""
     scheme, separator, rest = given.partition("://")
     path = given
-    if separator and scheme == "file":
+    if separator and scheme in DISK_SCHEMES:
         parts = urlsplit(given)
         plain = parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
         path = url2pathname(parts.path) if plain else ""

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from airflow_gpt_image.api.text import quote_path, single_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
-from airflow_gpt_image.storage.destinations import check_destination
+from airflow_gpt_image.storage.destinations import DISK_SCHEMES, check_destination
 from airflow_gpt_image.storage.disk_files import NotRegularError, open_regular
 
 if TYPE_CHECKING:
@@ -317,9 +317,10 @@ def object_path(address: str) -> ObjectStoragePath:
     scheme = address.partition("://")[0]
     if not has_fs(scheme):
         raise InvalidRequestError(
-            f"{quote_path(address)}: Airflow here knows no store {scheme!r}. Install the provider that has "
-            "it, such as apache-airflow-providers-amazon[s3fs] for s3, -google for gs, -microsoft-azure for "
-            "abfs."
+            f"{quote_path(address)}: Airflow here knows no store {scheme!r}.\n"
+            "The provider that has it isn't installed.\n"
+            "Install it: apache-airflow-providers-amazon[s3fs] for s3, -google for gs, "
+            "-microsoft-azure for abfs."
         )
     path = ObjectStoragePath(address)
     try:
@@ -339,7 +340,8 @@ def open_file(path: str) -> BinaryIO:
     :raises InvalidRequestError: when it is a pipe or a device, or Airflow has no such store installed.
     :raises DestinationError: when the store doesn't answer.
     """
-    on_disk = path.removeprefix("file://") if path.startswith("file:///") else path
+    scheme, _, rest = path.partition("://")
+    on_disk = rest if scheme in DISK_SCHEMES and rest.startswith("/") else path
     if "://" not in on_disk:
         try:
             return open_regular(Path(on_disk))

@@ -31,10 +31,12 @@ _CHUNK: Final = 1024 * 1024
 # In a row or a column, as records have it at most.
 _MOST_PIXELS: Final = 1_000_000
 
-# In a JPEG's scan 0xFF is followed by 0 where it is data; restart markers belong to the scan.
-_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_SOS, _EOI = 0xDA, 0xD9
-_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+# In a JPEG's scan 0xFF is followed by 0 where it is data; restart markers belong to the scan. Any number of
+# 0xFF may precede a marker.
+_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+# Ours: far above any picture's. Each costs a look at up to a megabyte of the file.
+_MOST_SEGMENTS: Final = 5_000
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _size(file: BinaryIO, source: str) -> Size:
 
 
 def _is_whole(file: BinaryIO, kind: str) -> bool:
-    """Whether its end is there: a host that gives no length and hangs up looks as if it had sent all.
+    """Return whether a file's end is there: a host that hangs up early looks as if it had sent all.
 
     What follows the end is no matter: telephones put a film behind a picture.
     """
@@ -139,43 +141,35 @@ def _png_ends(file: BinaryIO) -> bool:
 def _jpeg_ends(file: BinaryIO) -> bool:
     """Walk a JPEG's segments, and the scans between them, to its end marker.
 
-    A preview inside a segment has an end marker of its own, which is passed over with the segment.
+    A preview inside a segment has an end marker of its own, which is passed over with the segment. Where
+    another picture begins, the end of the first one is missing.
     """
     file.seek(2)
     scans = 0
-    while (marker := _jpeg_marker(file)) is not None:
-        if marker == _EOI:
-            return scans > 0
-        if marker in _WITHOUT_LENGTH:
-            continue
+    for _ in range(_MOST_SEGMENTS):
+        marker = _next_marker(file)
+        if marker in (None, _SOI, _EOI):
+            return marker == _EOI and scans > 0
         length = int.from_bytes(file.read(2), "big")
         if length < 2:
             return False
         file.seek(length - 2, os.SEEK_CUR)
-        if marker == _SOS:
-            scans += 1
-            _skip_scan(file)
+        scans += marker == _SOS
     return False
 
 
-def _jpeg_marker(file: BinaryIO) -> int | None:
-    """Return a marker's second byte; None where there is no marker. Any number of 0xFF may precede it."""
-    byte = file.read(1)
-    if byte != b"\xff":
-        return None
-    while byte == b"\xff":
-        byte = file.read(1)
-    return byte[0] if byte else None
+def _next_marker(file: BinaryIO) -> int | None:
+    """Go behind the next marker, and return its second byte; None at the end of the file.
 
-
-def _skip_scan(file: BinaryIO) -> None:
-    """Go to the marker that ends a scan's data, or to the end of the file."""
+    What comes before it is a scan's data, or passed over as decoders do it.
+    """
     while len(part := file.read(_CHUNK)) > 1:
-        found = _AFTER_SCAN.search(part)
+        found = _MARKER.search(part)
         # The last byte may be the first one of a marker: it is read again.
-        file.seek(found.start() - len(part) if found else -1, os.SEEK_CUR)
+        file.seek(found.end() - len(part) if found else -1, os.SEEK_CUR)
         if found:
-            return
+            return part[found.end() - 1]
+    return None
 
 
 def _webp_ends(file: BinaryIO) -> bool:

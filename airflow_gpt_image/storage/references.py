@@ -53,7 +53,7 @@ class References:
             return None
         listed = f"They are {quote(list(self.roots), 400)}." if self.roots else "There are none."
         return Refusal(
-            f"{quote(address)} does not stand in the DAG file itself.",
+            f"{quote(address)} comes from a row, a template, expand() or another task.",
             f"Such an object is signed for the API only under the task's reference_roots. {listed}",
             f"If the API may read it, list its folder there, such as {EXAMPLE!r}; or give an https address.",
         )

@@ -263,8 +263,8 @@ def references(operator: BaseOperator, roots: object, name: str, given: object) 
     Return which objects a task may have signed: those under its roots, and those that stand in the DAG file.
 
     Asked by the operator's constructor, which has its arguments as they were written and not as they are
-    rendered. But where ``expand()`` calls it, it has other tasks' results: then only what ``partial()`` was
-    given stands in the DAG file.
+    rendered. But where ``expand()`` calls it, it has other tasks' results: then only what ``partial()`` and
+    the ``default_args`` were given stands in the DAG file.
 
     :param roots: the argument ``reference_roots``.
     :param name: the argument that may hold addresses, or a mapping whose ``image_urls`` may.
@@ -274,6 +274,7 @@ def references(operator: BaseOperator, roots: object, name: str, given: object) 
     """
     partial = partial_arguments(operator)
     if partial is not None:
+        partial = {**_default_arguments(operator), **partial}
         if roots != partial.get("reference_roots"):
             raise refused(
                 "reference_roots",
@@ -287,6 +288,13 @@ def references(operator: BaseOperator, roots: object, name: str, given: object) 
     if roots is None and not isinstance(written, (list, tuple)):
         return None
     return written_references(roots, written)
+
+
+def _default_arguments(operator: BaseOperator) -> Mapping[str, Any]:
+    """Return the ``default_args`` of an operator's DAG, and of the task group that it is in."""
+    dag = operator.dag.default_args if operator.has_dag() else {}  # type: ignore[no-untyped-call]
+    group = operator.task_group.default_args if operator.task_group is not None else {}
+    return {**(dag or {}), **(group or {})}
 
 
 def written_references(roots: object, written: object) -> References:

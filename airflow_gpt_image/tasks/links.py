@@ -1,6 +1,7 @@
 """Buttons on a task's page in Airflow's UI: its image, its folder, its manifest, its generation.
 
-Airflow asks for them on the worker when the task ends, and keeps them in XCom.
+Airflow asks for them on the worker when the task ends, and keeps them in XCom. Its pages show those that a
+browser opens (http and https); its REST API tells the others, too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class _Link(BaseOperatorLink):
 
 
 class ImageLink(_Link):
-    """The first image: where it is stored, or where the API put it."""
+    """The first image: where the API put it, which a browser opens; else where it is stored."""
 
     name = "Image"
 
@@ -56,7 +57,7 @@ def image_links(result: Mapping[str, Any], destination: object, base_url: str) -
     :param destination: its folder; None: there is none.
     :param base_url: of the API.
     """
-    image = result["path"] or result["url"]
+    image = _web_address(result["url"]) or result["path"] or result["url"]
     links = {"Generation": f"{base_url}/v1/tasks/{result['generation_id']}"}
     if image:
         links["Image"] = _address(image)
@@ -68,6 +69,14 @@ def image_links(result: Mapping[str, Any], destination: object, base_url: str) -
 def batch_links(result: Mapping[str, Any], destination: object) -> dict[str, str]:
     """Return the links of a task for a data set."""
     return {"Manifest": _address(result["manifest"]), "Folder": _address(destination)}
+
+
+def _web_address(url: str | None) -> str | None:
+    """Return an address that a browser opens; None for one whose signature was left out."""
+    from airflow_gpt_image.api.text import REDACTED_QUERY
+
+    whole = url and url.startswith(("http://", "https://")) and not url.endswith(REDACTED_QUERY)
+    return url if whole else None
 
 
 def _address(place: object) -> str:

@@ -7,47 +7,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from airflow_gpt_image.emulator import EmulatorServer
 from stack.airflow import ScratchAirflow
-from tests.browser import PROGRAM, browse
-from tests.e2e.conftest import KEY
+from tests.browser import browse, needs_browser
+from tests.e2e.conftest import KEY, House
 
-pytestmark = [
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine"),
-]
+pytestmark = [pytest.mark.one_database, pytest.mark.timeout(600), needs_browser]
 
-
-@pytest.fixture(params=["pinned", "3.4"])
-def airflow(request: pytest.FixtureRequest) -> Iterator[ScratchAirflow]:
-    python = os.environ.get("GPT_IMAGE_AIRFLOW_34") if request.param == "3.4" else sys.executable
-    if not python:
-        pytest.skip("GPT_IMAGE_AIRFLOW_34 names no python")
-    home = Path(tempfile.mkdtemp(prefix="gpt-image-form-"))
-    env = {}
-    if request.param == "3.4":
-        root = Path(__file__).parents[2]
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-        subprocess.run([*install, "--target", str(home / "provider"), str(root)], check=True)
-        env = {"PYTHONPATH": str(home / "provider")}
-    (home / "dags").mkdir()
-    try:
-        with ScratchAirflow(
-            home / "airflow", dags_folder=home / "dags", env=env, python=Path(python)
-        ) as started:
-            yield started
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+PROJECT = Path(__file__).parents[2]
 
 
-def test_a_connection_that_is_saved_in_the_form_is_tested_and_works(
-    airflow: ScratchAirflow, emulator: EmulatorServer
-) -> None:
+def save_and_test(airflow: ScratchAirflow, emulator: EmulatorServer) -> None:
+    """Do what a person does, up to what *Test* says in the end."""
     with browse(f"{airflow.url}/connections") as page:
         page.press_text("button", "Add Connection")
         page.type("input[name=connection_id]", "from_the_form")
@@ -62,3 +37,27 @@ def test_a_connection_that_is_saved_in_the_form_is_tested_and_works(
         page.until_text("from_the_form")
         page.press("td button[aria-label*='Test']")
         page.until_text("Works. The balance is", timeout=40)
+
+
+def test_a_connection_that_is_saved_in_the_form_is_tested_and_works(
+    house: House, emulator: EmulatorServer
+) -> None:
+    save_and_test(house.airflow, emulator)
+
+
+@pytest.mark.skipif("GPT_IMAGE_AIRFLOW_34" not in os.environ, reason="GPT_IMAGE_AIRFLOW_34 names no python")
+def test_it_works_on_airflow_3_4_too(emulator: EmulatorServer) -> None:
+    home = Path(tempfile.mkdtemp(prefix="gpt-image-form-"))
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(home / "provider"), str(PROJECT)], check=True)
+    (home / "dags").mkdir()
+    try:
+        with ScratchAirflow(
+            home / "airflow",
+            dags_folder=home / "dags",
+            env={"PYTHONPATH": str(home / "provider")},
+            python=Path(os.environ["GPT_IMAGE_AIRFLOW_34"]),
+        ) as airflow:
+            save_and_test(airflow, emulator)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

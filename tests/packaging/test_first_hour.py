@@ -1,6 +1,7 @@
 """The first hour: README and tutorial word by word, in a copy of the project, in an empty environment.
 
-It installs Airflow, so it needs a package index, as ``make test`` does.
+``make first-hour`` runs it. It installs Airflow, so it needs a package index. In ``make test`` the same
+snippets run in the environment that is there: ``tests/integration/test_snippets.py``.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from stack.processes import free_port
 from tests.snippets import PROJECT, README, snippets
 
+pytestmark = pytest.mark.soak
+
 TUTORIAL = PROJECT / "docs" / "tutorial.md"
+EMULATOR = "python -m airflow_gpt_image.emulator"
 STEP = "-- done: "
 THE_END = "that-was-all"
 
@@ -36,6 +41,17 @@ def lines_of(page: Path, until: str | None = None) -> Iterator[str]:
             for command in snippet.commands:
                 yield command
                 yield f"echo {shlex.quote(STEP + command)}"
+
+
+def with_a_key() -> tuple[list[str], list[str]]:
+    """What the README types once there is a key: with connections, and to leave the emulator.
+
+    In this order, so that the emulator answers: its connection, in the environment, goes before the one that
+    is added.
+    """
+    [snippet] = [snippet for snippet in snippets(README) if "kill %1" in snippet.text]
+    asks = [command for command in snippet.commands if "airflow connections" in command]
+    return asks, [command for command in snippet.commands if command not in asks]
 
 
 @pytest.fixture
@@ -59,11 +75,17 @@ def clone(tmp_path):
 @pytest.mark.timeout(900)
 def test_who_does_what_readme_and_tutorial_say_has_a_picture_and_a_catalogue(clone, tmp_path):
     pictures = tmp_path / "pictures"
-    script = "\n".join(
-        # Wherever a command fails, the script ends, and says which lines it has done.
-        ["set -eu", *lines_of(README, until="kill %1"), *lines_of(TUTORIAL), f"echo {THE_END}"]
-    ).replace("/tmp/gpt-image", str(pictures))
+    asks, leaves = with_a_key()
+    assert (len(asks), len(leaves)) == (2, 2)
+    first, then = lines_of(README, until="kill %1"), lines_of(TUTORIAL)
+    # Wherever a command fails, the script ends, and says which lines it has done.
+    script = "\n".join(["set -eu", *first, *asks, *then, *leaves, f"echo {THE_END}"])
     assert script.count("dag.test()") == 2
+    assert script.count(f"\n{EMULATOR} &\n") == 1
+    # A folder and a port of this test's own.
+    port = str(free_port())
+    script = script.replace("/tmp/gpt-image", str(pictures)).replace("8787", port)
+    script = script.replace(EMULATOR, f"{EMULATOR} --port {port}")
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "VIRTUAL"))
     }
@@ -92,6 +114,7 @@ def test_who_does_what_readme_and_tutorial_say_has_a_picture_and_a_catalogue(clo
         shell.stdout.close()
 
     assert THE_END in said, said[-4000:]
+    assert "Connection success!" in said
     (poster,) = (path for path in pictures.glob("*/*.png") if path.parent.name != "catalogue")
     assert poster.stat().st_size > 0
     assert sorted(path.name for path in (pictures / "catalogue" / "items").glob("*.png")) == [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,6 +16,7 @@ import pytest
 
 import airflow_gpt_image
 from airflow_gpt_image import __version__
+from tests.snippets import links
 
 MODULES = """
 import importlib.metadata
@@ -84,7 +87,10 @@ def test_an_index_takes_the_metadata_and_renders_the_description(built):
 def test_the_metadata_say_which_airflow_and_lead_nowhere_wrong(metadata):
     assert "\nClassifier: Framework :: Apache Airflow :: Provider\n" in metadata
     assert "\nClassifier: License" not in metadata  # the license's expression says it
-    assert "\nProject-URL:" not in metadata
+    # Airflow's page of providers links to it, and without it to a page of Apache's that doesn't exist.
+    assert re.findall(r"^Project-URL: (.*)$", metadata, re.MULTILINE) == [
+        "Documentation, https://api.aivideoapi.ai"
+    ]
     assert "\nHome-page:" not in metadata
 
 
@@ -97,6 +103,26 @@ def test_the_sdist_has_what_it_takes_to_build_test_and_try_it(built):
     assert any(name.startswith("dags_examples/") for name in names)
     assert {"docs/tutorial.md", "docs/design/README.md", "docs/images/log.png"} <= names
     assert not any("__pycache__" in name or name.startswith((".venv", ".git/")) for name in names)
+
+
+def test_every_link_of_the_sdists_pages_leads_to_a_file_that_is_in_it(built):
+    with tarfile.open(built.sdist) as archive:
+        files = {member.name: member for member in archive if member.isfile()}
+        pages = [name for name in files if name.endswith(".md")]
+        dead = [
+            (name, target)
+            for name in pages
+            for target in links(archive.extractfile(files[name]).read().decode())
+            if (path := target.partition("#")[0])
+            and not any(
+                file == where or file.startswith(f"{where}/")
+                for where in [posixpath.normpath(posixpath.join(posixpath.dirname(name), path))]
+                for file in files
+            )
+        ]
+
+    assert len(pages) > 10
+    assert dead == []
 
 
 def test_the_installed_package_is_the_wheels_and_not_the_sources(installed):

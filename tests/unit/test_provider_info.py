@@ -176,7 +176,7 @@ def test_every_module_for_authors_is_listed(info, kind):
     # Docs, the registry and `airflow providers` know of nothing else; a room's own tools are its own affair.
     tools = {
         f"airflow_gpt_image.operators.{name}"
-        for name in ("batch_arguments", "checks", "data_sets", "ending", "image_arguments", "rows")
+        for name in ("batch_arguments", "data_sets", "ending", "image_arguments", "masking", "rows")
     }
     tools.add("airflow_gpt_image.triggers.tally")
     room = f"{airflow_gpt_image.__path__[0]}/{kind}"

@@ -133,7 +133,8 @@ def test_broken_certificates_of_the_environment_are_found_out_when_the_client_is
     value, rule, remedy = caught.value.message.splitlines()
     assert f"SSL_CERT_FILE='{broken[what]}'" in value
     assert "must be the path" in rule
-    assert "For example" in remedy
+    assert "before anything is paid for, also for an API over plain http" in rule
+    assert "Mend or unset it in the environment, or set the connection's ca_bundle" in remedy
 
 
 @pytest.mark.parametrize("what", ["nothing", "folder", "garbage", "pipe", "device"])
@@ -288,6 +289,23 @@ def test_connections_through_a_proxy_over_tls_are_used_again(
 
     assert [client.submit(REQUEST), client.submit(REQUEST)] == [ID, ID]
     assert len(proxy.requests) == 1
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["a proxy", "a proxy over TLS"])
+def test_behind_a_proxy_an_id_is_taken_too_under_a_line_that_is_no_header(
+    connect, serve, tunnel, certificate, names, secure
+):
+    names["files.test"] = ["127.0.0.1"]
+
+    def behave(connection, server):
+        server.ask(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nno header at all\r\n")
+        connection.sendall(b"connection: close\r\n\r\n" + ACCEPTED)
+
+    api, proxy = serve(behave, tls=certificate.server), tunnel(tls=certificate.server if secure else None)
+    client = connect(base_url=f"https://files.test:{api.port}", verify=certificate.path, proxy=proxy.url)
+
+    assert client.submit(REQUEST) == ID
 
 
 def says(*parts):

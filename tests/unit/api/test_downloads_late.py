@@ -87,6 +87,8 @@ def test_what_can_not_pass_is_not_late(kind):
     [
         ("https://h/a b.png", "https://h/a%20b.png"),
         (" https://h/a.png ", "https://h/a.png"),
+        ("\n\thttps://h/a.png\r\n", "https://h/a.png"),
+        ("https://h?n=a b/c", "https://h?n=a%20b/c"),
         ("https://h/ä/画.png?n=ü", "https://h/%C3%A4/%E7%94%BB.png?n=%C3%BC"),
         ('https://h/a|b"c<d>{e}^`\\.png', "https://h/a%7Cb%22c%3Cd%3E%7Be%7D%5E%60%5C.png"),
         ("https://h/a%20b%2Fc%c3%a4.png", "https://h/a%20b%2Fc%c3%a4.png"),

@@ -154,6 +154,28 @@ def test_a_status_that_nobody_knows_is_said_once_however_often_it_is_seen(world)
     assert "Nothing is paid for again." in told[0]
 
 
+@pytest.mark.parametrize("status", [None, 3, [], ""])
+def test_a_status_that_is_no_word_is_said_once_too(world, status):
+    here, told = world(*[_in_status(status)] * 3, DONE), []
+
+    here.run(
+        flows.wait(
+            ID,
+            poll_interval=5,
+            deadline=here.start + 3600,
+            retrying=RETRYING,
+            on_unknown_status=told.append,
+        )
+    )
+
+    [text] = told
+    what, until, paid = text.splitlines()
+    assert what.startswith(f"Generation {ID}: The response (HTTP 200) can't be read: ")
+    assert "not what the document says: status." in what
+    assert "polled on until 2026-04-05T11:11:48+00:00" in until
+    assert paid == "Nothing is paid for again."
+
+
 def test_it_is_logged_where_nobody_else_wants_to_say_it(world, caplog):
     _wait(world(_in_status("queued"), _in_status("queued"), DONE))
 

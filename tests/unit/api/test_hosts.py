@@ -213,6 +213,12 @@ def test_this_machine_is_known_in_every_form(host):
     assert is_loopback(host)
 
 
+@pytest.mark.parametrize("host", ["64:ff9b::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1"])
+def test_an_address_that_leaves_this_machine_is_not_it_whatever_is_inside(host):
+    # A router is sent it, which may pass it on to anybody.
+    assert not is_loopback(host)
+
+
 @pytest.mark.parametrize(
     "host",
     [

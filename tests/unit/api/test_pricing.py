@@ -145,14 +145,17 @@ def test_what_can_be_no_price_is_refused_with_value_rule_and_remedy(name, value)
     with pytest.raises(InvalidSettingsError) as caught:
         Prices.read({name: value})
 
-    assert f"prices: {name}={value!r} must be a number above 0 and below 1,000,000" in caught.value.message
-    assert "at most 6 decimals" in caught.value.message
-    assert "for example {" in caught.value.message
+    fault, rule, remedy = caught.value.message.splitlines()
+    assert fault == f"prices: {name}={value!r} must be a number above 0 and below 1,000,000."
+    assert rule == "It has at most 6 decimals."
+    assert remedy.startswith("Give one such as {")
 
 
 @pytest.mark.parametrize("value", [5, None, True, [], "", "4.7", "null", "[4.7]", "{", "[" * 10_000, b"{}"])
 def test_what_is_no_object_is_refused(value):
-    with pytest.raises(InvalidSettingsError, match="must be a JSON object; for example") as caught:
+    with pytest.raises(
+        InvalidSettingsError, match=r"must be a JSON object\.\n.*\nGive one such as"
+    ) as caught:
         Prices.read(value)
 
     assert len(caught.value.message) < 500

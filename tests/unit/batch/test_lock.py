@@ -45,7 +45,7 @@ def test_a_second_task_is_refused_with_who_until_when_and_what_can_be_done(lock,
     assert caught.value.retryable
     assert "'posters', run 'manual__2026-04-06', task 'make'[3]" in message
     assert "2199-04-05T10:11:48+00:00" in message
-    assert "a destination of its own" in message
+    assert "its own destination" in message
     assert f"remove {place.destination}/{place.names()[0]}" in message
 
 

@@ -26,7 +26,8 @@ def test_a_batch_with_losses_ends_in_a_warning_that_names_what_to_do(batch, api)
 
     assert warnings[-1].splitlines() == [
         "1 of 3 images are missing: 1 failed.",
-        f"Mend these rows and run them again (failures.jsonl): {batch.folder / 'failures.jsonl'}",
+        "Mend these rows and run them again:",
+        f"{batch.folder / 'failures.jsonl'}",
         "How many may fail is said by max_failures, which is 2 here.",
     ]
 
@@ -39,7 +40,8 @@ def test_images_that_are_paid_for_and_not_there_are_named_too(batch, api):
     (losses,) = [text for text in warnings if "are missing" in text]
     assert losses.splitlines() == [
         "1 of 2 images are missing: 1 paid for or unknown.",
-        f"A retry or a clear looks for these (unsettled.jsonl): {batch.folder / 'unsettled.jsonl'}",
+        "A retry or a clear looks for these:",
+        f"{batch.folder / 'unsettled.jsonl'}",
         "How many may fail is said by max_failures, which is None here.",
     ]
 

@@ -209,6 +209,14 @@ def test_a_catalogue_needs_no_task_of_its_own(batch, api, tmp_path):
     assert line["data"] == {"sku": "T-1", "title": "A teapot", "background": "moss"}
 
 
+def test_images_may_be_named_by_columns_that_are_fields_of_another_name(batch):
+    rows = [{"Title": "teapot", "imageUrls": [URL]}, {"Title": "vase", "imageUrls": [URL]}]
+
+    batch.run(requests=rows, columns={"prompt": "Title"}, filename="{Title}")
+
+    assert pictures(batch) == ["teapot.png", "vase.png"]
+
+
 def test_rows_that_failed_are_run_again_with_the_same_arguments(batch, api, tmp_path):
     given = {"columns": {"image_urls": "photo"}, "prompt_template": "{title} on white", "filename": "{sku}"}
     api.fault("submit:invalid_request*1;match=vase")

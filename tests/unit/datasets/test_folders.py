@@ -214,7 +214,7 @@ def test_a_folder_of_more_files_than_anybody_means_is_refused_early(tmp_path):
 def test_a_pipe_is_refused_also_where_its_path_is_an_address(tmp_path):
     os.mkfifo(tmp_path / "x.csv")
 
-    for path in (f"{tmp_path}/x.csv", f"file://{tmp_path}/x.csv"):
+    for path in (f"{tmp_path}/x.csv", f"file://{tmp_path}/x.csv", f"local://{tmp_path}/x.csv"):
         with pytest.raises(InvalidRequestError, match="is a pipe or a device"):
             read(path)
 

@@ -10,11 +10,9 @@ from airflow_gpt_image import errors
 from airflow_gpt_image.api.pricing import CREDITS, usd
 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 from docs import argument_tables
-from tests.snippets import PAGES, PROJECT, README, snippets
+from tests.snippets import PAGES, PROJECT, README, links, snippets, without_code
 
 README_TEXT = README.read_text(encoding="utf-8")
-
-CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 
 
 def heading_ids(text):
@@ -31,9 +29,7 @@ def test_the_readme_has_at_most_200_lines():
 def test_every_link_of_a_page_leads_to_a_file_and_a_heading_that_are_there(page):
     text = page.read_text(encoding="utf-8")
     dead = []
-    for target in re.findall(r"\]\(([^)]+)\)", CODE.sub("", text)):
-        if target.startswith("https://"):
-            continue
+    for target in links(text):
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         if not file.exists() or (anchor and anchor not in heading_ids(file.read_text(encoding="utf-8"))):
@@ -55,7 +51,7 @@ def test_no_measured_figure_stands_in_the_readme_before_performance():
 
     assert performance
     assert "\n## " not in performance
-    assert re.findall(r"\b\d[\d,.]* ?(?:ms|s|MB|seconds?)\b", CODE.sub("", before)) == []
+    assert re.findall(r"\b\d[\d,.]* ?(?:ms|s|MB|seconds?)\b", without_code(before)) == []
 
 
 @pytest.mark.parametrize("page", sorted((PROJECT / "docs").glob("*.md")), ids=lambda page: page.name)

@@ -274,8 +274,9 @@ def test_a_setting_that_cannot_be_read_is_refused(control, emulator, form):
     assert emulator.settings() == before
 
 
-def test_control_wants_json(control):
-    assert control.post("/faults", content=b"submit:503").status_code == 400
+@pytest.mark.parametrize("body", [b"submit:503", b"[" * 100_000])
+def test_control_wants_json(control, body):
+    assert control.post("/faults", content=body).status_code == 400
 
 
 def test_many_clients_at_once_are_all_booked(emulator):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from airflow_gpt_image.errors import InvalidApiKeyError, InvalidSettingsError
@@ -9,8 +11,31 @@ from tests.unit.hooks.test_gpt_image import EXTRAS
 
 PROXY = "http://me:open-sesame@proxy.example.com:3128"
 
+LOGINS = [
+    PROXY,
+    PROXY.removeprefix("http://"),
+    PROXY.replace("http://", "http:/"),
+    PROXY.replace("http://", "http//"),
+    quote(PROXY, safe=""),
+    PROXY.replace("me:", "me%3A").replace("@", "%40"),
+    PROXY.replace("@", "＠"),
+    PROXY.replace("me:", ""),
+    PROXY.replace("http://me", ""),
+    PROXY.replace("me:", "me:a b"),
+    PROXY.replace("http://me:", "me:p@"),
+    PROXY.replace("http://me:", "me:'"),
+    PROXY.replace("me:", 'me:"'),
+    PROXY.replace("http://me", "DOMAIN/me"),
+    PROXY.replace("http://me", "DOMAIN\\me"),
+    "me:open-sesame@",
+    "http://proxy.example.com:3128:me:open-sesame",
+    "proxy.example.com:3128:me:open-sesame",
+    "socks5://me:open-sesame@10.0.0.1",
+    "http://me:open-sesame@[2001:db8::1]:3128",
+]
 
-@pytest.mark.parametrize("login", [PROXY, PROXY.removeprefix("http://"), "socks5://me:open-sesame@10.0.0.1"])
+
+@pytest.mark.parametrize("login", LOGINS)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -22,6 +47,8 @@ PROXY = "http://me:open-sesame@proxy.example.com:3128"
         lambda login: {"host": login},
         lambda login: {"host": f"{login}/v1?a"},
         lambda login: {"host": "h", "schema": login},
+        lambda login: {"extra": {"proxy": {"https": login}}},
+        lambda login: {"extra": {"verify": {"a": [login]}}},
         lambda login: {"password": login},
     ],
 )

@@ -207,6 +207,15 @@ def test_under_a_root_what_expand_brings_is_signed(sent, sofa, root):
     assert sent(make) == ["sofa.png"]
 
 
+def test_what_default_args_say_is_the_authors_word_too(sent, sofa, root):
+    def make(ways):
+        with DAG("d", schedule=None, default_args={"reference_roots": [root]}):
+            mapped = GptImageGenerateOperator.partial(**ways).expand(image_urls=[[sofa]])
+            return mapped.unmap({"image_urls": [sofa]})
+
+    assert sent(make) == ["sofa.png"]
+
+
 def test_the_roots_themselves_never_come_from_another_task(api, sent, sofa, root):
     def make(ways):
         mapped = GptImageGenerateOperator.partial(**ways).expand_kwargs([{"image_urls": [sofa]}])

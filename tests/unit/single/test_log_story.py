@@ -102,10 +102,10 @@ def test_a_failure_is_told_on_three_lines_what_the_rule_what_to_do(make, api, de
 
     _, error = story(make(deferrable=deferrable))
 
-    lines = error.message.splitlines()
-    assert lines[0].endswith("(invalid_request).")
-    assert lines[1:] == [
-        "It was refunded.",
+    # First what happened: of that line, the error's name stands before it, and its end is cut off.
+    assert error.message.splitlines() == [
+        "Missing or invalid parameters (invalid_request).",
+        f"Generation {error.generation_id} failed, and was refunded.",
         "The same would fail again: change the prompt or the reference images.",
     ]
 

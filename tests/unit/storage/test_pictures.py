@@ -101,6 +101,41 @@ def test_markers_may_be_padded_and_scans_longer_than_what_is_read_at_a_time():
     assert not is_whole(jpeg[:-2] + b"\xff\xff\xff")
 
 
+def test_bytes_between_segments_are_passed_over_as_decoders_do():
+    jpeg = saved(picture(), "JPEG")
+    odd = jpeg.replace(b"\xff\xc4", b"\x00\xff\x00\x07\xff\xc4")
+    with Image.open(io.BytesIO(odd)) as image:
+        image.load()
+
+    assert is_whole(odd)
+    assert not is_whole(odd[:-2])
+
+
+def test_a_cut_image_is_not_made_whole_by_the_one_behind_it():
+    jpeg = saved(picture((200, 200)), "JPEG")
+
+    assert not is_whole(jpeg[: len(jpeg) * 2 // 3] + b"\xff\xd9".join([jpeg] * 20))
+
+
+def test_as_many_scans_as_no_image_has_end_soon():
+    class Counted(io.BytesIO):
+        """A file that says how much of it was read."""
+
+        read_bytes = 0
+
+        def read(self, size=-1):
+            data = super().read(size)
+            self.read_bytes += len(data)
+            return data
+
+    head = saved(picture(), "JPEG")[:-2]
+    file = Counted(head + b"\xff\xda\x00\x02" * 500_000)
+
+    with pytest.raises(DownloadError, match="cut off"):
+        inspect_image(file, "a host")
+    assert file.read_bytes < 10**10
+
+
 @pytest.mark.parametrize("end", range(1024 * 1024 - 3, 1024 * 1024 + 4))
 def test_a_marker_is_seen_wherever_the_reading_stops(end):
     head = saved(picture((8, 8)), "JPEG").partition(b"\xff\xda")[0] + b"\xff\xda\x00\x02"

@@ -55,13 +55,22 @@ def test_a_name_of_the_authors_stays_and_a_task_that_is_not_mapped_has_none():
             RESULT,
             "/data",
             {
+                "Image": "https://files.example.com/1.png",
+                "Folder": "file:///data",
+                "Generation": "https://api.example.com/v1/tasks/g1",
+            },
+        ),
+        (
+            RESULT | {"url": "https://files.example.com/1.png?***"},
+            "/data",
+            {
                 "Image": "file:///data/1.png",
                 "Folder": "file:///data",
                 "Generation": "https://api.example.com/v1/tasks/g1",
             },
         ),
         (
-            RESULT | {"path": "s3://b/1.png"},
+            RESULT | {"path": "s3://b/1.png", "url": None},
             "s3://c@b",
             {
                 "Image": "s3://b/1.png",
@@ -83,7 +92,7 @@ def test_a_name_of_the_authors_stays_and_a_task_that_is_not_mapped_has_none():
             {"Generation": "https://api.example.com/v1/tasks/g1"},
         ),
     ],
-    ids=["disk", "store", "not stored", "not made yet"],
+    ids=["disk", "signed address", "store", "not stored", "not made yet"],
 )
 def test_a_task_links_to_what_it_made(result, destination, links):
     assert image_links(result, destination, "https://api.example.com") == links
@@ -103,7 +112,7 @@ def test_a_link_is_the_operators_and_empty_before_there_is_one():
     operator.links = image_links(RESULT, "/data", "https://api.example.com")
 
     assert before == ""
-    assert ImageLink().get_link(operator, ti_key=None) == "file:///data/1.png"
+    assert ImageLink().get_link(operator, ti_key=None) == "https://files.example.com/1.png"
     assert FolderLink().get_link(operator, ti_key=None) == "file:///data"
 
 
