@@ -13,8 +13,6 @@ import asyncio
 import inspect
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
@@ -22,24 +20,29 @@ import httpx
 
 from airflow_gpt_image.api import protocol, wire
 from airflow_gpt_image.api.blocking import in_thread
+from airflow_gpt_image.api.httpx_calls import KEEP_READS, AsyncHttpxCalls
 from airflow_gpt_image.api.network import aresolve
-from airflow_gpt_image.api.replies import NoResponse, Response
+from airflow_gpt_image.api.replies import NoResponse, Reply, Response
 from airflow_gpt_image.api.settings import ClientSettings
 from airflow_gpt_image.api.steps import Send
-from airflow_gpt_image.api.transport import Transports, proxy_of
+from airflow_gpt_image.api.transport import proxy_of
 from airflow_gpt_image.api.unpacking import Unpacking
 
 if TYPE_CHECKING:
     import aiohttp
 
-_KEEPALIVE_SECONDS: Final = 30.0
-
 # Bytes of JSON that are read on the loop at once. The API's own responses are some hundred.
 _LARGE: Final = 32 * 1024
 
 
-def _installed() -> bool:
-    """Return whether an aiohttp is installed that bounds how many headers it takes."""
+def can_use_aiohttp(settings: ClientSettings, otherwise: AsyncHttpxCalls) -> bool:
+    """Return whether reads can go over aiohttp.
+
+    No proxy and no transport of somebody's own is to be used, and an aiohttp is installed that bounds how
+    many headers it takes. It is imported here, for clients are built where nobody else has to wait for that.
+    """
+    if otherwise.transports is None or proxy_of(settings.base_url, settings) is not None:
+        return False
     try:
         import aiohttp
     except ImportError:
@@ -50,70 +53,86 @@ def _installed() -> bool:
 class AiohttpReads:
     """Send reads over one session of aiohttp's, which is built on the loop that first uses it.
 
-    :param transports: of the client; None: nothing goes this way.
+    :param otherwise: sends everything else.
     """
 
-    def __init__(self, settings: ClientSettings, transports: Transports | None) -> None:
-        self._settings, self._transports = settings, transports
+    def __init__(self, settings: ClientSettings, otherwise: AsyncHttpxCalls) -> None:
+        self._settings, self._otherwise = settings, otherwise
         self._session: aiohttp.ClientSession | None = None
-        # Imported here, for clients are built where nobody else has to wait for that.
-        self._used = transports is not None and proxy_of(settings.base_url, settings) is None and _installed()
+        self._understood = True
 
-    async def send(self, step: Send) -> Response | NoResponse | None:
-        """Send a call, if it is a read; None: it has to be sent over httpx."""
-        if not self._used or step.call.method != "GET":
-            return None
+    async def send(self, step: Send) -> Reply:
+        """Send a call to the API."""
+        if step.call.method != "GET" or not self._understood:
+            return await self._otherwise.send(step)
+        reply = await self._read(step)
+        if reply is None:
+            self._understood = False
+            return await self._otherwise.send(step)
+        return reply
+
+    async def _read(self, step: Send) -> Reply | None:
+        """Send a read; None: the response isn't understood."""
         import aiohttp
-        from yarl import URL
 
-        exchange = _Exchange(self._settings)
+        settings = self._settings
+        exchange = _Exchange(settings)
+        step.before_send()
         try:
-            # As it is: the path was checked, and what is quoted in it stays so.
-            url = URL(self._settings.base_url + step.call.path, encoded=True)
-            step.before_send()
-            async with exchange.bounded(), self._get(url, exchange) as response:
+            async with exchange.deadline, self._get(step.call.path, exchange) as response:
                 exchange.begin(response)
                 async for data in response.content.iter_any():
                     exchange.add(data)
                 exchange.end()
-        except (httpx.HTTPError, httpcore.TimeoutException, httpcore.NetworkError) as error:
+        except (
+            httpx.HTTPError,
+            TimeoutError,
+            aiohttp.ClientOSError,
+            aiohttp.ServerDisconnectedError,
+            aiohttp.ClientPayloadError,
+        ) as error:
             return exchange.reply(error)
-        except aiohttp.ClientPayloadError as error:
-            return exchange.reply(httpcore.ReadError(str(error)))
         except (aiohttp.ClientError, ValueError):
-            self._used = False
             return None
         if exchange.is_large:
             return await asyncio.wrap_future(in_thread(exchange.reply))
         return exchange.reply()
 
-    def _get(self, url: Any, exchange: _Exchange) -> Any:
-        headers = {"authorization": f"Bearer {self._settings.api_key}", "accept": "application/json"}
+    def _get(self, path: str, exchange: _Exchange) -> Any:
         session = self._opened()
-        return session.get(url, headers=headers, allow_redirects=False, trace_request_ctx=exchange)
+        return session.get(
+            # As it is: the path was checked, and what is quoted in it stays so.
+            self._base.with_path(self._base.raw_path.rstrip("/") + path, encoded=True),
+            headers={"authorization": f"Bearer {self._settings.api_key}"},
+            allow_redirects=False,
+            trace_request_ctx=exchange,
+        )
 
     def _opened(self) -> aiohttp.ClientSession:
-        import aiohttp
-
         if self._session is None:
-            assert self._transports is not None
+            import aiohttp
+            from yarl import URL
+
+            assert self._otherwise.transports is not None
             settings = self._settings
+            self._base = URL(settings.base_url, encoded=True)
             traces = aiohttp.TraceConfig()
-            traces.on_request_headers_sent.append(_begun)
+            traces.on_connection_create_start.append(_connecting)
+            traces.on_connection_create_end.append(_connected)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    ssl=self._transports.context,
+                    ssl=self._otherwise.transports.context,
                     resolver=_resolver(settings.connect_timeout),
                     use_dns_cache=False,
                     # Longer than a server keeps it, perhaps: then aiohttp sends the read again.
-                    keepalive_timeout=_KEEPALIVE_SECONDS,
+                    keepalive_timeout=KEEP_READS,
                 ),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
                 ),
                 # A cookie could carry to another host what the API has set.
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers=wire.client_options(settings)["headers"],
+                headers={**wire.common_headers(), "accept": "application/json"},
                 auto_decompress=False,
                 trust_env=False,
                 trace_configs=[traces],
@@ -124,10 +143,15 @@ class AiohttpReads:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+        await self._otherwise.aclose()
 
 
-async def _begun(_: object, context: Any, __: object) -> None:
-    context.trace_request_ctx.begun()
+async def _connecting(_: object, context: Any, __: object) -> None:
+    context.trace_request_ctx.connecting()
+
+
+async def _connected(_: object, context: Any, __: object) -> None:
+    context.trace_request_ctx.connected()
 
 
 class _Exchange:
@@ -138,32 +162,20 @@ class _Exchange:
 
     def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
-        self._sent = False
+        self._connected = True
         self._response: aiohttp.ClientResponse | None = None
         self._body = bytearray()
-        self._timeout = asyncio.timeout(settings.connect_seconds)
+        self.deadline = asyncio.timeout(settings.response_seconds)
 
-    @asynccontextmanager
-    async def bounded(self) -> AsyncIterator[None]:
-        """Bound the exchange; raise what aiohttp says of time and of the network as httpcore says it."""
-        import aiohttp
+    def connecting(self) -> None:
+        """Note that a connection is made, which has a time of its own."""
+        self._connected = False
+        self.deadline.reschedule(asyncio.get_running_loop().time() + self._settings.connect_seconds)
 
-        try:
-            async with self._timeout:
-                yield
-        except TimeoutError as error:
-            late = httpcore.ReadTimeout if self._sent else httpcore.ConnectTimeout
-            raise late("it took too long as a whole" if self._timeout.expired() else "timed out") from error
-        except aiohttp.ClientConnectorError as error:
-            raise httpcore.ConnectError(str(error.__cause__ or error)) from error
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            failed = httpcore.ReadError if self._sent else httpcore.ConnectError
-            raise failed(str(error)) from error
-
-    def begun(self) -> None:
-        """Note that the request has left: however long connecting took, the response gets its time."""
-        self._sent = True
-        self._timeout.reschedule(asyncio.get_running_loop().time() + self._settings.response_seconds)
+    def connected(self) -> None:
+        """Note that it stands: however long that took, the response gets its time."""
+        self._connected = True
+        self.deadline.reschedule(asyncio.get_running_loop().time() + self._settings.response_seconds)
 
     def begin(self, response: aiohttp.ClientResponse) -> None:
         """Take the response's status and headers."""
@@ -198,7 +210,24 @@ class _Exchange:
             )
             if error is None or response.document is not None:
                 return response
-        return wire.no_reply(error, self._settings, sent=self._sent)
+        return wire.no_reply(self._failure(error), self._settings, sent=self._connected)
+
+    def _failure(self, error: Exception | None) -> Exception | None:
+        """Return what aiohttp says of time and of the network as httpcore says it."""
+        import aiohttp
+
+        failure = error
+        if isinstance(error, TimeoutError):
+            late = httpcore.ReadTimeout if self._connected else httpcore.ConnectTimeout
+            failure = late("it took too long as a whole" if self.deadline.expired() else "timed out")
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            failure = httpcore.ConnectError(str(error.__cause__ or error))
+        elif isinstance(error, aiohttp.ClientError):
+            failed = httpcore.ReadError if self._connected else httpcore.ConnectError
+            failure = failed(str(error))
+        if failure is not error and failure is not None:
+            failure.__cause__ = error
+        return failure
 
 
 def _resolver(seconds: float) -> aiohttp.abc.AbstractResolver:

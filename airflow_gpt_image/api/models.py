@@ -258,8 +258,8 @@ class Generation(BaseModel):
     model: Text = None
     created_at: Moment = None
     completed_at: Moment = None
-    output: GenerationOutput = GenerationOutput()
-    error: GenerationFailure = GenerationFailure()
+    output: GenerationOutput = Field(default_factory=GenerationOutput)
+    error: GenerationFailure = Field(default_factory=GenerationFailure)
     told_at: Moment = None
 
     @field_validator("output", "error", mode="before")

@@ -69,22 +69,25 @@ def parse_response(
     :param complete: whether the response came to its end.
     """
     text = body.decode(json.detect_encoding(body), errors="replace").strip()
-    followed = False
+    followed, page = False, ""
     try:
-        document, followed = parse_json(text)
-        if followed and not isinstance(document, dict):
+        found, followed = parse_json(text)
+        if followed and not isinstance(found, dict):
             raise ValueError("a page that begins with a number or a word of JSON")
-        found = _conceal(document, api_key)
-        # Out of what was read, for in the text itself the key may stand escaped.
-        excerpt = redact_queries(json.dumps(found))[:200]
+        # Only an escape can hide the key, NUL or half a surrogate pair in JSON. Most responses have none, and
+        # looking through all their texts one by one takes longer than everything else that is done here.
+        if "\\" in text or api_key in text:
+            found = _conceal(found, api_key)
+        if not isinstance(found, dict):
+            # Out of what was read, for in the text itself the key may stand escaped.
+            page = json.dumps(found)
     except (ValueError, RecursionError):
-        text = body.decode("utf-8-sig", errors="replace")
-        found, excerpt = None, redact_queries(_conceal(text, api_key))[:200]
+        found, page = None, _conceal(body.decode("utf-8-sig", errors="replace"), api_key)
     return Response(
         status=status,
         headers=_conceal(dict(headers), api_key),
         document=found if isinstance(found, dict) else None,
-        excerpt=excerpt,
+        page=redact_queries(page)[:200],
         at=at,
         whole=complete and not followed,
     )
@@ -97,8 +100,8 @@ def without_address(reply: Reply, url: str | None) -> Reply:
     path = url.partition("://")[2].partition("/")[2].partition("?")[0]
     for secret in (url, path):
         if len(secret) > 1:
-            document, excerpt = _conceal(reply.document, secret), reply.excerpt.replace(secret, "***")
-            reply = replace(reply, document=document, excerpt=excerpt)
+            document, page = _conceal(reply.document, secret), reply.page.replace(secret, "***")
+            reply = replace(reply, document=document, page=page)
     return reply
 
 
