@@ -13,14 +13,13 @@ import asyncio
 import inspect
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
 
 from airflow_gpt_image.api import protocol, wire
-from airflow_gpt_image.api.blocking import in_thread
-from airflow_gpt_image.api.httpx_calls import KEEP_READS, AsyncHttpxCalls
+from airflow_gpt_image.api.httpx_calls import KEEP_READS, AsyncHttpxCalls, reply_of
 from airflow_gpt_image.api.network import aresolve
 from airflow_gpt_image.api.replies import NoResponse, Reply, Response
 from airflow_gpt_image.api.settings import ClientSettings
@@ -30,9 +29,6 @@ from airflow_gpt_image.api.unpacking import Unpacking
 
 if TYPE_CHECKING:
     import aiohttp
-
-# Bytes of JSON that are read on the loop at once. The API's own responses are some hundred.
-_LARGE: Final = 32 * 1024
 
 
 def can_use_aiohttp(settings: ClientSettings, otherwise: AsyncHttpxCalls) -> bool:
@@ -75,8 +71,7 @@ class AiohttpReads:
         """Send a read; None: the response isn't understood."""
         import aiohttp
 
-        settings = self._settings
-        exchange = _Exchange(settings)
+        exchange = _Exchange(self._settings)
         step.before_send()
         try:
             async with exchange.deadline, self._get(step.call.path, exchange) as response:
@@ -91,12 +86,10 @@ class AiohttpReads:
             aiohttp.ServerDisconnectedError,
             aiohttp.ClientPayloadError,
         ) as error:
-            return exchange.reply(error)
+            return await reply_of(exchange, error)
         except (aiohttp.ClientError, ValueError):
             return None
-        if exchange.is_large:
-            return await asyncio.wrap_future(in_thread(exchange.reply))
-        return exchange.reply()
+        return await reply_of(exchange)
 
     def _get(self, path: str, exchange: _Exchange) -> Any:
         session = self._opened()
@@ -124,6 +117,7 @@ class AiohttpReads:
                     ssl=self._otherwise.transports.context,
                     resolver=_resolver(settings.connect_timeout),
                     use_dns_cache=False,
+                    limit=0,  # whoever sends knows how many at once
                     # Longer than a server keeps it, perhaps: then aiohttp sends the read again.
                     keepalive_timeout=KEEP_READS,
                 ),
@@ -141,6 +135,7 @@ class AiohttpReads:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._understood = False
         if self._session is not None:
             await self._session.close()
         await self._otherwise.aclose()
@@ -191,7 +186,7 @@ class _Exchange:
     @property
     def is_large(self) -> bool:
         """Return whether reading what came would hold up the loop for others."""
-        return len(self._body) > _LARGE
+        return len(self._body) > protocol.LARGE_RESPONSE_BYTES
 
     def reply(self, error: Exception | None = None) -> Response | NoResponse:
         """Return what came of it, as :meth:`airflow_gpt_image.api.wire.Sending.reply` does."""

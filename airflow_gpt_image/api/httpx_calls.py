@@ -8,13 +8,15 @@ Submits, reads and images have connections of their own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Protocol, TypeVar
 
 import httpx
 
 from airflow_gpt_image.api import wire
+from airflow_gpt_image.api.blocking import in_thread
 from airflow_gpt_image.api.network import aresolve, resolve
 from airflow_gpt_image.api.replies import NoResponse, Reply
 from airflow_gpt_image.api.settings import ClientSettings
@@ -22,6 +24,7 @@ from airflow_gpt_image.api.steps import Fetch, FileResponse, Resolve, Send
 from airflow_gpt_image.api.transport import Transports, proxy_of
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 # Seconds that a connection is kept. Of submits shorter than any server's usual idle time (uvicorn's is 5 s):
 # one that the server is just closing would make it "unknown", although nothing was accepted. A read is sent
@@ -40,6 +43,20 @@ class AsyncCalls(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections."""
+
+
+class _Replying(Protocol[R_co]):
+    @property
+    def is_large(self) -> bool: ...
+
+    def reply(self, error: Exception | None = None) -> R_co: ...
+
+
+async def reply_of(receiver: _Replying[R], error: Exception | None = None) -> R:
+    """Return what came of an exchange; a large response is read in a thread, for the loop is everybody's."""
+    if receiver.is_large:
+        return await asyncio.wrap_future(in_thread(partial(receiver.reply, error)))
+    return receiver.reply(error)
 
 
 class HttpxCalls:
@@ -175,8 +192,8 @@ class AsyncHttpxCalls:
                 finally:
                     await response.aclose()
         except wire.FAILURES as error:
-            return receiver.reply(error)
-        return receiver.reply()
+            return await reply_of(receiver, error)
+        return await reply_of(receiver)
 
     async def aclose(self) -> None:
         """Close all connections."""

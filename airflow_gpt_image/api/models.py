@@ -184,8 +184,12 @@ def _parse_metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
     try:
-        found: dict[str, Any] = _redact(value)
-        length = len(json.dumps(found, allow_nan=False))
+        found: dict[str, Any] = {}
+        length = len(json.dumps(value))
+        # Looking through a megabyte, text by text, would hold up an event loop.
+        if length <= 10 * _MAX_METADATA_CHARACTERS:
+            found = _redact(value)
+            length = len(json.dumps(found, allow_nan=False))
     except (ValueError, TypeError, RecursionError):
         return {}
     return found if length <= _MAX_METADATA_CHARACTERS else {"omitted": f"{length:,} characters"}

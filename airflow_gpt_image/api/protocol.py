@@ -39,7 +39,7 @@ from airflow_gpt_image.api.models import (
 from airflow_gpt_image.api.replies import Call, NoResponse, Reply, Response
 from airflow_gpt_image.api.retrying import parse_http_date, parse_retry_after
 from airflow_gpt_image.api.rules import check_generation_id
-from airflow_gpt_image.api.text import quote, redact_queries, single_line, storable
+from airflow_gpt_image.api.text import quote, redact_beginning, single_line, storable
 from airflow_gpt_image.errors import (
     ERROR_REFERENCE,
     ConnectionFailedError,
@@ -53,6 +53,9 @@ from airflow_gpt_image.errors import (
 # A response of the API is a few hundred bytes. A larger one isn't the API's, and mustn't fill a triggerer's
 # memory.
 MAX_RESPONSE_BYTES: Final = 1024 * 1024
+
+# A larger one is read in a thread where an event loop would be held up.
+LARGE_RESPONSE_BYTES: Final = 32 * 1024
 
 
 def parse_response(
@@ -76,18 +79,18 @@ def parse_response(
             raise ValueError("a page that begins with a number or a word of JSON")
         # Only an escape can hide the key, NUL or half a surrogate pair in JSON. Most responses have none, and
         # looking through all their texts one by one takes longer than everything else that is done here.
-        if "\\" in text or api_key in text:
+        escaped = "\\" in text
+        if escaped or api_key in text:
             found = _conceal(found, api_key)
-        if not isinstance(found, dict):
-            # Out of what was read, for in the text itself the key may stand escaped.
-            page = json.dumps(found)
+        if not isinstance(found, dict) or len(body) > LARGE_RESPONSE_BYTES:
+            page = json.dumps(found) if escaped else _conceal(text, api_key)
     except (ValueError, RecursionError):
         found, page = None, _conceal(body.decode("utf-8-sig", errors="replace"), api_key)
     return Response(
         status=status,
         headers=_conceal(dict(headers), api_key),
         document=found if isinstance(found, dict) else None,
-        page=redact_queries(page)[:200],
+        page=redact_beginning(page)[:200],
         at=at,
         whole=complete and not followed,
     )

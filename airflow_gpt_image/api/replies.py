@@ -25,7 +25,7 @@ class Response:
 
     :param headers: their names in lower case.
     :param document: the body's JSON; None where it isn't a JSON object.
-    :param page: the beginning of a body that isn't a JSON object, for messages.
+    :param page: the beginning of a body that isn't a JSON object, or is a large one, for messages.
     :param at: when it was read, in seconds since 1970.
     :param whole: False when something followed the document, or the response broke off after it.
     """
@@ -40,7 +40,10 @@ class Response:
     @property
     def excerpt(self) -> str:
         """Return the body's beginning, for messages."""
-        return self.page if self.document is None else redact_queries(json.dumps(self.document))[:200]
+        if self.page or self.document is None:
+            return self.page
+        # Made when it is asked for, as most responses are in no message.
+        return redact_queries(json.dumps(self.document))[:200]
 
 
 @dataclass(frozen=True)

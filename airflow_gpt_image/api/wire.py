@@ -114,6 +114,10 @@ class Receiver(Protocol[R_co]):
     def begin(self, response: httpx.Response) -> Unpacking | None:
         """Take the response's status and headers; return what takes its body; None when nothing does."""
 
+    @property
+    def is_large(self) -> bool:
+        """Return whether reading what came would hold up an event loop."""
+
     def reply(self, error: Exception | None = None) -> R_co:
         """Return what came of it.
 
@@ -170,6 +174,11 @@ class Sending:
             most_bytes=protocol.MAX_RESPONSE_BYTES,
             too_large=lambda: httpx.ReadError("the response is larger than any of the API's"),
         )
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether reading what came would hold up an event loop."""
+        return len(self._body) > protocol.LARGE_RESPONSE_BYTES
 
     def reply(self, error: Exception | None = None) -> Response | NoResponse:
         """Return what came of it.
@@ -234,6 +243,11 @@ class Fetching:
             most_bytes=self._settings.max_image_bytes,
             too_large=self._too_large,
         )
+
+    @property
+    def is_large(self) -> bool:
+        """Return False: an image isn't read here, whatever its size."""
+        return False
 
     def reply(self, error: Exception | None = None) -> FileResponse | NoResponse:
         """Return what came of it.

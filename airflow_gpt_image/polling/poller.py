@@ -9,6 +9,7 @@ flow decides what a response means for its generation. What it means for all of 
    of all waits in half a minute. The first answer ends that.
 3. When the API refuses a poll for another reason, or is down, the connection may have been corrected: if so,
    polls go on with the corrected one, and that refusal ends no wait.
+4. While polls are overdue although the API answers, more are under way at the same time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import heapq
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -33,8 +35,12 @@ if TYPE_CHECKING:
     from airflow_gpt_image.api.client import AsyncGptImageClient
     from airflow_gpt_image.api.models import Generation
 
-# More don't make the API answer sooner.
+# Polls under way at the same time: as few as are enough, for each costs a connection. An API that takes long
+# to answer needs more, or polls would be late: one more for each answer that came while polls were overdue by
+# so many seconds. Never more while it doesn't answer.
 _WORKERS: Final = 16
+MOST_WORKERS: Final = 256
+_OVERDUE: Final = 0.25
 
 # Seconds that one answer holds the polls of all, at most: one junk header is no reason to wait for a week.
 _LONGEST_HOLD: Final = 600.0
@@ -79,10 +85,10 @@ class Wait:
 class Poller:
     """Poll for all waits on one event loop over one connection.
 
-    :param client: sends the polls. It is not closed here.
+    :param client: sends the polls. It is not closed here, unless ``renew`` has replaced it.
     :param schedule: says when to poll next.
     :param retrying: how far apart failed polls are.
-    :param workers: polls under way at the same time, at most.
+    :param workers: polls under way at the same time, at most, while they are in time.
     :param renew: returns another client when the connection has changed, else None; called at most once in
         half a minute.
     """
@@ -106,6 +112,7 @@ class Poller:
         self._timer: asyncio.TimerHandle | None = None
         self._held_until = self._next_start = 0.0
         self._refusals = self._failures = 0
+        self._sending: Counter[AsyncGptImageClient] = Counter()
         self._renew = renew
         self._renewing: asyncio.Task[None] | None = None
         self._renewed_at = -_RENEW_EVERY
@@ -204,12 +211,19 @@ class Poller:
         heapq.heappush(self._heap, (due, self._number, wait))
         self._wake()
 
-    def _wake(self) -> None:
-        """Have as many workers as are needed now, or come again when the next poll is due."""
-        if not self._heap or len(self._workers) >= self._most:
+    def _wake(self, *, answered: bool = False) -> None:
+        """Have as many workers as are needed now, or come again when the next poll is due.
+
+        :param answered: whether an answer of the API has just come.
+        """
+        if not self._heap:
             return
         due = max(self._heap[0][0], self._next_start)
         now = self._loop.time()
+        if len(self._workers) >= self._most:
+            overdue = answered and self._heap[0][0] + _OVERDUE <= now
+            if not overdue or len(self._workers) >= MOST_WORKERS:
+                return
         if due <= now:
             # In a context of its own: what it does is no single trigger's.
             worker = self._loop.create_task(self._work(), context=contextvars.Context())
@@ -263,9 +277,11 @@ class Poller:
     # --- what
 
     async def _work(self) -> None:
+        answered = False
         while (wait := self._take()) is not None:
-            self._wake()
+            self._wake(answered=answered)
             await self._poll(wait)
+            answered = not self._failures
 
     async def _poll(self, wait: Wait) -> None:
         came: object = time.time() if wait.begun else None
@@ -292,7 +308,12 @@ class Poller:
 
     async def _send(self, step: Send) -> Reply:
         client = self._client
-        reply = await client.send(step)
+        self._sending[client] += 1
+        try:
+            reply = await client.send(step)
+        finally:
+            self._sending[client] -= 1
+            await self._close_if_replaced(client)
         self._judge(reply)
         if self._renew is not None:
             if isinstance(reply, NoResponse) or reply.status >= 500:
@@ -306,6 +327,11 @@ class Poller:
                     return await self._send(step)
         return reply
 
+    async def _close_if_replaced(self, client: AsyncGptImageClient) -> None:
+        if client is not self._client and not self._sending[client]:
+            del self._sending[client]
+            await client.aclose()
+
     def _begin_renewal(self) -> asyncio.Task[None] | None:
         """Look whether the connection has changed, unless that was done a moment ago."""
         if self._renewing is None and self._loop.time() - self._renewed_at >= _RENEW_EVERY:
@@ -317,7 +343,8 @@ class Poller:
         try:
             # A connection that can't be read now is no reason to end a wait.
             with suppress(Exception):
-                self._client = await self._renew() or self._client
+                before, self._client = self._client, await self._renew() or self._client
+                await self._close_if_replaced(before)
         finally:
             self._renewing, self._renewed_at = None, self._loop.time()
 

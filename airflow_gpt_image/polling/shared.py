@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_gpt_image.errors import GptImageError
-from airflow_gpt_image.polling.poller import OnEnd, Poller, Wait
+from airflow_gpt_image.polling.poller import MOST_WORKERS, OnEnd, Poller, Wait
 from airflow_gpt_image.polling.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SharedPoller:
         self._conn_id = gpt_image_conn_id
         self._schedule = schedule
         self._opening = asyncio.Lock()
-        self._clients: list[AsyncGptImageClient] = []
+        self._client: AsyncGptImageClient | None = None
         self._poller: Poller | None = None
         self.users = 0
         self.outdated = False
@@ -48,17 +48,16 @@ class SharedPoller:
     async def _build(self) -> AsyncGptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
-        client = await GptImageHook(self._conn_id).aget_conn()
-        self._clients.append(client)
-        return client
+        self._client = await GptImageHook(self._conn_id).aget_conn(at_once=MOST_WORKERS)
+        return self._client
 
     async def _renew(self) -> AsyncGptImageClient | None:
         """Return a client for the connection as it is now, if that has changed."""
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
+        assert self._client is not None
         settings = await GptImageHook(self._conn_id).asettings()
-        # The old one may still be in use, and is closed with the others when the last user leaves.
-        return await self._build() if settings != self._clients[-1].settings else None
+        return await self._build() if settings != self._client.settings else None
 
     def start(
         self,
@@ -97,8 +96,8 @@ class SharedPoller:
         """Stop polling and close what was opened."""
         if self._poller is not None:
             await self._poller.aclose()
-        for client in self._clients:
-            await client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] = WeakKeyDictionary()

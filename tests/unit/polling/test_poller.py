@@ -9,7 +9,7 @@ import pytest
 
 from airflow_gpt_image import errors
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.polling.poller import Poller
+from airflow_gpt_image.polling.poller import MOST_WORKERS, Poller
 from tests.unit.polling.conftest import answer, refusal
 
 QUICK = Retrying(first_pause=0.001, longest_pause=0.002)
@@ -32,37 +32,82 @@ async def wait_for_all(poller, many, *, seconds=3600.0, **options):
     return await asyncio.gather(*waits, return_exceptions=True)
 
 
+class Counted:
+    """A client that takes its time to answer, and counts its polls.
+
+    :param seconds: until an answer comes.
+    """
+
+    def __init__(self, api, seconds=0.0):
+        self._api, self._seconds = api, seconds
+        self.polled = set()
+        self._under_way = self.most = 0
+
+    async def send(self, step):
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        self.polled.add(step.call.path)
+        await asyncio.sleep(self._seconds)
+        try:
+            return await self._api.send(step)
+        finally:
+            self._under_way -= 1
+
+
 def test_a_thousand_waits_have_few_polls_at_a_time(client):
-    polled = set()
-
     async def scenario():
-        under_way, most = 0, 0
-
-        async with client(lambda request: answer(request)) as api:
-            sending = api.send
-
-            async def send(step):
-                nonlocal under_way, most
-                under_way += 1
-                most = max(most, under_way)
-                polled.add(step.call.path)
-                await asyncio.sleep(0)
-                try:
-                    return await sending(step)
-                finally:
-                    under_way -= 1
-
-            api.send = send
-            poller = Poller(api)
+        async with client(answer) as api:
+            counted = Counted(api)
+            poller = Poller(counted)
             ended = await wait_for_all(poller, 1_000)
             await poller.aclose()
-        return ended, most
+        return ended, counted
+
+    ended, counted = run(scenario)
+
+    assert [generation.status for generation in ended] == ["completed"] * 1_000
+    assert len(counted.polled) == 1_000
+    # More than that only on a machine on which they are overdue.
+    assert 1 < counted.most <= MOST_WORKERS
+
+
+def test_an_api_that_takes_long_to_answer_has_more_polls_at_a_time_so_that_none_is_late(client):
+    async def scenario():
+        async with client(answer) as api:
+            counted = Counted(api, seconds=0.05)
+            poller = Poller(counted, workers=4)
+            ended = await wait_for_all(poller, 1_000)
+            await poller.aclose()
+        return ended, counted.most
 
     ended, most = run(scenario)
 
     assert [generation.status for generation in ended] == ["completed"] * 1_000
-    assert len(polled) == 1_000
-    assert 1 < most <= 16
+    assert 4 < most <= MOST_WORKERS
+
+
+def test_an_api_that_is_down_does_not_have_more_polls_at_a_time_however_late_they_are(client):
+    failures = iter(range(60))
+    most_while_down = []
+
+    async def scenario():
+        def down_at_first(request):
+            if next(failures, None) is None:
+                return answer(request)
+            most_while_down.append(counted.most)
+            return refusal(503, "upstream_error")
+
+        async with client(down_at_first) as api:
+            counted = Counted(api, seconds=0.05)
+            poller = Poller(counted, workers=4, retrying=QUICK)
+            ended = await wait_for_all(poller, 300)
+            await poller.aclose()
+        return ended
+
+    ended = run(scenario)
+
+    assert [generation.status for generation in ended] == ["completed"] * 300
+    assert max(most_while_down) == 4
 
 
 def test_an_outage_ends_no_wait_and_no_wait_is_forgotten(client):
@@ -195,6 +240,31 @@ class TestRenewal:
 
         assert [generation.status for generation in run(scenario)] == ["completed"] * 100
         assert looks == [1]
+
+    def test_a_client_that_was_replaced_is_closed_although_waits_go_on(self, client):
+        closed = []
+
+        async def scenario():
+            async with (
+                client(self.with_key("sk-new"), api_key="sk-old") as old,
+                client(lambda request: answer(request, "completed" if closed else "processing")) as new,
+            ):
+                closing = old.aclose
+
+                async def aclose():
+                    closed.append(old)
+                    await closing()
+
+                async def renew():
+                    return new
+
+                old.aclose = aclose
+                poller = Poller(old, renew=renew)
+                ended = await wait_for_all(poller, 100)
+                await poller.aclose()
+            return ended
+
+        assert [generation.status for generation in run(scenario)] == ["completed"] * 100
 
     @pytest.mark.parametrize("readable", [True, False])
     def test_a_refusal_over_a_connection_that_is_as_it_was_ends_the_wait(self, client, readable):
