@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from airflow_gpt_image.api.models import Generation
 
 # Polls under way at the same time: as few as are enough, for each costs a connection. An API that takes long
-# to answer needs more, or polls would be late: one more for each answer that came while polls were overdue by
-# so many seconds. Never more while it doesn't answer.
+# to answer needs more, or polls would be late: twice as many while polls are overdue by so many seconds. Not
+# while it doesn't answer, nor when the loop itself is late, which more polls would only make worse.
 _WORKERS: Final = 16
 MOST_WORKERS: Final = 256
 _OVERDUE: Final = 0.25
+_LOOK_AFTER: Final = 0.05
+_LOOP_IS_LATE: Final = 0.025
 
 # Seconds that one answer holds the polls of all, at most: one junk header is no reason to wait for a week.
 _LONGEST_HOLD: Final = 600.0
@@ -112,6 +114,8 @@ class Poller:
         self._timer: asyncio.TimerHandle | None = None
         self._held_until = self._next_start = 0.0
         self._refusals = self._failures = 0
+        self._limit, self._answered = workers, False
+        self._looking: asyncio.TimerHandle | None = None
         self._sending: Counter[AsyncGptImageClient] = Counter()
         self._renew = renew
         self._renewing: asyncio.Task[None] | None = None
@@ -196,8 +200,9 @@ class Poller:
 
     async def aclose(self) -> None:
         """Let go of everything."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._looking):
+            if timer is not None:
+                timer.cancel()
         self._heap.clear()
         tasks = [*self._workers, *([self._renewing] if self._renewing else [])]
         for task in tasks:
@@ -211,19 +216,16 @@ class Poller:
         heapq.heappush(self._heap, (due, self._number, wait))
         self._wake()
 
-    def _wake(self, *, answered: bool = False) -> None:
-        """Have as many workers as are needed now, or come again when the next poll is due.
-
-        :param answered: whether an answer of the API has just come.
-        """
+    def _wake(self) -> None:
+        """Have as many workers as are needed now, or come again when the next poll is due."""
         if not self._heap:
             return
         due = max(self._heap[0][0], self._next_start)
         now = self._loop.time()
-        if len(self._workers) >= self._most:
-            overdue = answered and self._heap[0][0] + _OVERDUE <= now
-            if not overdue or len(self._workers) >= MOST_WORKERS:
-                return
+        if len(self._workers) >= self._limit:
+            if self._overdue(now) and self._looking is None:
+                self._looking = self._loop.call_later(_LOOK_AFTER, self._look, now + _LOOK_AFTER)
+            return
         if due <= now:
             # In a context of its own: what it does is no single trigger's.
             worker = self._loop.create_task(self._work(), context=contextvars.Context())
@@ -240,8 +242,23 @@ class Poller:
         self._timer = None
         self._wake()
 
+    def _overdue(self, now: float) -> bool:
+        """Return whether polls are overdue although the API answers."""
+        return bool(self._heap) and self._heap[0][0] + _OVERDUE <= now and not self._failures
+
+    def _look(self, planned: float) -> None:
+        """Allow more workers if polls are still overdue, and the API is what takes so long."""
+        self._looking = None
+        now = self._loop.time()
+        if self._overdue(now) and self._answered and now - planned < _LOOP_IS_LATE:
+            self._limit = min(2 * self._limit, MOST_WORKERS)
+        self._answered = False
+        self._wake()
+
     def _worker_ended(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
+        # It found nothing to do, so fewer are enough.
+        self._limit = max(self._most, self._limit - 1)
         if not worker.cancelled():
             self._wake()
 
@@ -277,11 +294,9 @@ class Poller:
     # --- what
 
     async def _work(self) -> None:
-        answered = False
         while (wait := self._take()) is not None:
-            self._wake(answered=answered)
+            self._wake()
             await self._poll(wait)
-            answered = not self._failures
 
     async def _poll(self, wait: Wait) -> None:
         came: object = time.time() if wait.begun else None
@@ -357,7 +372,7 @@ class Poller:
         if isinstance(reply, NoResponse) or reply.status >= 500:
             self._failures += 1
         else:
-            self._failures = 0
+            self._failures, self._answered = 0, True
         if isinstance(reply, NoResponse):
             return
         asked = parse_retry_after(reply.headers.get("retry-after"), now=reply.at)
