@@ -1,34 +1,30 @@
-"""Carry out the flows' steps over httpx, blocking or on an event loop. Nothing is decided here.
+"""Carry out the flows' steps, blocking or on an event loop. Nothing is decided here.
 
-The key is put on a call to the API and on nothing else: it is no header of the client's own, redirects are
-never followed, and images are fetched without it. Submits, reads and images have connections of their own.
+The key is put on a call to the API and on nothing else: redirects are never followed, and images are fetched
+without it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable
 from decimal import Decimal
-from functools import cache, partial
-from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar, Unpack
+from typing import Any, BinaryIO, Self, TypeVar, Unpack, cast
 
 import httpx
 
-from airflow_gpt_image.api import downloads, flows, wire
+from airflow_gpt_image.api import downloads, flows
+from airflow_gpt_image.api.aiohttp_reads import AiohttpReads, can_use_aiohttp
 from airflow_gpt_image.api.downloads import Downloaded
+from airflow_gpt_image.api.httpx_calls import AsyncCalls, AsyncHttpxCalls, HttpxCalls
 from airflow_gpt_image.api.models import Generation, ImageRequest
-from airflow_gpt_image.api.network import aresolve, resolve
-from airflow_gpt_image.api.replies import NoResponse, Response
+from airflow_gpt_image.api.replies import Reply
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.settings import ClientSettings, SettingsOptions, settings_of
-from airflow_gpt_image.api.steps import Fetch, FileResponse, Flow, Resolve, Send, Sleep, do_nothing
-from airflow_gpt_image.api.transport import Transports, proxy_of
+from airflow_gpt_image.api.steps import Fetch, Flow, Resolve, Send, Sleep, do_nothing
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 class GptImageClient:
@@ -52,23 +48,7 @@ class GptImageClient:
     ) -> None:
         self.settings = settings_of(settings, api_key, options)
         self._retrying = retrying
-        hooks = {"response": [wire.keep_location]}
-        # A transport of somebody's own connects as it likes.
-        self._transports = Transports(self.settings) if transport is None else None
-        self._clients = ExitStack()
-
-        def build(proxy: str | None, *, keep: bool) -> httpx.Client:
-            through = self._transports.blocking(proxy, keep=keep) if self._transports else transport
-            client = httpx.Client(transport=through, event_hooks=hooks, **wire.client_options(self.settings))
-            return self._clients.enter_context(client)
-
-        api_proxy = proxy_of(self.settings.base_url, self.settings)
-        self._reads = build(api_proxy, keep=True)
-        # Submits never use a connection that reads use: bytes left on it, such as the late response to a read
-        # that had timed out, would be taken for the submit's. Built when first needed: most clients read.
-        self._submits = cache(lambda: build(api_proxy, keep=True))
-        # No connection is kept, for two hosts at one address would share it.
-        self._files = cache(lambda proxy: build(proxy, keep=False))
+        self._calls = HttpxCalls(self.settings, transport)
 
     def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
         """Submit a request, which costs money, and return the generation id.
@@ -158,16 +138,18 @@ class GptImageClient:
             downloads.download(url, into, self.settings, retrying or self._retrying, age=age, whole=whole)
         )
 
+    def send(self, step: Send) -> Reply:
+        """Send one call of a flow, for those who drive flows themselves."""
+        return self._calls.send(step)
+
     def close(self) -> None:
         """Close all connections."""
-        self._clients.close()
+        self._calls.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self, flow: Flow[T]) -> T:
@@ -176,52 +158,18 @@ class GptImageClient:
             try:
                 step = flow.send(reply)
             except StopIteration as end:
-                value: T = end.value
-                return value
+                return cast("T", end.value)
             if isinstance(step, Send):
-                reply = self._send(step)
+                reply = self.send(step)
             elif isinstance(step, Resolve):
-                reply = self._resolve(step)
+                reply = self._calls.resolve(step)
             elif isinstance(step, Fetch):
-                reply = self._fetch(step)
+                reply = self._calls.fetch(step)
             else:
                 reply = self._sleep(step)
 
-    def _send(self, step: Send) -> Response | NoResponse:
-        sending = wire.Sending(step, self.settings, traced=self._transports is not None)
-        client = self._submits() if step.call.method == "POST" else self._reads
-        return self._exchange(client, sending, partial(sending.options, sending.trace))
-
-    def _resolve(self, step: Resolve) -> tuple[str, ...] | NoResponse | None:
-        if self._transports is None or proxy_of(step.url, self.settings) is not None:
-            return None
-        try:
-            return resolve(*wire.look_up_arguments(step.url), self.settings.connect_timeout)
-        except wire.FAILURES as error:
-            return wire.no_response(error, self.settings, sent=False)
-
-    def _fetch(self, step: Fetch) -> FileResponse | NoResponse:
-        fetching = wire.Fetching(step, self.settings)
-        proxy = None if step.address else proxy_of(step.url, self.settings)
-        return self._exchange(self._files(proxy), fetching, fetching.options)
-
-    def _exchange(
-        self, client: httpx.Client, receiver: wire.Receiver[R], options: Callable[[], dict[str, Any]]
-    ) -> R:
-        try:
-            with receiver.exchange, client.stream(**options()) as response:
-                body = receiver.begin(response)
-                if body is not None:
-                    for chunk in response.iter_raw():
-                        body.add(chunk)
-                    body.end()
-        except wire.FAILURES as error:
-            return receiver.reply(error)
-        return receiver.reply()
-
     def _sleep(self, step: Sleep) -> float:
-        if step.seconds > 0:
-            time.sleep(step.seconds)
+        time.sleep(max(0.0, step.seconds))
         return time.time()
 
 
@@ -230,6 +178,8 @@ class AsyncGptImageClient:
 
     :param at_once: calls under way at the same time; the others wait. Default 16: more don't make the API
         respond sooner, and a thousand at once cost 30 times the CPU.
+    :param use_aiohttp: read over aiohttp, which costs less than httpx, where it is installed and no proxy is
+        to be used. Default True.
     """
 
     def __init__(
@@ -239,29 +189,17 @@ class AsyncGptImageClient:
         api_key: str | None = None,
         retrying: Retrying = Retrying(),
         at_once: int = 16,
+        use_aiohttp: bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Unpack[SettingsOptions],
     ) -> None:
         self.settings = settings_of(settings, api_key, options)
         self._retrying = retrying
         self._gate = asyncio.Semaphore(at_once)
-        hooks = {"response": [wire.akeep_location]}
-        self._transports = Transports(self.settings) if transport is None else None
-        self._clients: list[httpx.AsyncClient] = []
-
-        def build(proxy: str | None, *, keep: bool) -> httpx.AsyncClient:
-            through = self._transports.on_a_loop(proxy, keep=keep) if self._transports else transport
-            client = httpx.AsyncClient(
-                transport=through, event_hooks=hooks, **wire.client_options(self.settings)
-            )
-            self._clients.append(client)
-            return client
-
-        api_proxy = proxy_of(self.settings.base_url, self.settings)
-        self._reads = build(api_proxy, keep=True)
-        # Both as in GptImageClient.
-        self._submits = cache(lambda: build(api_proxy, keep=True))
-        self._files = cache(lambda proxy: build(proxy, keep=False))
+        self._httpx = AsyncHttpxCalls(self.settings, transport)
+        self._calls: AsyncCalls = self._httpx
+        if use_aiohttp and can_use_aiohttp(self.settings, self._httpx):
+            self._calls = AiohttpReads(self.settings, self._httpx)
 
     async def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
         """Submit a request, as :meth:`GptImageClient.submit` does."""
@@ -275,9 +213,8 @@ class AsyncGptImageClient:
         self, generation_id: str, *, poll_interval: float = 5.0, timeout: float = 3600.0
     ) -> Generation:
         """Wait for a generation, as :meth:`GptImageClient.wait` does."""
-        return await self.wait_until(
-            generation_id, poll_interval=poll_interval, deadline=time.time() + timeout
-        )
+        deadline = time.time() + timeout
+        return await self.wait_until(generation_id, poll_interval=poll_interval, deadline=deadline)
 
     async def wait_until(
         self,
@@ -326,17 +263,19 @@ class AsyncGptImageClient:
             downloads.download(url, into, self.settings, retrying or self._retrying, age=age, whole=whole)
         )
 
+    async def send(self, step: Send) -> Reply:
+        """Send one call of a flow, for those who drive flows themselves."""
+        async with self._gate:
+            return await self._calls.send(step)
+
     async def aclose(self) -> None:
         """Close all connections."""
-        for client in self._clients:
-            await client.aclose()
+        await self._calls.aclose()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _run(self, flow: Flow[T]) -> T:
@@ -345,54 +284,15 @@ class AsyncGptImageClient:
             try:
                 step = flow.send(reply)
             except StopIteration as end:
-                value: T = end.value
-                return value
+                return cast("T", end.value)
             if isinstance(step, Send):
-                reply = await self._send(step)
+                reply = await self.send(step)
             elif isinstance(step, Resolve):
-                reply = await self._resolve(step)
+                reply = await self._httpx.resolve(step)
             elif isinstance(step, Fetch):
-                reply = await self._fetch(step)
+                reply = await self._httpx.fetch(step)
             else:
                 reply = await self._sleep(step)
-
-    async def _send(self, step: Send) -> Response | NoResponse:
-        async with self._gate:
-            sending = wire.Sending(step, self.settings, traced=self._transports is not None)
-            client = self._submits() if step.call.method == "POST" else self._reads
-
-            async def trace(event: str, info: Mapping[str, Any]) -> None:
-                sending.trace(event, info)
-
-            return await self._exchange(client, sending, partial(sending.options, trace))
-
-    async def _resolve(self, step: Resolve) -> tuple[str, ...] | NoResponse | None:
-        if self._transports is None or proxy_of(step.url, self.settings) is not None:
-            return None
-        try:
-            return await aresolve(*wire.look_up_arguments(step.url), self.settings.connect_timeout)
-        except wire.FAILURES as error:
-            return wire.no_response(error, self.settings, sent=False)
-
-    async def _fetch(self, step: Fetch) -> FileResponse | NoResponse:
-        fetching = wire.Fetching(step, self.settings)
-        proxy = None if step.address else proxy_of(step.url, self.settings)
-        return await self._exchange(self._files(proxy), fetching, fetching.options)
-
-    async def _exchange(
-        self, client: httpx.AsyncClient, receiver: wire.Receiver[R], options: Callable[[], dict[str, Any]]
-    ) -> R:
-        try:
-            with receiver.exchange:
-                async with client.stream(**options()) as response:
-                    body = receiver.begin(response)
-                    if body is not None:
-                        async for chunk in response.aiter_raw():
-                            body.add(chunk)
-                        body.end()
-        except wire.FAILURES as error:
-            return receiver.reply(error)
-        return receiver.reply()
 
     async def _sleep(self, step: Sleep) -> float:
         if step.seconds > 0:

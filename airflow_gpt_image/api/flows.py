@@ -129,6 +129,7 @@ def wait(
     retrying: Retrying,
     on_poll: Callable[[str], object] = do_nothing,
     on_unknown_status: Callable[[str], object] = warn,
+    pause_before_next: Callable[[Generation, float], float] | None = None,
 ) -> Flow[Generation]:
     """Poll until the generation is finished; a poll that fails for a passing reason doesn't end the wait.
 
@@ -137,6 +138,8 @@ def wait(
     :param on_poll: called after each poll, with what came of it, such as ``its status is 'pending'``.
     :param on_unknown_status: called with a warning, once for each status that the API document doesn't know,
         and once for answers of status 200 that can't be read.
+    :param pause_before_next: returns the seconds to the next poll of a generation that isn't finished, given
+        it and the time; None: always ``poll_interval``.
     :raises GenerationTimeoutError: at the deadline; the generation goes on and can be waited for again.
     :raises GptImageError: at once, when polling again can't help.
     """
@@ -172,7 +175,7 @@ def wait(
                 told.add(generation.status)
                 on_unknown_status(warning)
             failures = 0
-            pause = poll_interval
+            pause = poll_interval if pause_before_next is None else pause_before_next(generation, now)
         if now >= deadline:
             raise GenerationTimeoutError(
                 f"Generation {generation_id} was not finished by {_utc(deadline)}: {seen}.\n"

@@ -39,6 +39,8 @@ _DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_float=_finite, pars
 
 def _without_depths(text: str) -> str:
     """Return a JSON text with null in place of whatever is nested too deeply for a parser's stack."""
+    if text.count("[") + text.count("{") <= _MAX_DEPTH:
+        return text
     kept, depth, begin = [], 0, 0
     for token in _JSON_TOKEN.finditer(text):
         if token[0] in ("[", "{"):

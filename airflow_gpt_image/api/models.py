@@ -184,8 +184,12 @@ def _parse_metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
     try:
-        found: dict[str, Any] = _redact(value)
-        length = len(json.dumps(found, allow_nan=False))
+        found: dict[str, Any] = {}
+        length = len(json.dumps(value))
+        # Looking through a megabyte, text by text, would hold up an event loop.
+        if length <= 10 * _MAX_METADATA_CHARACTERS:
+            found = _redact(value)
+            length = len(json.dumps(found, allow_nan=False))
     except (ValueError, TypeError, RecursionError):
         return {}
     return found if length <= _MAX_METADATA_CHARACTERS else {"omitted": f"{length:,} characters"}
@@ -258,8 +262,8 @@ class Generation(BaseModel):
     model: Text = None
     created_at: Moment = None
     completed_at: Moment = None
-    output: GenerationOutput = GenerationOutput()
-    error: GenerationFailure = GenerationFailure()
+    output: GenerationOutput = Field(default_factory=GenerationOutput)
+    error: GenerationFailure = Field(default_factory=GenerationFailure)
     told_at: Moment = None
 
     @field_validator("output", "error", mode="before")

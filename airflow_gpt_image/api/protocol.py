@@ -39,7 +39,7 @@ from airflow_gpt_image.api.models import (
 from airflow_gpt_image.api.replies import Call, NoResponse, Reply, Response
 from airflow_gpt_image.api.retrying import parse_http_date, parse_retry_after
 from airflow_gpt_image.api.rules import check_generation_id
-from airflow_gpt_image.api.text import quote, redact_queries, single_line, storable
+from airflow_gpt_image.api.text import quote, redact_beginning, single_line, storable
 from airflow_gpt_image.errors import (
     ERROR_REFERENCE,
     ConnectionFailedError,
@@ -53,6 +53,9 @@ from airflow_gpt_image.errors import (
 # A response of the API is a few hundred bytes. A larger one isn't the API's, and mustn't fill a triggerer's
 # memory.
 MAX_RESPONSE_BYTES: Final = 1024 * 1024
+
+# A larger one is read in a thread where an event loop would be held up.
+LARGE_RESPONSE_BYTES: Final = 32 * 1024
 
 
 def parse_response(
@@ -69,22 +72,25 @@ def parse_response(
     :param complete: whether the response came to its end.
     """
     text = body.decode(json.detect_encoding(body), errors="replace").strip()
-    followed = False
+    followed, page = False, ""
     try:
-        document, followed = parse_json(text)
-        if followed and not isinstance(document, dict):
+        found, followed = parse_json(text)
+        if followed and not isinstance(found, dict):
             raise ValueError("a page that begins with a number or a word of JSON")
-        found = _conceal(document, api_key)
-        # Out of what was read, for in the text itself the key may stand escaped.
-        excerpt = redact_queries(json.dumps(found))[:200]
+        # Only an escape can hide the key, NUL or half a surrogate pair in JSON. Most responses have none, and
+        # looking through all their texts one by one takes longer than everything else that is done here.
+        escaped = "\\" in text
+        if escaped or api_key in text:
+            found = _conceal(found, api_key)
+        if not isinstance(found, dict) or len(body) > LARGE_RESPONSE_BYTES:
+            page = json.dumps(found) if escaped else _conceal(text, api_key)
     except (ValueError, RecursionError):
-        text = body.decode("utf-8-sig", errors="replace")
-        found, excerpt = None, redact_queries(_conceal(text, api_key))[:200]
+        found, page = None, _conceal(body.decode("utf-8-sig", errors="replace"), api_key)
     return Response(
         status=status,
         headers=_conceal(dict(headers), api_key),
         document=found if isinstance(found, dict) else None,
-        excerpt=excerpt,
+        page=redact_beginning(page)[:200],
         at=at,
         whole=complete and not followed,
     )
@@ -97,8 +103,8 @@ def without_address(reply: Reply, url: str | None) -> Reply:
     path = url.partition("://")[2].partition("/")[2].partition("?")[0]
     for secret in (url, path):
         if len(secret) > 1:
-            document, excerpt = _conceal(reply.document, secret), reply.excerpt.replace(secret, "***")
-            reply = replace(reply, document=document, excerpt=excerpt)
+            document, page = _conceal(reply.document, secret), reply.page.replace(secret, "***")
+            reply = replace(reply, document=document, page=page)
     return reply
 
 

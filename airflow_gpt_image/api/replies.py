@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from airflow_gpt_image.api.text import redact_queries
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Response:
 
     :param headers: their names in lower case.
     :param document: the body's JSON; None where it isn't a JSON object.
-    :param excerpt: the body's beginning, for messages.
+    :param page: the beginning of a body that isn't a JSON object, or is a large one, for messages.
     :param at: when it was read, in seconds since 1970.
     :param whole: False when something followed the document, or the response broke off after it.
     """
@@ -30,9 +33,17 @@ class Response:
     status: int
     headers: Mapping[str, str]
     document: dict[str, Any] | None
-    excerpt: str
+    page: str
     at: float
     whole: bool = True
+
+    @property
+    def excerpt(self) -> str:
+        """Return the body's beginning, for messages."""
+        if self.page or self.document is None:
+            return self.page
+        # Made when it is asked for, as most responses are in no message.
+        return redact_queries(json.dumps(self.document))[:200]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from airflow_gpt_image.errors import GptImageError, UpstreamError
@@ -36,6 +37,8 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     return None if moment is None else min(max(0.0, moment - now), _LONGEST_RETRY_AFTER)
 
 
+# Responses that come within a second have the same date.
+@lru_cache(maxsize=4)
 def parse_http_date(value: str | None) -> float | None:
     """Return the seconds since 1970 of a header that is an HTTP date; junk means None."""
     try:

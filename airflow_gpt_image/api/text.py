@@ -61,6 +61,14 @@ def redact_queries(text: str) -> str:
     return _SIGNATURE.sub(r"\1***", _ADDRESS.sub(_redact_address, text))
 
 
+def redact_beginning(text: str) -> str:
+    """Return the beginning of a text, more than is ever shown of one, as :func:`redact_queries` does.
+
+    A megabyte of a foreign text would hold up an event loop.
+    """
+    return redact_queries(text[:_MAX_QUOTED_CHARACTERS])
+
+
 def _redact_address(found: re.Match[str]) -> str:
     address = _redact_user(found[0])
     mark = _QUESTION_MARK.search(address)
@@ -102,8 +110,9 @@ def storable(text: str) -> str:
 
 def bounded(text: str) -> str:
     """Return a foreign text as it is kept: storable, at most 500 characters, no queries of addresses."""
-    text = storable(redact_queries(text))
-    return text if len(text) <= _MAX_LINE_CHARACTERS else f"{text[: _MAX_LINE_CHARACTERS - 1]}…"
+    kept = storable(redact_beginning(text))
+    whole = len(text) <= _MAX_QUOTED_CHARACTERS and len(kept) <= _MAX_LINE_CHARACTERS
+    return kept if whole else f"{kept[: _MAX_LINE_CHARACTERS - 1]}…"
 
 
 def quote(value: object, limit: int = 80) -> str:
@@ -176,6 +185,7 @@ def single_line(value: object) -> str | None:
     """Return a foreign text as a log takes it, short and printable; None for anything that is no text."""
     if not isinstance(value, str) or not value.strip():
         return None
-    words = redact_queries(" ".join(value.split()))
-    line = "".join(character if character.isprintable() else "�" for character in words)
-    return line if len(line) <= _MAX_LINE_CHARACTERS else f"{line[:_MAX_LINE_CHARACTERS]}…"
+    words = " ".join(value.split())
+    line = "".join(character if character.isprintable() else "�" for character in redact_beginning(words))
+    whole = len(words) <= _MAX_QUOTED_CHARACTERS and len(line) <= _MAX_LINE_CHARACTERS
+    return line if whole else f"{line[:_MAX_LINE_CHARACTERS]}…"

@@ -1,13 +1,15 @@
 """Build httpx transports whose exchanges are bounded: one idea of proxies and of trust for API and images.
 
-httpx takes no backend of ours, so these stand between its client and httpcore's pools, as its own do.
+httpx's own take no backend of ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,10 +20,6 @@ from airflow_gpt_image.api.certificates import ssl_context
 from airflow_gpt_image.api.network import AsyncBackend, Backend, aclose_connected, close_connected
 from airflow_gpt_image.api.settings import ClientSettings, check_proxy
 from airflow_gpt_image.errors import InvalidSettingsError
-
-# Shorter than any server's usual idle time (uvicorn's is 5 s): a submit on a connection that the server is
-# just closing would end as "unknown", although nothing was accepted.
-_KEEPALIVE_SECONDS: Final = 3.0
 
 
 def proxy_of(url: str, settings: ClientSettings) -> str | None:
@@ -61,31 +59,31 @@ class Transports:
         if settings.proxy is None and not settings.on_this_machine:
             for proxy in _environment_proxies().values():
                 _check_environment_proxy(proxy)
-        self._context = ssl_context(settings.verify)
+        self.context = ssl_context(settings.verify)
 
-    def blocking(self, proxy: str | None, *, keep: bool) -> Transport:
+    def blocking(self, proxy: str | None, *, keep: float) -> Transport:
         """Return one for code that may block.
 
-        :param keep: whether connections are kept for the next call.
+        :param keep: seconds that a connection is kept for the next call; 0: none is.
         """
-        return Transport(_Pool(network_backend=Backend(), **self._options(proxy, keep)))
+        pool = httpcore.ConnectionPool(network_backend=Backend(), **self._options(proxy, keep))
+        return Transport(pool.create_connection, keep=keep > 0)
 
-    def on_a_loop(self, proxy: str | None, *, keep: bool) -> AsyncTransport:
+    def on_a_loop(self, proxy: str | None, *, keep: float) -> AsyncTransport:
         """Return one for an event loop; ``keep`` as in :meth:`blocking`."""
-        return AsyncTransport(_AsyncPool(network_backend=AsyncBackend(), **self._options(proxy, keep)))
+        pool = httpcore.AsyncConnectionPool(network_backend=AsyncBackend(), **self._options(proxy, keep))
+        return AsyncTransport(pool.create_connection, keep=keep > 0)
 
-    def _options(self, proxy: str | None, keep: bool) -> dict[str, Any]:
+    def _options(self, proxy: str | None, keep: float) -> dict[str, Any]:
         return {
-            "ssl_context": self._context,
+            "ssl_context": self.context,
             "proxy": None if proxy is None else self._proxy(proxy),
-            "max_connections": 100,
-            "max_keepalive_connections": None if keep else 0,
-            "keepalive_expiry": _KEEPALIVE_SECONDS,
+            "keepalive_expiry": keep,
         }
 
     def _proxy(self, address: str) -> httpcore.Proxy:
         parsed = httpx.Proxy(address)
-        context = self._context if parsed.url.scheme == "https" else None
+        context = self.context if parsed.url.scheme == "https" else None
         return httpcore.Proxy(str(parsed.url), auth=parsed.raw_auth, ssl_context=context)
 
 
@@ -100,17 +98,6 @@ def _check_environment_proxy(proxy: str) -> None:
         ) from None
 
 
-class _Pool(httpcore.ConnectionPool):
-    """A pool that forgets connections that failed.
-
-    httpcore's own takes one whose handshake failed behind a proxy for one in use, for ever. After a hundred
-    it has no room for another: an outage of some minutes would stop all waits of a triggerer for good.
-    """
-
-    def create_connection(self, origin: httpcore.Origin) -> Any:
-        return PooledConnection(super().create_connection(origin))
-
-
 @contextmanager
 def _socks_errors() -> Iterator[None]:
     """Raise what httpcore lets through of a SOCKS proxy that says nothing sensible as an error of its own."""
@@ -121,58 +108,6 @@ def _socks_errors() -> Iterator[None]:
         if type(error).__module__.partition(".")[0] != "socksio":
             raise
         raise httpcore.ProxyError(f"the SOCKS proxy can't be understood: {error}") from None
-
-
-class PooledConnection:
-    """A connection that is closed when a request fails on it, unless it only serves another one."""
-
-    def __init__(self, connection: httpcore.ConnectionInterface) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Send a request."""
-        try:
-            with _socks_errors():
-                return self._connection.handle_request(request)
-        except httpcore.ConnectionNotAvailable:  # the pool takes another one
-            raise
-        except BaseException:
-            self._connection.close()
-            # httpcore knows nothing yet of a connection on which a SOCKS proxy's word is awaited.
-            close_connected()
-            raise
-
-
-class _AsyncPool(httpcore.AsyncConnectionPool):
-    """As :class:`_Pool`, on an event loop."""
-
-    def create_connection(self, origin: httpcore.Origin) -> Any:
-        return AsyncPooledConnection(super().create_connection(origin))
-
-
-class AsyncPooledConnection:
-    """As :class:`PooledConnection`, on an event loop."""
-
-    def __init__(self, connection: httpcore.AsyncConnectionInterface) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Send a request."""
-        try:
-            with _socks_errors():
-                return await self._connection.handle_async_request(request)
-        except httpcore.ConnectionNotAvailable:
-            raise
-        except BaseException:
-            await self._connection.aclose()
-            await aclose_connected()
-            raise
 
 
 def _request(request: httpx.Request) -> httpcore.Request:
@@ -195,55 +130,131 @@ def _response(
 
 
 class Transport(httpx.BaseTransport):
-    """Send httpx's requests through one of httpcore's pools, whose errors it raises."""
+    """Send httpx's requests over connections of httpcore's, whose errors it raises. One origin is asked.
 
-    def __init__(self, pool: httpcore.ConnectionPool) -> None:
-        self._pool = pool
+    Not by httpcore's pools. They look at all their connections several times for each request, which on an
+    event loop takes more CPU than all the rest of it. And one whose handshake failed behind a proxy counts as
+    in use there for ever: after a hundred, an outage of some minutes would have stopped all waits for good.
+
+    :param connect: builds a connection to an origin; it connects when it is first used.
+    :param keep: whether connections are kept for the next request.
+    """
+
+    def __init__(
+        self, connect: Callable[[httpcore.Origin], httpcore.ConnectionInterface], *, keep: bool
+    ) -> None:
+        self._connect, self._keep = connect, keep
+        # The one that was used last stands last, and is used next.
+        self._idle: deque[httpcore.ConnectionInterface] = deque()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
-        response = self._pool.handle_request(_request(request))
-        return _response(response, _Stream(response.stream))
+        sent = _request(request)
+        connection = self._take(sent.url.origin)
+        try:
+            with _socks_errors():
+                response = connection.handle_request(sent)
+        except BaseException:
+            connection.close()
+            # httpcore knows nothing yet of a connection on which a SOCKS proxy's word is awaited.
+            close_connected()
+            raise
+        return _response(response, _Stream(response.stream, partial(self._give_back, connection)))
+
+    def _take(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
+        # Others may take and give back at the same time, in threads of theirs.
+        with suppress(IndexError):
+            while (connection := self._idle.pop()).has_expired():
+                connection.close()
+            return connection
+        return self._connect(origin)
+
+    def _give_back(self, connection: httpcore.ConnectionInterface) -> None:
+        if self._keep and connection.is_idle():
+            self._idle.append(connection)
+        else:
+            connection.close()
+        # Those that were used long ago are in nobody's way otherwise.
+        with suppress(IndexError):
+            oldest = self._idle.popleft()
+            if oldest.has_expired():
+                oldest.close()
+            else:
+                self._idle.appendleft(oldest)
 
     def close(self) -> None:
-        """Close all connections."""
-        self._pool.close()
+        """Close all connections; those in use are closed when they are given back."""
+        self._keep = False
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 class _Stream(httpx.SyncByteStream):
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, give_back: Callable[[], None]) -> None:
+        self._stream, self._give_back = stream, give_back
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._stream)
 
     def close(self) -> None:
         self._stream.close()
+        self._give_back()
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
     """As :class:`Transport`, on an event loop."""
 
-    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
-        self._pool = pool
+    def __init__(
+        self, connect: Callable[[httpcore.Origin], httpcore.AsyncConnectionInterface], *, keep: bool
+    ) -> None:
+        self._connect, self._keep = connect, keep
+        self._idle: deque[httpcore.AsyncConnectionInterface] = deque()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
-        response = await self._pool.handle_async_request(_request(request))
-        return _response(response, _AsyncStream(response.stream))
+        sent = _request(request)
+        connection = await self._take(sent.url.origin)
+        try:
+            with _socks_errors():
+                response = await connection.handle_async_request(sent)
+        except BaseException:
+            await connection.aclose()
+            await aclose_connected()
+            raise
+        return _response(response, _AsyncStream(response.stream, partial(self._give_back, connection)))
+
+    async def _take(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        return self._connect(origin)
+
+    async def _give_back(self, connection: httpcore.AsyncConnectionInterface) -> None:
+        if self._keep and connection.is_idle():
+            self._idle.append(connection)
+        else:
+            await connection.aclose()
+        if self._idle and self._idle[0].has_expired():
+            await self._idle.popleft().aclose()
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self._pool.aclose()
+        """Close all connections; those in use are closed when they are given back."""
+        self._keep = False
+        while self._idle:
+            await self._idle.pop().aclose()
 
 
 class _AsyncStream(httpx.AsyncByteStream):
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, give_back: Callable[[], Awaitable[None]]) -> None:
+        self._stream, self._give_back = stream, give_back
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        iterator: AsyncIterator[bytes] = aiter(self._stream)
+        return iterator
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+        await self._give_back()

@@ -1,4 +1,4 @@
-"""Serve both clients with what they need of httpx: sending a call, reading a body.
+"""Build requests for httpx's transports, and collect what comes of them.
 
 Also says what a failure proves: whether a request can have reached the API.
 """
@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Protocol, TypeVar
 
 import httpcore
@@ -38,7 +37,8 @@ _NEVER_SENT: Final = (
     httpx.UnsupportedProtocol,
 )
 
-# httpcore's come from our own transports, httpx's from its client and from a transport of somebody's own.
+# httpcore's come from our own transports, httpx's from a request that can't be built and from a transport of
+# somebody's own.
 # ValueError: an address or a header that httpx, idna or the socket module can't encode.
 FAILURES: Final = (
     httpx.HTTPError,
@@ -55,20 +55,28 @@ FAILURES: Final = (
 _FRAMING_BYTES: Final = 1024 * 1024
 
 
-def client_options(settings: ClientSettings) -> dict[str, Any]:
-    """Return what both kinds of httpx client are built with, besides their transport."""
-    return {
-        "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
-        # Proxies and certificates are the transport's.
-        "trust_env": False,
-        "follow_redirects": False,
-        # A cookie could carry to the file host what the API has set, and a junk one fails every later call.
-        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        "headers": {
-            "user-agent": f"airflow-provider-gpt-image/{__version__}",
-            "accept-encoding": "identity",
-        },
-    }
+def common_headers() -> dict[str, str]:
+    """Return the headers that every request has."""
+    return {"user-agent": f"airflow-provider-gpt-image/{__version__}", "accept-encoding": "identity"}
+
+
+def _request(
+    settings: ClientSettings,
+    method: str,
+    url: httpx.URL | str,
+    *,
+    headers: Mapping[str, str],
+    extensions: Mapping[str, Any],
+    json: Mapping[str, Any] | None = None,
+) -> httpx.Request:
+    timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout)
+    return httpx.Request(
+        method,
+        url,
+        headers={**common_headers(), "accept": "*/*", "connection": "keep-alive", **headers},
+        json=json,
+        extensions={"timeout": timeout.as_dict(), **extensions},
+    )
 
 
 def look_up_arguments(url: str) -> tuple[str, int]:
@@ -106,6 +114,10 @@ class Receiver(Protocol[R_co]):
     def begin(self, response: httpx.Response) -> Unpacking | None:
         """Take the response's status and headers; return what takes its body; None when nothing does."""
 
+    @property
+    def is_large(self) -> bool:
+        """Return whether reading what came would hold up an event loop."""
+
     def reply(self, error: Exception | None = None) -> R_co:
         """Return what came of it.
 
@@ -128,19 +140,20 @@ class Sending:
             seconds=settings.connect_seconds, most_bytes=protocol.MAX_RESPONSE_BYTES + _FRAMING_BYTES
         )
 
-    def options(self, trace: object) -> dict[str, Any]:
+    def request(self, trace: object) -> httpx.Request:
         """Return the request: the only one that carries the key.
 
         :param trace: httpx's ``trace`` extension, which calls :meth:`trace`.
         """
         call = self._step.call
-        return {
-            "extensions": {"trace": trace},
-            "method": call.method,
-            "url": self._settings.base_url + call.path,
-            "json": call.body,
-            "headers": {"authorization": f"Bearer {self._settings.api_key}", "accept": "application/json"},
-        }
+        return _request(
+            self._settings,
+            call.method,
+            self._settings.base_url + call.path,
+            json=call.body,
+            headers={"authorization": f"Bearer {self._settings.api_key}", "accept": "application/json"},
+            extensions={"trace": trace},
+        )
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Notice that the connection stands and the request's first byte is about to leave."""
@@ -161,6 +174,11 @@ class Sending:
             most_bytes=protocol.MAX_RESPONSE_BYTES,
             too_large=lambda: httpx.ReadError("the response is larger than any of the API's"),
         )
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether reading what came would hold up an event loop."""
+        return len(self._body) > protocol.LARGE_RESPONSE_BYTES
 
     def reply(self, error: Exception | None = None) -> Response | NoResponse:
         """Return what came of it.
@@ -201,17 +219,18 @@ class Fetching:
         if step.address is not None:  # through a proxy its own word comes first: see heads.py
             self.exchange.heads.expect()
 
-    def options(self) -> dict[str, Any]:
+    def request(self) -> httpx.Request:
         """Return the request: to the address that was checked, in the name of the host."""
         url = httpx.URL(self._step.url)
         if self._step.address is None:
-            return {"method": "GET", "url": url}
-        return {
-            "method": "GET",
-            "url": url.copy_with(host=self._step.address),
-            "headers": {"host": url.netloc.decode("ascii")},
-            "extensions": {"sni_hostname": url.raw_host.decode("ascii")},
-        }
+            return _request(self._settings, "GET", url, headers={}, extensions={})
+        return _request(
+            self._settings,
+            "GET",
+            url.copy_with(host=self._step.address),
+            headers={"host": url.netloc.decode("ascii")},
+            extensions={"sni_hostname": url.raw_host.decode("ascii")},
+        )
 
     def begin(self, response: httpx.Response) -> Unpacking | None:
         """Take the response's status and headers; return what takes its body; None when it is no image's."""
@@ -224,6 +243,11 @@ class Fetching:
             most_bytes=self._settings.max_image_bytes,
             too_large=self._too_large,
         )
+
+    @property
+    def is_large(self) -> bool:
+        """Return False: an image isn't read here, whatever its size."""
+        return False
 
     def reply(self, error: Exception | None = None) -> FileResponse | NoResponse:
         """Return what came of it.
@@ -255,23 +279,4 @@ class Fetching:
 
 
 def _lower_case_headers(response: httpx.Response) -> Mapping[str, str]:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    if "location" in response.extensions:
-        headers["location"] = response.extensions["location"]
-    return headers
-
-
-def keep_location(response: httpx.Response) -> None:
-    """Move a redirect's target to where httpx doesn't see it.
-
-    Even when redirects are off, httpx prepares the next request, and fails over a junk address: after our
-    POST was answered, as if it had never been sent.
-    """
-    location = response.headers.pop("location", None)
-    if location is not None:
-        response.extensions["location"] = location
-
-
-async def akeep_location(response: httpx.Response) -> None:
-    """Keep what :func:`keep_location` keeps, for the client on an event loop."""
-    keep_location(response)
+    return {name.lower(): value for name, value in response.headers.items()}

@@ -393,4 +393,6 @@ class BatchAttempt:
         usd = str(self._prices.usd(context.budget.spent))
         counts = {"total": len(table), "done": table.done, "failed": table.lost}
         so_far = {"since": self._begun.began, "usd": usd, **counts}
-        return Deferral([record.generation_id or "" for record in records], share, deadline, pause, so_far)
+        ids = [record.generation_id or "" for record in records]
+        kinds = [entry.item.kind for entry in waiting if entry.record is not None]
+        return Deferral(ids, share, deadline, pause, kinds, so_far)

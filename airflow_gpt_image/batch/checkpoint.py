@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
 
@@ -22,6 +22,7 @@ class Deferral(NamedTuple):
     :param share: of those that a trigger takes, how many are worth a worker's start.
     :param deadline: when the last of them has had its time, in seconds since 1970.
     :param pause: seconds until the first look, at least.
+    :param kinds: of each of them, as :func:`~airflow_gpt_image.polling.schedule.kind_of` has it.
     :param so_far: how far the batch is, for its log: as the trigger takes it.
     """
 
@@ -29,6 +30,7 @@ class Deferral(NamedTuple):
     share: float
     deadline: float
     pause: float = 0.0
+    kinds: Sequence[str] = ()
     so_far: Mapping[str, Any] = {}
 
 

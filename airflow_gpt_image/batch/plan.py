@@ -34,6 +34,7 @@ from airflow_gpt_image.errors import DestinationError, GptImageError, PlanError
 from airflow_gpt_image.ledger.destination import ANY
 from airflow_gpt_image.ledger.payer import Slot
 from airflow_gpt_image.ledger.record import Hex64, fingerprint, redacted_request
+from airflow_gpt_image.polling.schedule import kind_of
 from airflow_gpt_image.storage.folders import Folder
 from airflow_gpt_image.storage.images import FileName
 
@@ -51,6 +52,8 @@ class Item:
     :param name: of its record at the destination, without the ending: what the image is.
     :param file: the name that its image shall have there, without the ending.
     :param credits: what it costs.
+    :param kind: whose waits are as long as its own, as :func:`~airflow_gpt_image.polling.schedule.kind_of`
+        has it.
     :param span: where its row's line begins in the plan, and how long that is, in bytes.
     """
 
@@ -61,6 +64,7 @@ class Item:
     name: str
     resolution: Resolution
     credits: Decimal
+    kind: str
     span: tuple[int, int]
     file: str = ""
 
@@ -248,7 +252,7 @@ def _name(head: _Head, fingerprint: str, variant: int, copy: int) -> str:
 
 
 def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int], prices: Prices) -> list[Item]:
-    resolution = line.request.resolution
+    resolution, kind = line.request.resolution, kind_of(line.request)
     if line.files is not None and len(line.files) != head.variants:
         raise PlanError("a row has another number of names than of images")
     items = []
@@ -263,6 +267,7 @@ def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int], price
                 name=name,
                 resolution=resolution,
                 credits=prices.credits(resolution),
+                kind=kind,
                 span=span,
                 file=f"{ITEMS}/{line.files[variant - 1]}" if line.files is not None else name,
             )

@@ -32,6 +32,8 @@ from airflow_gpt_image.errors import (
     TaskInterruptedError,
 )
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
+from airflow_gpt_image.polling.poller import Poller
+from airflow_gpt_image.polling.schedule import Schedule
 from airflow_gpt_image.storage.images import ImageFile, ImageFolder, about
 
 T = TypeVar("T")
@@ -81,6 +83,8 @@ class Session:
         :raises DestinationTakenError: when another task has taken the destination.
         """
         async with self._submitting, self._polling:
+            # A worker's slot is given back when all have been polled once more, so none is left out for long.
+            self._poller = Poller(self._polling, schedule=Schedule(longest=0.0), retrying=_ONCE)
             tasks: set[asyncio.Task[None]] = set()
             try:
                 return self._table.entries("waiting") if await self._work(tasks) else []
@@ -93,6 +97,7 @@ class Session:
                     task.cancel()
                 await self._drain()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await self._poller.aclose()
 
     @property
     def has_more(self) -> bool:
@@ -269,18 +274,20 @@ class Session:
         if not entry.asked_at:
             self._active()
         poll_interval = self._options.poll_interval
-        # Nothing is finished right after it was submitted.
-        await asyncio.sleep(poll_interval - record.age(self._context.now()))
 
         def on_poll(seen: str) -> None:
             entry.polled_at = time.monotonic()
 
-        generation = await self._polling.wait_until(
+        generation = await self._poller.wait(
             record.generation_id or "",
             poll_interval=poll_interval,
             deadline=self.deadline(record),
             on_poll=on_poll,
             on_unknown_status=self._warn_once,
+            # Nothing is finished right after it was submitted.
+            seconds=max(0.0, poll_interval - record.age(self._context.now())),
+            kind=entry.item.kind,
+            since=(record.submitted_at or record.intended_at).timestamp(),
         )
         return flows.succeeded(generation)
 

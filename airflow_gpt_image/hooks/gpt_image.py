@@ -103,12 +103,15 @@ class GptImageHook(BaseHook):
 
         return GptImageClient(self.settings())
 
-    async def aget_conn(self) -> AsyncGptImageClient:
-        """Return a new client for the running event loop, to be closed by the caller."""
+    async def aget_conn(self, *, at_once: int = 16) -> AsyncGptImageClient:
+        """Return a new client for the running event loop, to be closed by the caller.
+
+        :param at_once: calls under way at the same time; the others wait.
+        """
         settings = await self.asettings()
         # In a thread: the first client of a process imports httpx and reads certificates, which together take
         # longer than a triggerer's loop may be held up.
-        return await asyncio.wrap_future(in_thread(partial(_async_client, settings)))
+        return await asyncio.wrap_future(in_thread(partial(_async_client, settings, at_once)))
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for the balance, and say which it is: works, bad key, IP not allowed, unreachable.
@@ -134,10 +137,10 @@ class GptImageHook(BaseHook):
             return False, str(error)
 
 
-def _async_client(settings: ClientSettings) -> AsyncGptImageClient:
+def _async_client(settings: ClientSettings, at_once: int) -> AsyncGptImageClient:
     from airflow_gpt_image.api.client import AsyncGptImageClient
 
-    return AsyncGptImageClient(settings)
+    return AsyncGptImageClient(settings, at_once=at_once)
 
 
 def _read_balance(client: GptImageClient) -> str:

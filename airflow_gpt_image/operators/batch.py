@@ -349,6 +349,7 @@ class GptImageBatchOperator(BaseOperator):
             **GptImageTrigger.deferral(
                 generation_ids,
                 enough=enough,
+                kinds=deferral.kinds[: len(generation_ids)],
                 gpt_image_conn_id=self.gpt_image_conn_id,
                 poll_interval=self.poll_interval,
                 deadline=deferral.deadline,

@@ -359,6 +359,7 @@ class GptImageGenerateOperator(BaseOperator):
 
         :param pause: seconds until an image that is late is asked for again; 0: for the generation.
         """
+        from airflow_gpt_image.polling.schedule import kind_of
         from airflow_gpt_image.triggers.gpt_image import STUCK, GptImageTrigger
         from airflow_gpt_image.triggers.tally import SoFar
 
@@ -372,6 +373,7 @@ class GptImageGenerateOperator(BaseOperator):
                 now=time.time(),
                 pause=pause,
                 so_far=SoFar(since=attempt.since),
+                kinds=[kind_of(attempt.request)],
             )
         )
 

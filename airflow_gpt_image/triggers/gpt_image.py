@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from itertools import islice
-from typing import Any, Final, Literal, Self
+from functools import partial
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
 from airflow_gpt_image.log import REPORT_EVERY
-from airflow_gpt_image.triggers.poller import Poller, shared_poller
+from airflow_gpt_image.polling.shared import shared_poller
 from airflow_gpt_image.triggers.tally import SoFar, Tally
+
+if TYPE_CHECKING:
+    from airflow_gpt_image.api.models import Generation
+    from airflow_gpt_image.polling.poller import Wait
+    from airflow_gpt_image.polling.shared import SharedPoller
 
 MOST_IDS: Final = 1_000
 
@@ -36,6 +44,9 @@ STUCK: Final = (
     "Start one (airflow triggerer), or give the task deferrable=False."
 )
 """What is said before a task defers: a deployment without a triggerer says nothing itself."""
+
+# Waits that are begun in one turn of the loop.
+_STARTED_AT_ONCE: Final = 100
 
 # Airflow's own limit on the deferral comes later than ours, so that our error, which says more, wins.
 _DEFERRAL_MARGIN: Final = 120.0
@@ -99,10 +110,6 @@ class WaitedEvent(BaseModel):
         return f"{line}.\n{read.message}" if read.message else f"{line}."
 
 
-class _WaitOverError(Exception):
-    """Ends the other polls: enough is settled, or no other generation can be polled either."""
-
-
 class GptImageTrigger(BaseTrigger):
     """Wait until generations are completed or failed, holding no worker slot.
 
@@ -118,7 +125,12 @@ class GptImageTrigger(BaseTrigger):
         known any more or weren't in time count too, for there is nothing left to wait for.
     :param first_poll_at: seconds since 1970. Some seconds after the defer: a trigger that fires while the
         worker is still leaving makes the scheduler fail the task.
-    :param so_far: how far the task is, for its log; as :class:`~airflow_gpt_image.triggers.tally.SoFar`.
+    :param so_far: how far the task is, for its log; as :class:`~airflow_gpt_image.triggers.tally.SoFar`. Of a
+        single generation it also has the age, where the API doesn't tell it.
+    :param kinds: what the generations are, in their order: pairs of a kind, as
+        :func:`~airflow_gpt_image.polling.schedule.kind_of` has it, and how many are of it. They only say when
+        to poll, so what can't be read there is no reason not to wait.
+    :param later: what a newer release says besides; a triggerer that isn't updated yet waits all the same.
     :param report_every: seconds between two lines in the log. Not kept: a triggerer that takes over has the
         default.
     """
@@ -133,7 +145,9 @@ class GptImageTrigger(BaseTrigger):
         first_poll_at: float = 0.0,
         enough: int | None = None,
         so_far: Mapping[str, Any] | None = None,
+        kinds: Sequence[Sequence[Any]] = (),
         report_every: float = REPORT_EVERY,
+        **later: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if not 1 <= len(generation_ids) <= MOST_IDS:
@@ -155,6 +169,7 @@ class GptImageTrigger(BaseTrigger):
         self.first_poll_at = first_poll_at
         self.enough = enough
         self.so_far = dict(so_far) if so_far is not None else None
+        self.kinds = kinds
         self._report_every = report_every
 
     @classmethod
@@ -169,15 +184,21 @@ class GptImageTrigger(BaseTrigger):
         enough: int | None = None,
         so_far: SoFar | None = None,
         pause: float = 0.0,
+        kinds: Sequence[str] = (),
         method_name: str = "execute_complete",
     ) -> dict[str, Any]:
         """Return the arguments for a ``defer`` that waits for generations and goes on in the method named.
 
+        :param kinds: of each generation; none: unknown.
         :param pause: seconds until the first poll, at least: for one that is completed, whose image is late.
         """
+        kinds = kinds if len(kinds) == len(generation_ids) else [""] * len(generation_ids)
+        # Those of one kind stand together, so that there are few pairs, however many generations.
+        order = sorted(range(len(kinds)), key=kinds.__getitem__)
         trigger = cls(
             gpt_image_conn_id=gpt_image_conn_id,
-            generation_ids=generation_ids,
+            generation_ids=[generation_ids[index] for index in order],
+            kinds=[[kind, count] for kind, count in sorted(Counter(kinds).items())],
             deadline=deadline,
             poll_interval=poll_interval,
             first_poll_at=now + max(pause, defer_grace_seconds()),
@@ -199,6 +220,7 @@ class GptImageTrigger(BaseTrigger):
                 "first_poll_at": self.first_poll_at,
                 "enough": self.enough,
                 "so_far": self.so_far,
+                "kinds": self.kinds,
             },
         )
 
@@ -228,11 +250,11 @@ class GptImageTrigger(BaseTrigger):
             await asyncio.sleep(max(0.0, self.first_poll_at - time.time()))
             async with shared_poller(self.gpt_image_conn_id) as poller:
                 try:
-                    async with asyncio.TaskGroup() as polls:
-                        for generation_id in self.generation_ids:
-                            polls.create_task(self._poll(poller, generation_id, tally, enough))
-                except* _WaitOverError:
-                    pass
+                    await poller.open()
+                except GptImageError as error:
+                    tally.give_up(self.generation_ids[0], error)
+                else:
+                    await self._poll_all(poller, tally, enough)
         finally:
             reports.cancel()
             await asyncio.gather(reports, return_exceptions=True)
@@ -252,30 +274,62 @@ class GptImageTrigger(BaseTrigger):
         except ValidationError:
             return None
 
+    def _kinds(self) -> Iterator[str]:
+        """Return the kind of each generation, and then nothing but the empty one, which is unknown."""
+        with suppress(TypeError, ValueError):
+            for kind, count in self.kinds:
+                yield from repeat(str(kind), min(int(count), MOST_IDS))
+        yield from repeat("")
+
     async def _report(self, tally: Tally) -> None:
         while True:
             await asyncio.sleep(self._report_every)
             if tally.settled < len(self.generation_ids):
                 self.log.info("%s", tally.line(time.time()))
 
-    async def _poll(self, poller: Poller, generation_id: str, tally: Tally, enough: int) -> None:
+    async def _poll_all(self, poller: SharedPoller, tally: Tally, enough: int) -> None:
+        """Poll until enough is settled, or until no other generation can be polled either."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_end(generation_id: str, generation: Generation | None, error: Exception | None) -> None:
+            if over.done():
+                return
+            if generation is not None:
+                tally.finish(generation_id, generation.status)
+            elif not isinstance(error, GptImageError):
+                over.set_exception(error or RuntimeError(f"The wait for {generation_id} has no end."))
+                return
+            else:
+                tally.give_up(generation_id, error)
+            # Another error concerns the connection or the account, so every other poll would meet it too.
+            passing = error is None or isinstance(error, (GenerationTimeoutError, GenerationNotFoundError))
+            if tally.settled >= enough or not passing:
+                over.set_result(None)
+
+        so_far = self._told()
+        single = len(self.generation_ids) == 1 and so_far is not None and not so_far.total
+        waits: list[Wait] = []
         try:
-            status = await poller.wait_until_finished(
-                generation_id,
-                poll_interval=self.poll_interval,
-                deadline=self.deadline,
-                on_poll=tally.see,
-                on_unknown_status=tally.warn,
-            )
-        except GptImageError as error:
-            tally.give_up(generation_id, error)
-            if not isinstance(error, (GenerationTimeoutError, GenerationNotFoundError)):
-                # It concerns the connection or the account, so every other poll would meet it too.
-                raise _WaitOverError from None
-        else:
-            tally.finish(generation_id, status)
-        if tally.settled >= enough:
-            raise _WaitOverError
+            for generation_id, kind in zip(self.generation_ids, self._kinds(), strict=False):
+                waits.append(
+                    poller.start(
+                        generation_id,
+                        poll_interval=self.poll_interval,
+                        deadline=self.deadline,
+                        on_end=partial(on_end, generation_id),
+                        on_poll=tally.see,
+                        on_unknown_status=tally.warn,
+                        kind=kind,
+                        since=so_far.since if single and so_far is not None else None,
+                    )
+                )
+                if len(waits) % _STARTED_AT_ONCE == 0:
+                    # The triggerer's loop is everybody's.
+                    await asyncio.sleep(0)
+            await over
+        finally:
+            for wait in waits:
+                wait.cancel()
 
 
 def _counted(generation_ids: Sequence[str]) -> str:

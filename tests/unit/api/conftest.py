@@ -97,9 +97,12 @@ class Blocking:
 class OnALoop:
     """The asynchronous client, called as if it were the blocking one."""
 
+    use_aiohttp = False
+
     def __init__(self, stack, *settings, handler=None, **options):
         transport = None if handler is None else httpx.MockTransport(handler)
         self._runner = stack.enter_context(asyncio.Runner())
+        options.setdefault("use_aiohttp", self.use_aiohttp)
         self.client = AsyncGptImageClient(*settings, transport=transport, **options)
         self._runner.run(self.client.__aenter__())
         stack.callback(lambda: self._runner.run(self.client.__aexit__(None, None, None)))
@@ -114,9 +117,15 @@ class OnALoop:
         return call
 
 
-@pytest.fixture(params=[Blocking, OnALoop], ids=["sync", "async"])
+class OverAiohttp(OnALoop):
+    """The asynchronous client, reading over aiohttp."""
+
+    use_aiohttp = True
+
+
+@pytest.fixture(params=[Blocking, OnALoop, OverAiohttp], ids=["sync", "async", "aiohttp"])
 def connect(request):
-    """Opens a client of either kind: what is tested with it holds for both."""
+    """Opens a client of each kind: what is tested with it holds for all."""
     with contextlib.ExitStack() as stack:
 
         def opened(*settings, **options):

@@ -52,6 +52,39 @@ def test_it_looks_at_once_and_then_at_the_interval(world):
     assert here.sent == [protocol.get_call(ID)] * 3
 
 
+def test_the_pause_before_the_next_poll_can_be_said_from_outside_and_failures_keep_theirs(world):
+    here = world(PENDING, LOST, PROCESSING, DONE)
+    asked = []
+
+    def pause(generation, now):
+        asked.append((generation.status, now - here.start))
+        return 3.0
+
+    here.run(
+        flows.wait(ID, poll_interval=5, deadline=here.start + 60, retrying=RETRYING, pause_before_next=pause)
+    )
+
+    assert here.looked_at == [0, 3, 4, 7]
+    assert asked == [("pending", 0), ("processing", 4)]
+
+
+def test_the_pause_said_from_outside_ends_at_the_deadline(world):
+    here = world(PENDING)
+
+    with pytest.raises(GenerationTimeoutError):
+        here.run(
+            flows.wait(
+                ID,
+                poll_interval=5,
+                deadline=here.start + 8,
+                retrying=RETRYING,
+                pause_before_next=lambda *_: 60.0,
+            )
+        )
+
+    assert here.looked_at == [0, 8]
+
+
 def test_a_failed_generation_is_the_end_and_not_an_error_of_waiting(world):
     here = world(_in_status("failed"))
 

@@ -17,7 +17,6 @@ from airflow_gpt_image.api.client import AsyncGptImageClient
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.network import AsyncBackend, Backend, Exchange, aresolve, first_connected
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.api.transport import AsyncPooledConnection, PooledConnection
 from airflow_gpt_image.errors import ConnectionFailedError, SubmissionUnknownError
 
 ID = "397ce9f2-c04e-4244-ac33-3af19a7cc297"
@@ -160,41 +159,6 @@ def test_who_gives_up_connecting_leaves_no_attempt_behind(names, deaf, closed_po
         return len(asyncio.all_tasks())
 
     assert asyncio.run(scenario()) == 1
-
-
-class _Busy:
-    """A connection of httpcore's that serves somebody else's request, or fails."""
-
-    def __init__(self, error):
-        self._error, self.closed = error, False
-
-    def handle_request(self, request):
-        raise self._error
-
-    async def handle_async_request(self, request):
-        raise self._error
-
-    def close(self):
-        self.closed = True
-
-    async def aclose(self):
-        self.closed = True
-
-
-@pytest.mark.parametrize(
-    ("error", "closed"), [(httpcore.ConnectionNotAvailable(), False), (httpcore.ReadError(), True)]
-)
-def test_a_connection_that_serves_another_request_is_not_closed_under_it(error, closed):
-    request = httpcore.Request("GET", "https://api.example.com/")
-    blocking, on_a_loop = _Busy(error), _Busy(error)
-
-    with Exchange(seconds=1, most_bytes=1):
-        with pytest.raises(type(error)):
-            PooledConnection(blocking).handle_request(request)
-        with pytest.raises(type(error)):
-            asyncio.run(AsyncPooledConnection(on_a_loop).handle_async_request(request))
-
-    assert (blocking.closed, on_a_loop.closed) == (closed, closed)
 
 
 # --- a request that isn't taken -----------------------------------------------------------------------------

@@ -207,6 +207,7 @@ def test_serializing_and_reading_back_gives_the_same_trigger(trigger):
         "first_poll_at",
         "enough",
         "so_far",
+        "kinds",
     }
 
 
@@ -304,7 +305,40 @@ def test_a_deferral_leaves_the_worker_time_to_go_and_ends_after_the_triggers_own
         "poll_interval": 7.5,
         "enough": None,
         "so_far": None,
+        "kinds": [["", 1]],
     }
+
+
+def test_a_deferral_keeps_what_its_generations_are_in_few_words():
+    kinds = ["4k", "1k", "4k", "1k from images"] * 250
+    generation_ids = [f"{number}-{kind[:2]}" for number, kind in enumerate(kinds)]
+
+    arguments = GptImageTrigger.deferral(
+        generation_ids, kinds=kinds, gpt_image_conn_id="c", poll_interval=5.0, deadline=1.0, now=0.0
+    )
+
+    stored = arguments["trigger"].serialize()[1]
+    assert stored["kinds"] == [["1k", 250], ["1k from images", 250], ["4k", 500]]
+    assert [each[-2:] for each in stored["generation_ids"]] == ["1k"] * 500 + ["4k"] * 500
+    assert sorted(stored["generation_ids"]) == sorted(generation_ids)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [None, "1k", 5, [["1k"]], [["1k", "many"]], [[None, 1]], [["1k", -5]], [["1k", 10**9]], [["1k", 1]]],
+)
+def test_kinds_that_cannot_be_read_do_not_keep_it_from_waiting(submit, trigger, event_of, kinds):
+    ids = [submit("a"), submit("b")]
+
+    event = event_of(trigger(*ids, kinds=kinds))
+
+    assert sorted(event["generation_ids"]["completed"]) == sorted(ids)
+
+
+def test_what_a_newer_release_says_besides_does_not_keep_it_from_waiting(submit, trigger, event_of):
+    event = event_of(trigger(submit(), seen_by="a newer release"))
+
+    assert event["reason"] == "finished"
 
 
 def test_a_deferral_for_some_of_many_goes_on_where_it_is_told_to():

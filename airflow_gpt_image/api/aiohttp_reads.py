@@ -1,0 +1,256 @@
+"""Read from the API over aiohttp, where that is installed: a poll costs a third of what it costs over httpx.
+
+1. Only reads go this way, on an event loop, and without a proxy. A submit doesn't, nor does an image.
+2. What aiohttp doesn't understand is asked for again over httpx, which has its heads mended, for a read may
+   be sent twice. A server that was not understood once is asked over httpx from then on.
+3. The bounds are the same: one deadline for the whole exchange, timeouts for each step, the bytes that may
+   come, the look-up, the certificates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import httpx
+
+from airflow_gpt_image.api import protocol, wire
+from airflow_gpt_image.api.httpx_calls import KEEP_READS, AsyncHttpxCalls, reply_of
+from airflow_gpt_image.api.network import aresolve
+from airflow_gpt_image.api.replies import NoResponse, Reply, Response
+from airflow_gpt_image.api.settings import ClientSettings
+from airflow_gpt_image.api.steps import Send
+from airflow_gpt_image.api.transport import proxy_of
+from airflow_gpt_image.api.unpacking import Unpacking
+
+if TYPE_CHECKING:
+    import aiohttp
+
+
+def can_use_aiohttp(settings: ClientSettings, otherwise: AsyncHttpxCalls) -> bool:
+    """Return whether reads can go over aiohttp.
+
+    No proxy and no transport of somebody's own is to be used, and an aiohttp is installed that bounds how
+    many headers it takes. It is imported here, for clients are built where nobody else has to wait for that.
+    """
+    if otherwise.transports is None or proxy_of(settings.base_url, settings) is not None:
+        return False
+    try:
+        import aiohttp
+    except ImportError:
+        return False
+    return "max_headers" in inspect.signature(aiohttp.ClientSession).parameters
+
+
+class AiohttpReads:
+    """Send reads over one session of aiohttp's, which is built on the loop that first uses it.
+
+    :param otherwise: sends everything else.
+    """
+
+    def __init__(self, settings: ClientSettings, otherwise: AsyncHttpxCalls) -> None:
+        self._settings, self._otherwise = settings, otherwise
+        self._session: aiohttp.ClientSession | None = None
+        self._understood = True
+
+    async def send(self, step: Send) -> Reply:
+        """Send a call to the API."""
+        if step.call.method != "GET" or not self._understood:
+            return await self._otherwise.send(step)
+        reply = await self._read(step)
+        if reply is None:
+            self._understood = False
+            return await self._otherwise.send(step)
+        return reply
+
+    async def _read(self, step: Send) -> Reply | None:
+        """Send a read; None: the response isn't understood."""
+        import aiohttp
+
+        exchange = _Exchange(self._settings)
+        step.before_send()
+        try:
+            async with exchange.deadline, self._get(step.call.path, exchange) as response:
+                exchange.begin(response)
+                async for data in response.content.iter_any():
+                    exchange.add(data)
+                exchange.end()
+        except (
+            httpx.HTTPError,
+            TimeoutError,
+            aiohttp.ClientOSError,
+            aiohttp.ServerDisconnectedError,
+            aiohttp.ClientPayloadError,
+        ) as error:
+            return await reply_of(exchange, error)
+        except (aiohttp.ClientError, ValueError):
+            return None
+        return await reply_of(exchange)
+
+    def _get(self, path: str, exchange: _Exchange) -> Any:
+        session = self._opened()
+        return session.get(
+            # As it is: the path was checked, and what is quoted in it stays so.
+            self._base.with_path(self._base.raw_path.rstrip("/") + path, encoded=True),
+            headers={"authorization": f"Bearer {self._settings.api_key}"},
+            allow_redirects=False,
+            trace_request_ctx=exchange,
+        )
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            import aiohttp
+            from yarl import URL
+
+            assert self._otherwise.transports is not None
+            settings = self._settings
+            self._base = URL(settings.base_url, encoded=True)
+            traces = aiohttp.TraceConfig()
+            traces.on_connection_create_start.append(_connecting)
+            traces.on_connection_create_end.append(_connected)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    ssl=self._otherwise.transports.context,
+                    resolver=_resolver(settings.connect_timeout),
+                    use_dns_cache=False,
+                    limit=0,  # whoever sends knows how many at once
+                    # Longer than a server keeps it, perhaps: then aiohttp sends the read again.
+                    keepalive_timeout=KEEP_READS,
+                ),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
+                ),
+                # A cookie could carry to another host what the API has set.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={**wire.common_headers(), "accept": "application/json"},
+                auto_decompress=False,
+                trust_env=False,
+                trace_configs=[traces],
+            )
+        return self._session
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self._understood = False
+        if self._session is not None:
+            await self._session.close()
+        await self._otherwise.aclose()
+
+
+async def _connecting(_: object, context: Any, __: object) -> None:
+    context.trace_request_ctx.connecting()
+
+
+async def _connected(_: object, context: Any, __: object) -> None:
+    context.trace_request_ctx.connected()
+
+
+class _Exchange:
+    """Collect one response within its bounds.
+
+    :param settings: have the bounds.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._connected = True
+        self._response: aiohttp.ClientResponse | None = None
+        self._body = bytearray()
+        self.deadline = asyncio.timeout(settings.response_seconds)
+
+    def connecting(self) -> None:
+        """Note that a connection is made, which has a time of its own."""
+        self._connected = False
+        self.deadline.reschedule(asyncio.get_running_loop().time() + self._settings.connect_seconds)
+
+    def connected(self) -> None:
+        """Note that it stands: however long that took, the response gets its time."""
+        self._connected = True
+        self.deadline.reschedule(asyncio.get_running_loop().time() + self._settings.response_seconds)
+
+    def begin(self, response: aiohttp.ClientResponse) -> None:
+        """Take the response's status and headers."""
+        self._response = response
+        self._unpacking = Unpacking(
+            self._body.extend,
+            response.headers.get("content-encoding", ""),
+            most_bytes=protocol.MAX_RESPONSE_BYTES,
+            too_large=lambda: httpx.ReadError("the response is larger than any of the API's"),
+        )
+        self.add, self.end = self._unpacking.add, self._unpacking.end
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether reading what came would hold up the loop for others."""
+        return len(self._body) > protocol.LARGE_RESPONSE_BYTES
+
+    def reply(self, error: Exception | None = None) -> Response | NoResponse:
+        """Return what came of it, as :meth:`airflow_gpt_image.api.wire.Sending.reply` does."""
+        if self._response is not None:
+            headers: dict[str, str] = {}
+            for given, value in self._response.headers.items():
+                name = given.lower()
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+            response = protocol.parse_response(
+                status=self._response.status,
+                headers=headers,
+                body=bytes(self._body),
+                at=time.time(),
+                api_key=self._settings.api_key,
+                complete=error is None,
+            )
+            if error is None or response.document is not None:
+                return response
+        return wire.no_reply(self._failure(error), self._settings, sent=self._connected)
+
+    def _failure(self, error: Exception | None) -> Exception | None:
+        """Return what aiohttp says of time and of the network as httpcore says it."""
+        import aiohttp
+
+        failure = error
+        if isinstance(error, TimeoutError):
+            late = httpcore.ReadTimeout if self._connected else httpcore.ConnectTimeout
+            failure = late("it took too long as a whole" if self.deadline.expired() else "timed out")
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            failure = httpcore.ConnectError(str(error.__cause__ or error))
+        elif isinstance(error, aiohttp.ClientError):
+            failed = httpcore.ReadError if self._connected else httpcore.ConnectError
+            failure = failed(str(error))
+        if failure is not error and failure is not None:
+            failure.__cause__ = error
+        return failure
+
+
+def _resolver(seconds: float) -> aiohttp.abc.AbstractResolver:
+    from aiohttp.abc import AbstractResolver, ResolveResult
+
+    class Resolver(AbstractResolver):
+        """Look names up as every client here does: in threads of its own, within a time."""
+
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            try:
+                addresses = await aresolve(host, port, seconds)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                raise OSError(str(error)) from error
+            return [
+                ResolveResult(
+                    hostname=host,
+                    host=address,
+                    port=port,
+                    family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                    proto=0,
+                    flags=socket.AI_NUMERICHOST,
+                )
+                for address in addresses
+            ]
+
+        async def close(self) -> None:
+            """Hold nothing open."""
+
+    return Resolver()

@@ -1,0 +1,125 @@
+"""Share one poller for each event loop and connection among all who wait there.
+
+All triggers of a triggerer run on one loop, so a thousand waiting tasks share few connections. In
+``dag.test()`` every trigger has a loop of its own, and a client must not outlive its loop: so the last user
+closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from airflow_gpt_image.errors import GptImageError
+from airflow_gpt_image.polling.poller import MOST_WORKERS, OnEnd, Poller, Wait
+from airflow_gpt_image.polling.schedule import Schedule
+
+if TYPE_CHECKING:
+    from airflow_gpt_image.api.client import AsyncGptImageClient
+    from airflow_gpt_image.api.models import Generation
+
+
+class SharedPoller:
+    """Poll over one connection of Airflow's. Built by :func:`shared_poller` only."""
+
+    def __init__(self, gpt_image_conn_id: str, schedule: Schedule) -> None:
+        self._conn_id = gpt_image_conn_id
+        self._schedule = schedule
+        self._opening = asyncio.Lock()
+        self._client: AsyncGptImageClient | None = None
+        self._poller: Poller | None = None
+        self.users = 0
+        self.outdated = False
+
+    async def open(self) -> None:
+        """Read the connection and build its client, unless somebody has.
+
+        :raises GptImageError: when the connection can't be read or breaks a rule.
+        """
+        # Under a lock, so that a thousand triggers that start together ask for the connection once.
+        async with self._opening:
+            if self._poller is None:
+                client = await self._build()
+                self._poller = Poller(client, schedule=self._schedule, renew=self._renew)
+
+    async def _build(self) -> AsyncGptImageClient:
+        from airflow_gpt_image.hooks.gpt_image import GptImageHook
+
+        self._client = await GptImageHook(self._conn_id).aget_conn(at_once=MOST_WORKERS)
+        return self._client
+
+    async def _renew(self) -> AsyncGptImageClient | None:
+        """Return a client for the connection as it is now, if that has changed."""
+        from airflow_gpt_image.hooks.gpt_image import GptImageHook
+
+        assert self._client is not None
+        settings = await GptImageHook(self._conn_id).asettings()
+        return await self._build() if settings != self._client.settings else None
+
+    def start(
+        self,
+        generation_id: str,
+        *,
+        poll_interval: float,
+        deadline: float,
+        on_end: OnEnd,
+        on_poll: Callable[[str], object],
+        on_unknown_status: Callable[[str], object],
+        kind: str = "",
+        since: float | None = None,
+    ) -> Wait:
+        """Wait for a generation, as :meth:`Poller.start` does; comes after :meth:`open`."""
+        assert self._poller is not None
+
+        def ended(generation: Generation | None, error: Exception | None) -> None:
+            # The connection may have been corrected since this client was built (a new key), so the next user
+            # builds a new one. Waits on this one end by themselves.
+            if isinstance(error, GptImageError) and not error.retryable:
+                self.outdated = True
+            on_end(generation, error)
+
+        return self._poller.start(
+            generation_id,
+            poll_interval=poll_interval,
+            deadline=deadline,
+            on_end=ended,
+            on_poll=on_poll,
+            on_unknown_status=on_unknown_status,
+            kind=kind,
+            since=since,
+        )
+
+    async def aclose(self) -> None:
+        """Stop polling and close what was opened."""
+        if self._poller is not None:
+            await self._poller.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+
+
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] = WeakKeyDictionary()
+# What is known of durations is worth keeping for those who come after the last has left: some numbers.
+_schedules: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Schedule]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def shared_poller(gpt_image_conn_id: str) -> AsyncIterator[SharedPoller]:
+    """Return the running loop's poller for a connection; it is closed when the last user leaves."""
+    loop = asyncio.get_running_loop()
+    pollers = _pollers.setdefault(loop, {})
+    poller = pollers.get(gpt_image_conn_id)
+    if poller is None or poller.outdated:
+        schedule = _schedules.setdefault(loop, {}).setdefault(gpt_image_conn_id, Schedule())
+        poller = pollers[gpt_image_conn_id] = SharedPoller(gpt_image_conn_id, schedule)
+    poller.users += 1
+    try:
+        yield poller
+    finally:
+        poller.users -= 1
+        if poller.users == 0:
+            if pollers.get(gpt_image_conn_id) is poller:
+                del pollers[gpt_image_conn_id]
+            await poller.aclose()

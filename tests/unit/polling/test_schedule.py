@@ -1,0 +1,177 @@
+"""When a generation is polled next: by its age, and by what is known of others of its kind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_gpt_image.api.models import Generation, ImageRequest
+from airflow_gpt_image.polling.schedule import Schedule, kind_of
+
+START = 1_775_384_000.0
+INTERVAL = 5.0
+
+
+def at(seconds):
+    return datetime.fromtimestamp(START + seconds, UTC)
+
+
+def under_way(*, created=0.0, now=0.0, told=True):
+    """What the API says of a generation; without its own times when it isn't ``told``."""
+    times = {"created_at": at(created), "told_at": at(now)} if told else {}
+    return Generation(id="g", status="processing", **times)
+
+
+def finished(*, created=0.0, takes, now):
+    return Generation(
+        id="g",
+        status="completed",
+        created_at=at(created),
+        completed_at=at(created + takes),
+        told_at=at(now),
+    )
+
+
+def learn(schedule, durations, *, kind="", now=0.0):
+    """Others of a kind have taken so long, each found at its first poll."""
+    for takes in durations:
+        pace = schedule.begin(INTERVAL, kind=kind)
+        pace.finish(finished(created=now - takes, takes=takes, now=now), START + now)
+
+
+def first_pause(schedule, *, age, kind="", told=True, since=None):
+    """The pause of one that is polled for the first time at an age, with many polls saved."""
+    schedule.save(100)
+    pace = schedule.begin(INTERVAL, kind=kind, since=since)
+    return pace.pause(under_way(created=-age, told=told), START)
+
+
+@pytest.fixture
+def schedule():
+    return Schedule(jitter=lambda: 0.5)
+
+
+@pytest.mark.parametrize(("age", "pause"), [(0, 0.5), (8, 1), (24, 3), (40, 5), (4_000, 5)])
+def test_while_nothing_is_known_pauses_grow_with_the_age_up_to_the_interval(schedule, age, pause):
+    assert first_pause(schedule, age=age) == pause
+
+
+def test_without_saved_polls_the_interval_is_kept(schedule):
+    pace = schedule.begin(INTERVAL)
+
+    assert pace.pause(under_way(), START) == INTERVAL
+
+
+def test_while_hardly_any_ends_polls_are_left_out(schedule):
+    learn(schedule, [100.0 + number for number in range(100)])
+
+    assert first_pause(schedule, age=40.0) == pytest.approx(40.0)
+
+
+def test_no_poll_is_left_out_for_longer_than_the_age_or_three_intervals(schedule):
+    learn(schedule, [1_000.0 + number for number in range(100)])
+
+    assert first_pause(schedule, age=1.0) == pytest.approx(3 * INTERVAL)
+    assert first_pause(schedule, age=30.0) == pytest.approx(30.0)
+    assert first_pause(schedule, age=500.0) == pytest.approx(60.0)
+
+
+def test_a_schedule_may_be_told_to_leave_none_out():
+    schedule = Schedule(jitter=lambda: 0.5, longest=0.0)
+    learn(schedule, [1_000.0 + number for number in range(100)])
+
+    assert first_pause(schedule, age=500.0) == INTERVAL
+
+
+def test_where_most_end_polls_are_close_together(schedule):
+    learn(schedule, [20.0 + number / 100 for number in range(200)])
+
+    assert first_pause(schedule, age=20.5) < 1.0
+
+
+@pytest.mark.parametrize("other", ["4k", "1k from images", ""])
+def test_what_is_known_of_one_kind_says_nothing_of_another(schedule, other):
+    learn(schedule, [100.0 + number for number in range(100)], kind="1k")
+
+    assert first_pause(schedule, age=40.0, kind="1k") > INTERVAL
+    assert first_pause(schedule, age=40.0, kind=other) == INTERVAL
+
+
+def test_a_kind_is_the_tier_and_whether_there_are_reference_images():
+    text = ImageRequest(prompt="x", resolution="2k")
+    images = ImageRequest(prompt="x", image_urls=("https://host/1.png",))
+
+    assert [kind_of(text), kind_of(images), kind_of(None)] == ["2k", "1k from images", ""]
+
+
+def test_the_age_is_by_the_time_of_the_submit_where_the_api_does_not_tell_it(schedule):
+    learn(schedule, [100.0 + number for number in range(100)])
+
+    told = first_pause(schedule, age=40.0)
+    assert first_pause(schedule, age=40.0, told=False, since=START - 40) == told
+    # By neither it counts as just begun.
+    assert first_pause(schedule, age=40.0, told=False) == 3 * INTERVAL
+
+
+def test_the_times_of_the_api_go_before_that_of_the_submit(schedule):
+    learn(schedule, [100.0 + number for number in range(100)])
+
+    assert first_pause(schedule, age=40.0, since=START - 4_000) == pytest.approx(40.0)
+
+
+def test_those_that_are_still_under_way_count(schedule):
+    # Of a hundred that were submitted together the quickest 30 have ended; none of the others for a while.
+    paces = [schedule.begin(INTERVAL) for _ in range(70)]
+    for pace in paces:
+        pace.pause(under_way(), START)
+        pace.pause(under_way(now=20), START + 20)
+    durations = [10.0 + number / 10 for number in range(40)]
+    learn(schedule, durations)
+
+    others_count = first_pause(schedule, age=15.0)
+    for pace in paces:
+        pace.leave()
+    learn(schedule, durations)
+
+    assert others_count > INTERVAL
+    assert first_pause(schedule, age=15.0) < INTERVAL
+
+
+def test_the_durations_of_a_slower_time_are_forgotten(schedule):
+    learn(schedule, [100.0 + number for number in range(100)])
+    assert first_pause(schedule, age=40.0) > INTERVAL
+
+    for minutes in (20, 40, 60):
+        learn(schedule, [42.0 + number / 100 for number in range(100)], now=60.0 * minutes)
+
+    assert first_pause(schedule, age=42.5) < INTERVAL
+
+
+def test_a_night_without_work_is_no_reason_to_forget(schedule):
+    learn(schedule, [100.0 + number for number in range(100)])
+    learn(schedule, [150.0], now=36_000.0)
+
+    assert first_pause(schedule, age=40.0) > INTERVAL
+
+
+def test_durations_that_cannot_be_are_not_learned(schedule):
+    for _ in range(100):
+        pace = schedule.begin(INTERVAL)
+        pace.finish(finished(takes=-50.0, now=0.0), START)
+        schedule.begin(INTERVAL).finish(Generation(id="g", status="failed"), START)
+
+    assert first_pause(schedule, age=40.0) == INTERVAL
+
+
+def test_polls_that_were_left_out_while_it_went_on_are_saved_for_others(schedule):
+    learn(schedule, [100.0 + number for number in range(100)])
+    pace = schedule.begin(INTERVAL)
+    pace.pause(under_way(created=-40), START)
+    # Seven moments have passed, and one poll was made.
+    pace.pause(under_way(created=-40, now=36), START + 36)
+
+    sooner = [schedule.begin(INTERVAL, kind="new") for _ in range(10)]
+    pauses = [each.pause(under_way(), START) for each in sooner]
+
+    assert pauses == [0.5] * 6 + [INTERVAL] * 4
