@@ -61,7 +61,7 @@ class ImageSubmitter:
             now=now,
             answer_by=now + timedelta(seconds=seconds),
         )
-        prepared = self._with_callback(prepared, intent)
+        prepared, callback = self._with_callback(prepared, intent)
         # Not where an image is to be replaced: its record stays until the new one is stored.
         looked_for = options.reuse_destination and not context.regenerates
         shared = context.names.shared_stem(identity, request.prompt) if looked_for else None
@@ -97,6 +97,7 @@ class ImageSubmitter:
         except GptImageError:
             self.submitted = False
             raise
+        self.callback = callback
         context.log.info(
             "Submitted: %s, %s, $%s (generation %s).",
             RATIO_OF_AUTO if request.aspect_ratio == AUTO else request.aspect_ratio,
@@ -106,15 +107,17 @@ class ImageSubmitter:
         )
         return record
 
-    def _with_callback(self, prepared: ImageRequest, intent: Record) -> ImageRequest:
-        """Return the request with an address to notify us at, unless the author gave one of his own."""
+    def _with_callback(self, prepared: ImageRequest, intent: Record) -> tuple[ImageRequest, str | None]:
+        """
+        Return the request with an address to notify us at, and what names the submit in it; None where the
+        author gave an address of his own, or callbacks are off.
+        """
         callbacks, ti_id = self._context.callbacks, intent.payer.ti_id
         if callbacks is None or prepared.callback_url is not None or not ti_id:
-            return prepared
-        self.callback = submitting.intent_digest(intent)
-        callback = Callback(UUID(ti_id), self.callback)
-        address = callbacks.address(callback, timeout=self._context.options.timeout)
-        return prepared.model_copy(update={"callback_url": address})
+            return prepared, None
+        digest = submitting.intent_digest(intent)
+        address = callbacks.address(Callback(UUID(ti_id), digest), timeout=self._context.options.timeout)
+        return prepared.model_copy(update={"callback_url": address}), digest
 
     def may_be_told(self, request: ImageRequest, since: datetime) -> bool:
         """Return whether a callback may still tell what became of a submit of that moment."""

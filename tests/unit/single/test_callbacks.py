@@ -158,6 +158,18 @@ def test_a_try_that_picks_up_an_earlier_ones_generation_polls(make, api):
     assert len(charges(api)) == 1
 
 
+def test_a_run_that_waits_for_another_ones_image_polls(make, api):
+    api.fault("generation:never")
+    first, second = make(), make()
+    second.run_id = "another run"
+    deferred(first, reuse="destination")
+
+    waits = deferred(second, reuse="destination")
+
+    assert (callback_of(waits), waits.trigger.poll_interval) == (None, 0.05)
+    assert len(charges(api)) == 1
+
+
 def test_an_image_that_is_late_is_asked_for_without_callbacks(make, api):
     api.fault("file:404*20")
     task = make()
