@@ -57,6 +57,40 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://aws_default@my-bucket/gpt-image-records",
                         "default": "",
                     },
+                    "callback_base_url": {
+                        "description": (
+                            "Public address of Airflow's API server, as the API reaches it. With it and "
+                            "callback_secret the API is asked to notify Airflow when a generation ends, and "
+                            "the waiting task is woken. Empty: tasks poll."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "https://airflow.example.com",
+                        "default": "",
+                    },
+                    "callback_secret": {
+                        "description": (
+                            "Signs callback addresses: 16 characters or more, the same on workers and API "
+                            "servers. Of several, separated by commas, the first signs and all are accepted."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "sensitive": True,
+                        "example": None,
+                        "default": "",
+                    },
+                    "callback_vendor_secret": {
+                        "description": (
+                            "Where the API signs its notifications (X-Webhook-Timestamp and "
+                            "X-Webhook-Signature): the key that it signs with. Then one without a valid "
+                            "signature is refused. Empty: signatures aren't looked at."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "sensitive": True,
+                        "example": None,
+                        "default": "",
+                    },
                 },
             },
         },

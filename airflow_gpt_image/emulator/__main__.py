@@ -77,7 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Its "Started server process" says nothing that the line below doesn't.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     prices = dict(price.partition("=")[::2] for price in options.prices)
-    names = ("credits", "duration", "rate_limit", "fail_rate", "seed", "files_url", "image_life")
+    names = (
+        "credits",
+        "duration",
+        "rate_limit",
+        "fail_rate",
+        "seed",
+        "files_url",
+        "image_life",
+        "webhook_secret",
+    )
     try:
         settings = Settings().changed(
             {
@@ -151,6 +160,11 @@ def _parser() -> argparse.ArgumentParser:
         default=IMAGE_LIFE,
         metavar="SECONDS",
         help="how long an image is there after it was made; then 404 (default %(default)g, a day)",
+    )
+    add(
+        "--webhook-secret",
+        metavar="SECRET",
+        help="what callbacks are signed with (default: they carry no signature)",
     )
     add(
         "--price",

@@ -14,6 +14,7 @@ import heapq
 import itertools
 from collections import Counter
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from airflow_gpt_image.api.pricing import plain
@@ -141,6 +142,7 @@ def _charge(generation: Generation, now: float) -> dict[str, Any]:
         "refunded": generation.refunded,
         "status": generation.status(now),
         "submitted_at": generation.accepted_at,
+        "finished_at": generation.finished_at if isfinite(generation.finished_at) else None,
         "polls": generation.polls,
         "downloads": generation.downloads,
     }

@@ -38,7 +38,7 @@ class Emulator:
         self.base_url = ""  # known once it listens
         self.gallery = Gallery()
         self._initial = settings, tuple(faults)
-        self._callbacks = CallbackSender(now, self.payload)
+        self._callbacks = CallbackSender(now, self.payload, lambda: self.settings.webhook_secret)
         self.reset()
 
     def reset(self) -> None:

@@ -45,6 +45,7 @@ class Kind(NamedTuple):
         comes instead of the proper answer wasn't; what damages the proper answer was.
     :param completed: for a get: it waits for a generation that is completed.
     :param earlier: for a submit: it waits for one that has so many before it as its value says.
+    :param beforehand: for a callback: it is asked for when the submit is accepted, not at the end.
     """
 
     places: tuple[str, ...]
@@ -54,6 +55,7 @@ class Kind(NamedTuple):
     accepted: bool = False
     completed: bool = False
     earlier: bool = False
+    beforehand: bool = False
 
     def value(self, value: Any) -> Any:
         """The value, checked.
@@ -219,6 +221,11 @@ KINDS: Final[dict[str, Kind]] = {
     # Callbacks.
     "none": Kind(("callback",), "isn't sent"),
     "twice": Kind(("callback",), "is sent twice"),
+    "deliveries": Kind(("callback",), "is sent {value} times, one after the other", count, 5),
+    "early": Kind(
+        ("callback",), "is also sent {value} seconds before the end", seconds, 1.0, beforehand=True
+    ),
+    "forged": Kind(("callback",), "is sent with a wrong X-Webhook-Signature"),
     "lie": Kind(("callback",), "says failed of a completed generation, and the other way round"),
 }
 

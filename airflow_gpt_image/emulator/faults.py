@@ -268,7 +268,12 @@ class _Armed:
         self.ends_at = inf
 
     def wants(
-        self, now: float, prompt: str | None, completed: bool, earlier: Callable[[Fault], str | None]
+        self,
+        now: float,
+        prompt: str | None,
+        completed: bool,
+        earlier: Callable[[Fault], str | None],
+        beforehand: bool,
     ) -> bool:
         fault = self.fault
         if now >= self.ends_at:
@@ -278,6 +283,8 @@ class _Armed:
         if fault.match is not None and (prompt is None or fault.match not in prompt):
             return False
         kind = KINDS.get(fault.kind)
+        if (kind.beforehand if kind else False) is not beforehand:
+            return False
         if kind and ((kind.completed and not completed) or (kind.earlier and not earlier(fault))):
             return False
         self.seen += 1
@@ -321,14 +328,16 @@ class FaultRegister:
         *,
         completed: bool = False,
         earlier: Callable[[Fault], str | None] = lambda fault: None,
+        beforehand: bool = False,
     ) -> Fault | None:
         """The fault that this request meets, and count it; None for the proper answer.
 
         :param completed: of a get: whether its generation is completed.
         :param earlier: of a submit: the id of the earlier one that a fault means, if there is one.
+        :param beforehand: of a callback: whether it is not due yet.
         """
         for armed in self._at[where]:
-            if armed.wants(self._now(), prompt, completed, earlier):
+            if armed.wants(self._now(), prompt, completed, earlier, beforehand):
                 return armed.fault
         return None
 

@@ -40,6 +40,7 @@ class Settings:
     :param prices: credits for a generation of each tier, ``1k``, ``2k`` and ``4k``. What is left out costs
         what the API document says. A generation keeps the price that it was accepted for.
     :param image_life: seconds that images are there after they were made; then the file host answers 404.
+    :param webhook_secret: what callbacks are signed with; None: they carry no signature.
     """
 
     keys: tuple[str, ...] = (DEFAULT_KEY,)
@@ -51,6 +52,7 @@ class Settings:
     files_url: str | None = None
     prices: Mapping[str, Decimal] = field(default_factory=lambda: {**_DOCUMENTED})
     image_life: float = IMAGE_LIFE
+    webhook_secret: str | None = None
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
         """The same settings with these changes, each checked.
@@ -129,6 +131,12 @@ def _files_url(value: Any) -> str | None:
     return value.rstrip("/")
 
 
+def _webhook_secret(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise ValueError
+    return value
+
+
 def _prices(value: Any) -> dict[str, Decimal]:
     given = {str(tier): _credits(price) for tier, price in dict(value).items()}
     if not given.keys() <= _DOCUMENTED.keys():
@@ -146,6 +154,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "files_url": _files_url,
     "prices": _prices,
     "image_life": _amount,
+    "webhook_secret": _webhook_secret,
 }
 _RULES: Final = {
     "keys": "a list of API keys, each starting with 'sk-'",
@@ -157,5 +166,6 @@ _RULES: Final = {
     "files_url": "an http or https address, or null for the emulator's own",
     "prices": "credits, 0 or more, for each of " + ", ".join(_DOCUMENTED),
     "image_life": "seconds, 0 or more",
+    "webhook_secret": "a text, or null for no signature",
 }
 assert set(_READERS) == set(_RULES) == {field.name for field in fields(Settings)}

@@ -32,8 +32,16 @@ from airflow_gpt_image.ledger.record import (
     redacted_request,
 )
 from airflow_gpt_image.ledger.siblings import take_from_siblings
-from airflow_gpt_image.ledger.submitting import same_id_error
-from airflow_gpt_image.ledger.task_state import IMAGE_KEY, Document, ImageTaskState, TaskStateStore, Waiting
+from airflow_gpt_image.ledger.submitting import intent_digest, same_id_error
+from airflow_gpt_image.ledger.task_state import (
+    IMAGE_KEY,
+    Document,
+    ImageTaskState,
+    TaskStateStore,
+    ToldId,
+    Waiting,
+    told_key,
+)
 from airflow_gpt_image.ledger.timing import Clock, SystemClock, Timing
 from airflow_gpt_image.log import Log
 
@@ -64,6 +72,7 @@ class LedgerReader:
         self.clock = clock
         self.timing = timing
         self._log = log
+        self._store = store
         self._document = Document(store, IMAGE_KEY, ImageTaskState)
         self._state: ImageTaskState | None = None
         self._listing = Listing([], set())
@@ -231,6 +240,19 @@ class LedgerReader:
     def is_known(self, generation_id: str) -> bool:
         """Return whether an id is already on record for a submit of this task instance."""
         return any(record.generation_id == generation_id for record in self._records)
+
+    def told_id(self, intent: Record) -> str | None:
+        """
+        Return which generation a submit became, as a callback told; None: none did.
+
+        Whoever takes it has to check it.
+
+        :raises LedgerError: when the store can't be read.
+        """
+        if not intent.payer.same_instance(self.payer):
+            return None  # it is told in that one's store, which isn't to be had here
+        told = Document(self._store, told_key(intent_digest(intent)), ToldId).read()
+        return told.generation_id if told is not None else None
 
     # --- before anything is paid
 

@@ -10,6 +10,8 @@ intent stays, with the reason. Only what provably was not accepted is put on rec
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -77,6 +79,14 @@ def submit(
     record = intent.submitted(generation_id, now(), name=name(generation_id))
     yield Step("write_outcome", record)
     return record
+
+
+def intent_digest(record: Record) -> str:
+    """Tell a submit from every other one, those of the same attempt included, in 32 hex digits."""
+    payer = record.payer
+    attempt = [payer.instance_digest, payer.clear_epoch, payer.attempt]
+    parts = [*attempt, record.fingerprint, record.slot, record.retries]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def same_id_error(generation_id: str | None, payer: Payer | None = None) -> SubmissionUnknownError:

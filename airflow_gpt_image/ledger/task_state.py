@@ -12,10 +12,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from airflow_gpt_image.api.rules import check_generation_id
 from airflow_gpt_image.errors import GptImageError, LedgerError, ReplacedError
 from airflow_gpt_image.ledger.payer import Count
 from airflow_gpt_image.ledger.record import Record
@@ -141,3 +142,21 @@ class ImageTaskState(BaseModel):
 
 IMAGE_KEY: Final = "gpt_image"
 """The key of :class:`ImageTaskState`."""
+
+
+class ToldId(BaseModel):
+    """The id that a callback told of a submit whose own answer was lost. Whoever reads it has to check it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = VERSION
+    generation_id: Annotated[str, BeforeValidator(check_generation_id)]
+
+
+def told_key(intent_digest: str) -> str:
+    """
+    Return the key of :class:`ToldId`: each submit has its own, for the API server writes it, not the worker.
+
+    :param intent_digest: of the submit's record.
+    """
+    return f"{IMAGE_KEY}_told_{intent_digest}"

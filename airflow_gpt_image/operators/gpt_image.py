@@ -61,7 +61,8 @@ class GptImageGenerateOperator(BaseOperator):
     :param resolution: ``1k``, ``2k`` or ``4k``; None: the tier of an explicit pixel size, else 1k.
         (templated)
     :param nsfw_checker: the API's safety check. (templated)
-    :param callback_url: http(s) address of your own that the API shall notify at the end. (templated)
+    :param callback_url: http(s) address of your own that the API shall notify at the end. None: where
+        ``[gpt_image] callback_base_url`` is set, Airflow itself is notified, and the task woken. (templated)
     :param destination: folder the images are stored in, each with a sidecar ``<name>.json``: on any store
         Airflow knows (``s3://conn_id@bucket/folder``, ``gs://``, ``abfs://``, an ``ObjectStoragePath``), or
         an absolute path or ``file://`` address that all workers share. It is made when it isn't there; one
@@ -79,7 +80,8 @@ class GptImageGenerateOperator(BaseOperator):
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer; False: on the worker, holding its slot.
     :param wait_for_completion: False: return as soon as the generation is submitted, with its id.
-    :param poll_interval: seconds from one poll to the next, or a ``timedelta``; above 0.
+    :param poll_interval: seconds from one poll to the next, or a ``timedelta``; above 0. At least 60 while
+        a callback is expected.
     :param timeout: seconds to wait for the generation, or a ``timedelta``, from this try's first wait on;
         above 0. Its image may be ten minutes late after that.
     :param max_credits: how many credits this task instance may spend, net of refunds, since its last clear;
@@ -271,6 +273,7 @@ class GptImageGenerateOperator(BaseOperator):
         Build the attempt. However it fails, the spending is in XCom, and that nothing is paid for is on
         record.
         """
+        from airflow_gpt_image.callbacks import configured
         from airflow_gpt_image.operators import ending
         from airflow_gpt_image.single.attempt import ImageAttempt
         from airflow_gpt_image.single.context import ImageContext
@@ -282,7 +285,8 @@ class GptImageGenerateOperator(BaseOperator):
             with self._client() as client:
                 self._base_url = client.settings.base_url
                 names = self._names(ledger.payer)
-                attempt = ImageAttempt(ImageContext(client, ledger, images, names, self._options(), self.log))
+                given = (client, ledger, images, names, self._options(), self.log, configured(self.log))
+                attempt = ImageAttempt(ImageContext(*given))
                 ended.spent(lambda: attempt.spent)
                 with attempt:
                     yield attempt
@@ -360,19 +364,24 @@ class GptImageGenerateOperator(BaseOperator):
         :param pause: seconds until an image that is late is asked for again; 0: for the generation.
         """
         from airflow_gpt_image.polling.schedule import kind_of
-        from airflow_gpt_image.triggers.gpt_image import STUCK, GptImageTrigger
+        from airflow_gpt_image.triggers.gpt_image import STUCK, GptImageTrigger, relaxed
         from airflow_gpt_image.triggers.tally import SoFar
 
+        callback = None if pause else attempt.callback
+        poll_interval = self.poll_interval
+        deadline = attempt.late_deadline if pause else attempt.deadline
+        if callback is not None:
+            poll_interval, pause = relaxed(poll_interval)
         self.log.info("%s", STUCK)
         self.defer(
             **GptImageTrigger.deferral(
                 [attempt.generation_id],
                 gpt_image_conn_id=self.gpt_image_conn_id,
-                poll_interval=self.poll_interval,
-                deadline=attempt.late_deadline if pause else attempt.deadline,
+                poll_interval=poll_interval,
+                deadline=deadline,
                 now=time.time(),
                 pause=pause,
-                so_far=SoFar(since=attempt.since),
+                so_far=SoFar(since=attempt.since, callback=callback),
                 kinds=[kind_of(attempt.request)],
             )
         )

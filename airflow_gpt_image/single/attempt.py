@@ -35,6 +35,7 @@ from airflow_gpt_image.ledger.reading import as_anothers
 from airflow_gpt_image.ledger.record import Record, fingerprint
 from airflow_gpt_image.log import Reporter, span, waiting_line
 from airflow_gpt_image.single.context import ImageContext
+from airflow_gpt_image.single.healing import take_told_id
 from airflow_gpt_image.single.paying import ImageSubmitter
 from airflow_gpt_image.single.storing import store_images
 
@@ -117,6 +118,7 @@ class ImageAttempt:
                     f"An earlier try was about to submit this at {record.intended_at:%Y-%m-%d %H:%M:%S} UTC, "
                     "and no answer is on record: it died, or the answer was lost.",
                     request,
+                    record.intended_at,
                 )
             else:
                 submit = partial(self._submitter.submit, identity, request, record)
@@ -168,6 +170,11 @@ class ImageAttempt:
         """Return when the wait ends, in seconds since 1970."""
         waiting = self._ledger.waiting
         return waiting.deadline if waiting is not None else self._context.deadline()
+
+    @property
+    def callback(self) -> str | None:
+        """Return the submit whose callback is expected, if it was this very process that submitted."""
+        return self._submitter.callback
 
     @property
     def since(self) -> float:
@@ -279,6 +286,8 @@ class ImageAttempt:
                 return verdict
             ledger.check_readable()
             record = verdict.record
+            if record is not None and record.state == "intent" and take_told_id(context, record):
+                continue
             if record is None or not record.may_be_under_way(self._context.now()):
                 return verdict
             if not told:

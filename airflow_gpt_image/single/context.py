@@ -8,6 +8,7 @@ from datetime import datetime
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.downloads import Patience
 from airflow_gpt_image.api.pricing import Prices
+from airflow_gpt_image.callbacks import Callbacks
 from airflow_gpt_image.ledger.ledger import Ledger
 from airflow_gpt_image.log import REPORT_EVERY, Log
 from airflow_gpt_image.single.options import ImageOptions
@@ -24,6 +25,7 @@ class ImageContext:
     :param ledger: of the task instance.
     :param images: where the images are stored; None: they stay where the API put them.
     :param names: what the images are called, as far as it is known before there is a generation.
+    :param callbacks: what is configured of them; None: they are off.
     :param patience: how long an image that doesn't arrive counts as late.
     :param report_every: seconds between two lines that tell how a generation is while it is waited for here.
     """
@@ -34,6 +36,7 @@ class ImageContext:
     names: Names
     options: ImageOptions
     log: Log
+    callbacks: Callbacks | None = None
     patience: Patience = field(default_factory=Patience)
     report_every: float = REPORT_EVERY
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.sizes import AUTO, RATIO_OF_AUTO
+from airflow_gpt_image.callbacks import Callback
 from airflow_gpt_image.errors import GptImageError, LedgerError, SubmissionUnknownError
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.budget import Budget
@@ -19,11 +21,16 @@ from airflow_gpt_image.storage.signing import signed
 
 
 class ImageSubmitter:
-    """Submits the request of a task that makes one image."""
+    """
+    Submits the request of a task that makes one image.
+
+    :ivar callback: the submit that the API shall notify us of, as the address names it; None: it shall not.
+    """
 
     def __init__(self, context: ImageContext) -> None:
         self._context = context
         self.submitted = False
+        self.callback: str | None = None
 
     def submit(self, identity: str, request: ImageRequest, earlier: Record | None) -> Record | None:
         """Submit the request; None when another run has just begun to: then its answer is waited for."""
@@ -54,6 +61,7 @@ class ImageSubmitter:
             now=now,
             answer_by=now + timedelta(seconds=seconds),
         )
+        prepared, callback = self._with_callback(prepared, intent)
         # Not where an image is to be replaced: its record stays until the new one is stored.
         looked_for = options.reuse_destination and not context.regenerates
         shared = context.names.shared_stem(identity, request.prompt) if looked_for else None
@@ -81,7 +89,7 @@ class ImageSubmitter:
                 write_outcome=ledger.write_outcome,
             )
         except SubmissionUnknownError as error:
-            raise self.unknown_error(error.message, request, error) from None
+            raise self.unknown_error(error.message, request, intent.intended_at, error) from None
         except LedgerError:
             if yielded:
                 return None
@@ -89,6 +97,7 @@ class ImageSubmitter:
         except GptImageError:
             self.submitted = False
             raise
+        self.callback = callback
         context.log.info(
             "Submitted: %s, %s, $%s (generation %s).",
             RATIO_OF_AUTO if request.aspect_ratio == AUTO else request.aspect_ratio,
@@ -98,10 +107,37 @@ class ImageSubmitter:
         )
         return record
 
+    def _with_callback(self, prepared: ImageRequest, intent: Record) -> tuple[ImageRequest, str | None]:
+        """
+        Return the request with an address to notify us at, and what names the submit in it; None where the
+        author gave an address of his own, or callbacks are off.
+        """
+        callbacks, ti_id = self._context.callbacks, intent.payer.ti_id
+        if callbacks is None or prepared.callback_url is not None or not ti_id:
+            return prepared, None
+        digest = submitting.intent_digest(intent)
+        address = callbacks.address(Callback(UUID(ti_id), digest), timeout=self._context.options.timeout)
+        return prepared.model_copy(update={"callback_url": address}), digest
+
+    def may_be_told(self, request: ImageRequest, since: datetime) -> bool:
+        """Return whether a callback may still tell what became of a submit of that moment."""
+        if self._context.callbacks is None or request.callback_url is not None:
+            return False
+        return self._context.now() < since + timedelta(seconds=self._context.options.timeout)
+
     def unknown_error(
-        self, what_happened: str, request: ImageRequest, cause: SubmissionUnknownError | None = None
+        self,
+        what_happened: str,
+        request: ImageRequest,
+        since: datetime,
+        cause: SubmissionUnknownError | None = None,
     ) -> SubmissionUnknownError:
-        """Return the error about a submit that is unknown: what it may have cost, and what helps."""
+        """
+        Return the error about a submit that is unknown: what it may have cost, and what helps.
+
+        :param since: when it was about to be sent.
+        """
+        told = self.may_be_told(request, since)
         prices = self._context.prices
         price = prices.credits(request.resolution)
         error = SubmissionUnknownError(
@@ -110,12 +146,13 @@ class ImageSubmitter:
             "may be in the log of an earlier try, or in the account's history.\n"
             "With the id, GptImageSensor(generation_id=…, destination=…) fetches the image for nothing. To "
             "submit again regardless, set on_unknown_submit='resubmit', or clear the task with "
-            "on_clear='regenerate'.",
+            "on_clear='regenerate'."
+            + ("\nA callback may still tell its id, and then the next try takes it." if told else ""),
             status=cause.status if cause else None,
             request_id=cause.request_id if cause else None,
         )
-        # The author's decision makes it a thing that can be tried again.
-        error.retryable = self._context.options.on_unknown_submit == "resubmit"  # type: ignore[misc]
+        # The author's decision makes it a thing that can be tried again, and so does an answer on its way.
+        error.retryable = told or self._context.options.on_unknown_submit == "resubmit"  # type: ignore[misc]
         return error
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from airflow_gpt_image.callbacks import POLL_INTERVAL
 from airflow_gpt_image.errors import GenerationNotFoundError, GenerationTimeoutError, GptImageError
 from airflow_gpt_image.log import REPORT_EVERY
 from airflow_gpt_image.polling.shared import shared_poller
@@ -47,6 +48,11 @@ STUCK: Final = (
 
 # Waits that are begun in one turn of the loop.
 _STARTED_AT_ONCE: Final = 100
+# Seconds after the moment from which on a callback wakes the task.
+_FIRST_POLL_AFTER: Final = 2.0
+
+CALLBACK_EVENT: Final = {"reason": "callback"}
+"""What wakes a task in the trigger's place. It says nothing of the generation, for a callback is a hint."""
 
 # Airflow's own limit on the deferral comes later than ours, so that our error, which says more, wins.
 _DEFERRAL_MARGIN: Final = 120.0
@@ -76,17 +82,27 @@ def defer_grace_seconds() -> float:
     return float(conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)) + _SCHEDULER_GRACE
 
 
+def relaxed(poll_interval: float) -> tuple[float, float]:
+    """Return the ``poll_interval`` and ``pause`` of a :meth:`GptImageTrigger.deferral` that a callback ends.
+
+    The first poll finds what ended before a callback may wake the task; it comes a little after that moment,
+    so that nothing falls in between.
+    """
+    return max(poll_interval, POLL_INTERVAL), defer_grace_seconds() + _FIRST_POLL_AFTER
+
+
 class WaitedEvent(BaseModel):
     """Hold what the trigger emits: a hint. Whoever receives it reads the generations again from the API.
 
     :param reason: ``finished``: enough of them are, which is all unless the trigger's ``enough`` says less;
-        ``deadline``: some weren't in time; ``error``: polling can't help any more, ``message`` says why.
+        ``deadline``: some weren't in time; ``error``: polling can't help any more, ``message`` says why;
+        ``callback``: not the trigger ended the wait, but the API's notification.
     :param generation_ids: those that are known to be finished, by their status.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reason: Literal["finished", "deadline", "error"]
+    reason: Literal["finished", "deadline", "error", "callback"]
     generation_ids: dict[str, list[str]] = Field(default_factory=dict, max_length=8)
     message: str | None = None
 
@@ -106,6 +122,7 @@ class WaitedEvent(BaseModel):
             return "not by the trigger."
         counts = [f"{len(ids):,} {status}" for status, ids in read.generation_ids.items()]
         words = {"finished": "the wait is over", "deadline": "the time is over", "error": "the wait failed"}
+        words["callback"] = "the API called back"
         line = ": ".join([words[read.reason], ", ".join(counts)] if counts else [words[read.reason]])
         return f"{line}.\n{read.message}" if read.message else f"{line}."
 
@@ -203,7 +220,7 @@ class GptImageTrigger(BaseTrigger):
             poll_interval=poll_interval,
             first_poll_at=now + max(pause, defer_grace_seconds()),
             enough=enough,
-            so_far=so_far.model_dump(mode="json") if so_far is not None else None,
+            so_far=so_far.model_dump(mode="json", exclude_none=True) if so_far is not None else None,
         )
         seconds_left = max(pause, deadline - now, 0.0) + _DEFERRAL_MARGIN
         return {"trigger": trigger, "method_name": method_name, "timeout": timedelta(seconds=seconds_left)}
@@ -234,6 +251,11 @@ class GptImageTrigger(BaseTrigger):
 
         Nothing is cancelled: the API has no call for it, and Airflow sometimes calls this without cause.
         """
+        so_far = self._told()
+        if so_far is not None and so_far.callback is not None:
+            # Airflow calls this after a callback, too, and doesn't say so.
+            self.log.info("The wait was ended by a callback, or from outside.")
+            return
         self.log.warning(
             "The task was ended from outside.\nIt is paid for, goes on and stays on record: %s.",
             _counted(self.generation_ids),

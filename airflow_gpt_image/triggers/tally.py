@@ -18,12 +18,14 @@ MAX_LINES: Final = 20
 
 class SoFar(BaseModel):
     """
-    Hold how far a task was when it deferred, for the lines of its trigger.
+    Hold how far a task was when it deferred, for the lines of its trigger, and what may wake it.
 
     :param since: when what is waited for was submitted, or a batch began, in seconds since 1970.
     :param total: images of a batch; 0: it is none.
     :param done: how many of them nothing more is done for; ``failed`` of these have no image.
     :param usd: dollars spent since the last clear, as a decimal string.
+    :param callback: the submit whose callback may end the wait, as its address names it; None: none may. The
+        API server reads it here, where every release of the trigger keeps what it doesn't know.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -33,6 +35,7 @@ class SoFar(BaseModel):
     done: int = Field(default=0, ge=0)
     failed: int = Field(default=0, ge=0)
     usd: str = "0"
+    callback: str | None = None
 
 
 class Tally:

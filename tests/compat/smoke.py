@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from airflow_gpt_image.emulator.server import EmulatorServer
 from stack.airflow import ScratchAirflow
+from stack.processes import free_port
 from stack.rest import region_of
 from tests.compat.environments import run
 
@@ -36,7 +37,13 @@ class Case(NamedTuple):
     due: int
 
 
-CASES = (Case("one_image", "images", 1), Case("mapped_images", "images", 3), Case("one_batch", "images", 5))
+CASES = (
+    Case("one_image", "images", 1),
+    Case("mapped_images", "images", 3),
+    Case("one_batch", "images", 5),
+    Case("called_back", "images", 1),
+    Case("lost_answer", "images", 1),
+)
 LOOPS = (Case("looped_image", "image.images", 3), Case("looped_batch", "batch.images", 6))
 
 
@@ -95,16 +102,29 @@ def run_cases(python: Path) -> list[Result]:
         home = Path(folder)
         images = home / "images"
         with EmulatorServer(duration="1-2", credits=10_000) as emulator:
+            # Longer than the time in which a callback is left to the poll.
+            emulator.fault("generation:takes=20*1;match=called_back:")
+            emulator.fault("submit:lost*1;match=lost_answer:")
+            port = free_port()
             env = {
+                "AIRFLOW__GPT_IMAGE__CALLBACK_BASE_URL": f"http://127.0.0.1:{port}",
+                "AIRFLOW__GPT_IMAGE__CALLBACK_SECRET": "a secret of 26 characters.",
                 "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
                 "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(images),
             }
             with ScratchAirflow(
-                home / "airflow", dags_folder=_HERE / "dags", env=env, python=python, heartbeat_timeout=120
+                home / "airflow",
+                dags_folder=_HERE / "dags",
+                env=env,
+                python=python,
+                heartbeat_timeout=120,
+                port=port,
             ) as airflow:
                 cases = CASES + (LOOPS if airflow.version >= (3, 4) else ())
                 rounds = _Rounds(airflow, emulator, cases)
                 first = rounds.run(clear=False)
+                rounds.check_said("called_back", "the API called back", first)
+                rounds.check_said("lost_answer", "its callback told the id", first)
                 second = rounds.run(clear=True)
                 return [
                     _result(case, first[case], second[case], _count_images(images / case.dag_id))
@@ -145,6 +165,14 @@ class _Rounds:
                 problems = [f"The run is {state}{' after the clear' if clear else ''}.", *self._errors(case)]
             outcomes[case] = _Outcome(self._charges(case), time.monotonic() - began, problems)
         return outcomes
+
+    def check_said(self, dag_id: str, text: str, outcomes: dict[Case, _Outcome]) -> None:
+        """Enter a problem where the last try's log of a case doesn't say what it should."""
+        (case,) = [case for case in self._cases if case.dag_id == dag_id]
+        run_id = self._runs[case]
+        last = self._airflow.task_instance(dag_id, run_id, case.task_id)["try_number"]
+        if text not in self._airflow.log(dag_id, run_id, case.task_id, last):
+            outcomes[case].problems.append(f"Its log doesn't say {text!r}.")
 
     def _charges(self, case: Case) -> int:
         charges = self._emulator.books()["charges"]

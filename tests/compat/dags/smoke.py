@@ -1,4 +1,4 @@
-"""A DAG for each thing a row has to get right: an image, mapped images, a batch, and loops."""
+"""A DAG for each thing a row has to get right: an image, mapped images, a batch, callbacks, and loops."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ with DAG("mapped_images", schedule=None):
 
 with DAG("one_batch", schedule=None):
     GptImageBatchOperator(task_id="images", requests=prompts("one_batch", 5), **OPTIONS)
+
+with DAG("called_back", schedule=None):
+    GptImageGenerateOperator(task_id="images", prompt=prompts("called_back", 1)[0], **OPTIONS)
+
+with DAG("lost_answer", schedule=None):
+    # Time for the callback to come.
+    patient = {**OPTIONS, "retry_delay": timedelta(seconds=6)}
+    GptImageGenerateOperator(task_id="images", prompt=prompts("lost_answer", 1)[0], **patient)
 
 if hasattr(sdk, "LoopDecision"):  # Airflow 3.4 on
 

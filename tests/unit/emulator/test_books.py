@@ -173,6 +173,7 @@ def test_the_charges_name_the_generation_its_request_and_its_time(submitted, emu
         "refunded": False,
         "status": "pending",
         "submitted_at": clock.time,
+        "finished_at": clock.time + 10,
         "polls": 0,
         "downloads": 0,
     }

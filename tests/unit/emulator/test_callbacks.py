@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import http.server
 import json
 import queue
@@ -123,6 +126,41 @@ def test_a_callback_can_come_twice(receiver, completed, outcomes, emulator):
 
     assert receiver.json() == receiver.json()
     assert outcomes(2) == ["sent", "sent"]
+
+
+@pytest.mark.parametrize("times", [0, 1, 5])
+def test_a_callback_can_be_delivered_so_many_times(receiver, completed, outcomes, emulator, times):
+    emulator.fault(f"callback:deliveries={times};match=cat")
+
+    completed("a cat", callback_url=receiver.url)
+    completed("a dog", callback_url=receiver.url)
+
+    assert outcomes(times + 1) == ["sent"] * (times + 1)
+
+
+def test_a_callback_can_come_early_too(receiver, submitted, clock, emulator):
+    emulator.fault("callback:early=4")
+    submitted(callback_url=receiver.url)
+
+    clock.advance(6)
+    assert receiver.json()["status"] == "processing"
+    clock.advance(4)
+    assert receiver.json()["status"] == "completed"
+
+
+@pytest.mark.parametrize("fault", [None, "callback:forged"])
+def test_a_callback_can_be_signed_and_the_signature_forged(receiver, completed, emulator, clock, fault):
+    emulator.settings(webhook_secret="whsec")
+    if fault:
+        emulator.fault(fault)
+
+    generation_id = completed(callback_url=receiver.url)
+
+    headers, _ = receiver.take()
+    timestamp = headers["x-webhook-timestamp"]
+    right = hmac.digest(b"whsec", f"{generation_id}.{timestamp}".encode(), hashlib.sha256)
+    assert int(timestamp) == int(clock())
+    assert (headers["x-webhook-signature"] == base64.b64encode(right).decode()) is (fault is None)
 
 
 def test_a_callback_can_be_late(receiver, completed, emulator):

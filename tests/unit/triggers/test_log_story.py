@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import structlog
 
-from airflow_gpt_image.triggers.gpt_image import GptImageTrigger, WaitedEvent
+from airflow_gpt_image.triggers.gpt_image import CALLBACK_EVENT, GptImageTrigger, WaitedEvent
 from airflow_gpt_image.triggers.tally import SoFar
 from tests.batches import logged
 
@@ -68,9 +70,18 @@ def test_how_far_it_is_outlasts_the_database():
         ),
         ({"reason": "deadline", "generation_ids": {}}, "the time is over."),
         ({"reason": "error", "message": "No key."}, "the wait failed.\nNo key."),
+        (CALLBACK_EVENT, "the API called back."),
         ("by hand", "not by the trigger."),
         (None, "not by the trigger."),
     ],
 )
 def test_what_woke_a_task_is_told_in_words(event, words):
     assert WaitedEvent.told(event) == words
+
+
+@pytest.mark.parametrize(("callback", "level"), [(None, "warning"), ("a" * 32, "info")])
+def test_that_a_callback_ended_the_wait_is_no_warning(trigger, callback, level):
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(trigger("an-id", so_far={"since": 1.0, "callback": callback}).on_kill())
+
+    assert [line["log_level"] for line in lines] == [level]
