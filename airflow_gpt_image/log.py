@@ -64,16 +64,3 @@ def waiting_line(seen: str, age: float) -> str:
     :param age: seconds since it was submitted.
     """
     return f"Waiting for {span(age)} since the submit: {seen}."
-
-
-def progress_line(*, done: int, total: int, failed: int, in_flight: int, rate: float, usd: object) -> str:
-    """
-    Return how far a batch is: done, failed, in flight, rate, dollars since the last clear, time left.
-
-    :param done: how many nothing more is done for; ``failed`` of them have no image.
-    :param rate: how many are done in a second.
-    :param usd: what was spent, as it is told.
-    """
-    left = f"about {span((total - done) / rate)} left" if rate > 0 else "time left unknown"
-    counts = f"{done:,} of {total:,} done ({failed:,} failed), {in_flight:,} in flight"
-    return f"{counts}, {rate:.1f}/s, ${usd}, {left}."

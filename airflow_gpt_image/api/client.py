@@ -50,13 +50,21 @@ class GptImageClient:
         self._retrying = retrying
         self._calls = HttpxCalls(self.settings, transport)
 
-    def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
+    def submit(
+        self,
+        request: ImageRequest,
+        *,
+        before_send: Callable[[], object] = do_nothing,
+        on_rate_limit: Callable[[], object] = do_nothing,
+    ) -> str:
         """Submit a request, which costs money, and return the generation id.
 
         :param before_send: called right before the request is sent, each time; what it raises keeps it back.
+        :param on_rate_limit: called each time that the API refuses it for the rate.
         :raises SubmissionUnknownError: when it may have been accepted although no response says so.
         """
-        return self._run(flows.submit(request, self._retrying, before_send=before_send))
+        flow = flows.submit(request, self._retrying, before_send=before_send, on_rate_limit=on_rate_limit)
+        return self._run(flow)
 
     def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
         """Read a generation once.
@@ -201,9 +209,16 @@ class AsyncGptImageClient:
         if use_aiohttp and can_use_aiohttp(self.settings, self._httpx):
             self._calls = AiohttpReads(self.settings, self._httpx)
 
-    async def submit(self, request: ImageRequest, *, before_send: Callable[[], object] = do_nothing) -> str:
+    async def submit(
+        self,
+        request: ImageRequest,
+        *,
+        before_send: Callable[[], object] = do_nothing,
+        on_rate_limit: Callable[[], object] = do_nothing,
+    ) -> str:
         """Submit a request, as :meth:`GptImageClient.submit` does."""
-        return await self._run(flows.submit(request, self._retrying, before_send=before_send))
+        flow = flows.submit(request, self._retrying, before_send=before_send, on_rate_limit=on_rate_limit)
+        return await self._run(flow)
 
     async def get(self, generation_id: str, *, grace: float = 0.0) -> Generation:
         """Read a generation once, as :meth:`GptImageClient.get` does."""

@@ -45,7 +45,11 @@ def warn(text: str) -> None:
 
 
 def submit(
-    request: ImageRequest, retrying: Retrying, *, before_send: Callable[[], object] = do_nothing
+    request: ImageRequest,
+    retrying: Retrying,
+    *,
+    before_send: Callable[[], object] = do_nothing,
+    on_rate_limit: Callable[[], object] = do_nothing,
 ) -> Flow[str]:
     """Submit, and return the generation id.
 
@@ -54,11 +58,20 @@ def submit(
     here, and the author's ``retries`` bound what a wrong reading can cost.
 
     :param before_send: called right before each send; what it raises ends the flow with nothing sent.
+    :param on_rate_limit: called after each refusal for the rate.
     """
+
+    def parse(reply: Reply) -> str:
+        try:
+            return protocol.parse_submit(protocol.without_address(reply, request.callback_url))
+        except RateLimitError:
+            on_rate_limit()
+            raise
+
     return (
         yield from _send_with_retries(
             protocol.submit_call(request),
-            lambda reply: protocol.parse_submit(protocol.without_address(reply, request.callback_url)),
+            parse,
             retrying,
             again_after=(RateLimitError, ConnectionFailedError),
             before_send=before_send,

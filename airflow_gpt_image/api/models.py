@@ -289,6 +289,11 @@ class Generation(BaseModel):
         return max(0.0, seconds) if seconds > -_CLOCK_DIFFERENCE else None
 
     @property
+    def lag(self) -> float | None:
+        """Return the seconds from its end until the API told of it; None: the API gave no such times."""
+        return None if self.completed_at is None else self.age
+
+    @property
     def urls(self) -> tuple[str, ...]:
         return self.output.urls
 

@@ -10,12 +10,11 @@ of it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -41,6 +40,7 @@ from airflow_gpt_image.batch.options import BatchOptions
 from airflow_gpt_image.batch.phases import Entry, ItemTable
 from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.batch.records import BatchRecords
+from airflow_gpt_image.batch.running import run
 from airflow_gpt_image.batch.session import Session
 from airflow_gpt_image.batch.stop import Stop, StopReason
 from airflow_gpt_image.batch.timing import Timing
@@ -52,6 +52,7 @@ from airflow_gpt_image.errors import (
     LedgerError,
     TaskInterruptedError,
 )
+from airflow_gpt_image.events import Tell, ignore
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.destination import RecordsFolder
 from airflow_gpt_image.ledger.history import History
@@ -75,6 +76,7 @@ class BatchAttempt:
     :param client: of the task's connection; it may be used by many threads.
     :param destination: of this attempt; after a deferral the task state store's counts.
     :param has_ended: asks Airflow whether a task instance has ended.
+    :param tell: is told what happens.
     :param open_folder: opens a destination.
     """
 
@@ -88,6 +90,7 @@ class BatchAttempt:
     has_ended: HasEnded
     timing: Timing = field(default_factory=Timing)
     clock: Clock = field(default_factory=SystemClock)
+    tell: Tell = ignore
     open_folder: Callable[[object], Folder] = open_folder
     _budget: Budget | None = field(default=None, init=False)
     _begun: Checkpoint = field(init=False)
@@ -102,6 +105,11 @@ class BatchAttempt:
         if self._budget is None:
             return None
         return results.spent_fields(self._budget.charged, self._budget.refunded, self._prices)
+
+    @property
+    def plan(self) -> Plan | None:
+        """Return what is carried out; None: nothing yet."""
+        return self._plan
 
     def interrupt(self) -> None:
         """Submit nothing more, for the task is ended from outside."""
@@ -333,6 +341,7 @@ class BatchAttempt:
             timing=self.timing,
             clock=self.clock,
             log=self.log,
+            tell=self.tell,
         )
 
     def _spent_before(self, budget: Budget, charged: Decimal, refunded: Decimal) -> None:
@@ -345,30 +354,11 @@ class BatchAttempt:
             # Reading the records, or the wait for an earlier try, may have taken as long as it lasts.
             context.lock.acquire()
             session = Session(context, table, began=self._begun.began)
-            waiting = self._run(session)
+            waiting = run(session, self.stop)
             if waiting:
                 return self._defer(context, table, session, waiting)
             if not reconsider_unknown(context, table):
                 return finish(context, table, self._begun, self._place)
-
-    def _run(self, session: Session) -> list[Entry]:
-        # In a thread of its own: a signal's exception (execution_timeout) is raised wherever the main thread
-        # is. In the loop that could be right where the response to a submit is read, or where it is
-        # swallowed.
-        with asyncio.Runner() as runner, ThreadPoolExecutor(1) as thread:
-            loop = runner.get_loop()
-            work = loop.create_task(session.run())
-            try:
-                ended = thread.submit(loop.run_until_complete, work)
-                while not ended.done():
-                    wait([ended], 1.0)  # not for ever: a signal right before a wait doesn't interrupt it
-                return ended.result()
-            except BaseException as error:
-                self.stop.set(TaskInterruptedError(f"{type(error).__name__} ended the work."))
-                loop.call_soon_threadsafe(work.cancel)
-                # The loop itself may have been ended, but not what runs on it; leaving waits for it.
-                thread.submit(loop.run_until_complete, work)
-                raise
 
     def _defer(
         self, context: BatchContext, table: ItemTable, session: Session, waiting: Sequence[Entry]
@@ -389,7 +379,7 @@ class BatchAttempt:
             "refunded": context.budget.refunded,
         }
         context.lease.release(self._begun.model_copy(update=changes))
-        self.log.info("%s\nWaiting is all that is left for now.", session.progress_line())
+        self.log.info("%s\nWaiting is all that is left for now.", session.progress())
         usd = str(self._prices.usd(context.budget.spent))
         counts = {"total": len(table), "done": table.done, "failed": table.lost}
         so_far = {"since": self._begun.began, "usd": usd, **counts}

@@ -17,6 +17,7 @@ from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.batch.records import BatchRecords
 from airflow_gpt_image.batch.stop import Stop
 from airflow_gpt_image.batch.timing import Timing
+from airflow_gpt_image.events import Tell
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.timing import Clock
@@ -33,6 +34,7 @@ class BatchContext:
 
     :param client: of the task's connection; it may be used by many threads.
     :param threads: carry out what blocks.
+    :param tell: is told what happens.
     """
 
     client: GptImageClient
@@ -49,6 +51,7 @@ class BatchContext:
     timing: Timing
     clock: Clock
     log: Log
+    tell: Tell
 
     @property
     def prices(self) -> Prices:

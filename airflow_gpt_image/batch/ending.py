@@ -13,6 +13,7 @@ from airflow_gpt_image.batch.context import BatchContext
 from airflow_gpt_image.batch.missing import refuse_missing
 from airflow_gpt_image.batch.phases import Entry, ItemTable
 from airflow_gpt_image.errors import ItemsFailedError, UnsettledImagesError
+from airflow_gpt_image.events import Reused
 from airflow_gpt_image.ledger.record import furthest
 from airflow_gpt_image.log import span
 
@@ -56,6 +57,7 @@ def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: st
         raise error
     if unsettled is not None:
         raise unsettled
+    context.tell(Reused(result["reused"]))
     return result
 
 

@@ -20,6 +20,7 @@ from airflow_gpt_image.datasets import BadCell, as_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
 from airflow_gpt_image.ledger.history import History
 from airflow_gpt_image.ledger.payer import Payer
+from airflow_gpt_image.ledger.reading import is_reused
 from airflow_gpt_image.ledger.record import Record, redacted_request
 from airflow_gpt_image.storage.folders import Folder, open_file
 from airflow_gpt_image.storage.images import ImageFile
@@ -131,11 +132,6 @@ def status(record: Record | None) -> str:
     if record.state == "failed" and record.net_charges == 0 and not_sent:
         return "not_submitted"
     return record.state
-
-
-def is_reused(record: Record | None, payer: Payer) -> bool:
-    """Return whether an image is stored that this task instance didn't pay for since its last clear."""
-    return record is not None and record.state == "stored" and not record.payer.same_epoch(payer)
 
 
 def line(folder: Folder, plan: Plan, entry: Entry, payer: Payer) -> dict[str, Any]:

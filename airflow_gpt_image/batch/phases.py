@@ -50,6 +50,7 @@ class Entry:
     :param record: the one that counts, of those that are known.
     :param polled_at: when its generation was last read, in seconds of a monotonic clock.
     :param asked_at: when its image, which is late, is asked for again, by the same clock; 0: it isn't late.
+    :param found: the generation that was found finished by the worker that submitted it.
     """
 
     item: Item
@@ -57,6 +58,7 @@ class Entry:
     record: Record | None = None
     polled_at: float = 0.0
     asked_at: float = 0.0
+    found: str = ""
 
 
 class ItemTable:

@@ -12,9 +12,10 @@ from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.sizes import RESOLUTIONS, Resolution
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.phases import Entry, ItemTable
+from airflow_gpt_image.events import Progressed
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.payer import Payer
-from airflow_gpt_image.log import progress_line
+from airflow_gpt_image.ledger.reading import is_reused
 
 _STATUSES: Final = ("stored", "failed", "unknown", "submitted", "not_submitted")
 _ROW: Final = "{:<5}{:>10}{:>14}{:>14}"
@@ -33,7 +34,7 @@ def result_of(entries: Sequence[Entry], payer: Payer, prices: Prices, budget: Bu
     :param payer: what others paid for, or the same task instance before its last clear, is ``reused``.
     """
     states = Counter(manifest.status(entry.record) for entry in entries)
-    reused = sum(manifest.is_reused(entry.record, payer) for entry in entries)
+    reused = sum(is_reused(entry.record, payer) for entry in entries)
     return {
         "rows": len({entry.item.row for entry in entries}),
         "images": len(entries),
@@ -97,14 +98,14 @@ class Progress:
         self._prices = prices
         self._recent = deque([(now, table.done)])
 
-    def line(self, budget: Budget, *, now: float) -> str:
-        """Return one line: done, failed, in flight, rate, spent since the last clear, time left."""
+    def at(self, budget: Budget, *, now: float) -> Progressed:
+        """Return what is done, failed, in flight, and spent since the last clear, and the rate by now."""
         table, done = self._table, self._table.done
         self._recent.append((now, done))
         while len(self._recent) > 2 and now - self._recent[0][0] > _PROGRESS_WINDOW:
             self._recent.popleft()
         since, before = self._recent[0]
-        return progress_line(
+        return Progressed(
             done=done,
             total=len(table),
             failed=table.lost,

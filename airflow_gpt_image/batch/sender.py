@@ -29,6 +29,7 @@ from airflow_gpt_image.errors import (
     ReplacedError,
     SubmissionUnknownError,
 )
+from airflow_gpt_image.events import RateLimited
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.record import Record, intend
 from airflow_gpt_image.storage.signing import signed
@@ -168,6 +169,7 @@ class Sender:
                 now=context.now,
                 name=lambda _: entry.item.name,
                 is_known=context.records.is_known,
+                tell=context.tell,
             ),
             write_intent=write_intent,
             post=lambda request: self._post(entry, intent, request),
@@ -194,7 +196,9 @@ class Sender:
             context.lease.check()
             context.lock.check()
             try:
-                generation_id = await self._client.submit(prepared)
+                generation_id = await self._client.submit(
+                    prepared, on_rate_limit=lambda: context.tell(RateLimited("submit"))
+                )
             except RateLimitError as error:
                 self._refused(error)
                 await self._rate_slot()

@@ -22,6 +22,7 @@ from airflow_gpt_image.batch.outcomes import During, outcome_of
 from airflow_gpt_image.batch.phases import Entry, ItemTable
 from airflow_gpt_image.batch.report import Progress
 from airflow_gpt_image.batch.sender import Sender
+from airflow_gpt_image.batch.trouble import TroubleLog
 from airflow_gpt_image.errors import (
     DestinationError,
     DestinationTakenError,
@@ -31,6 +32,8 @@ from airflow_gpt_image.errors import (
     ItemsFailedError,
     TaskInterruptedError,
 )
+from airflow_gpt_image.events import Failed, Polled, Progressed, RateLimited, Stored
+from airflow_gpt_image.events.telling import code_of
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
 from airflow_gpt_image.polling.poller import Poller
 from airflow_gpt_image.polling.schedule import Schedule
@@ -42,7 +45,6 @@ T = TypeVar("T")
 _STORED_AT_ONCE: Final = 8
 
 _ONCE: Final = Retrying(most_sends=1)
-_MOST_LOGGED: Final = 100
 
 
 class Session:
@@ -64,8 +66,10 @@ class Session:
         self._storing = asyncio.Semaphore(_STORED_AT_ONCE)
         self._active_until = time.monotonic()
         self._locking: asyncio.Future[bool] | None = None
-        self._late_logged = False
-        self._status_logged = False
+        self._trouble = TroubleLog(self._log, late_for=context.timing.patience.lasts)
+        # Of the generations that this session submitted: those before were told of by whoever waited.
+        self._started = context.now()
+        self._lags: list[float] = []
         # Two clients, so that no submit queues up behind polls; neither sends anything twice by itself.
         settings, senders = context.client.settings, context.timing.senders
         self._submitting = AsyncGptImageClient(settings, retrying=_ONCE, at_once=senders)
@@ -98,15 +102,16 @@ class Session:
                 await self._drain()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await self._poller.aclose()
+                self._tell_polls()
 
     @property
     def has_more(self) -> bool:
         """Return whether anything is left to begin with."""
         return self._next() is not None
 
-    def progress_line(self) -> str:
+    def progress(self) -> Progressed:
         """Return how far the batch is."""
-        return self._progress.line(self._context.budget, now=time.monotonic())
+        return self._progress.at(self._context.budget, now=time.monotonic())
 
     def pause(self, waiting: Sequence[Entry], enough: int) -> float:
         """
@@ -172,7 +177,8 @@ class Session:
         timing, locked = self._context.timing, time.monotonic()
         while True:
             await asyncio.sleep(timing.report_every)
-            self._log.info("%s", self.progress_line())
+            self._context.tell(self.progress())
+            self._tell_polls()
             age = time.monotonic() - locked
             if age < timing.lock_renew_every:
                 continue
@@ -226,6 +232,7 @@ class Session:
                     if record.payer.same_epoch(self._context.payer):
                         self._context.budget.refund(record.credits)
                     await self._note(entry, record.failed(error, self._context.now()))
+                    self._context.tell(Failed(code_of(error), record.credits))
                     record = None
                 if outcome.then != "again" or (record is None and self._context.stop.error is not None):
                     await self._give_up(entry, record, error, during)
@@ -246,7 +253,7 @@ class Session:
                 pause = self._pause_while_late(record, generation, error)
                 if pause is None:
                     raise
-                self._log_late(entry, error)
+                self._trouble.late(entry, error)
             entry.asked_at = time.monotonic() + pause
             self._table.move(entry, "waiting")
             await asyncio.sleep(pause)
@@ -258,16 +265,6 @@ class Session:
         if now.timestamp() > self.deadline(record) + patience.lasts:
             return None
         return patience.pause(error, record.age_of_images(generation, now))
-
-    def _log_late(self, entry: Entry, error: DownloadError) -> None:
-        if not self._late_logged:
-            self._late_logged = True
-            self._log.warning(
-                "Row %d: %s\nImages that are late are asked for again for %.0f minutes.",
-                entry.item.row,
-                error.message,
-                self._context.timing.patience.lasts / 60,
-            )
 
     async def _wait(self, entry: Entry, record: Record) -> Generation:
         self._table.move(entry, "waiting", record)
@@ -283,13 +280,27 @@ class Session:
             poll_interval=poll_interval,
             deadline=self.deadline(record),
             on_poll=on_poll,
-            on_unknown_status=self._warn_once,
+            on_unknown_status=self._trouble.unknown_status,
             # Nothing is finished right after it was submitted.
             seconds=max(0.0, poll_interval - record.age(self._context.now())),
             kind=entry.item.kind,
             since=(record.submitted_at or record.intended_at).timestamp(),
         )
+        if generation.lag is not None and entry.found != generation.id and self._is_of_session(record):
+            entry.found = generation.id
+            self._lags.append(generation.lag)
         return flows.succeeded(generation)
+
+    def _is_of_session(self, record: Record) -> bool:
+        return record.submitted_at is not None and record.submitted_at >= self._started
+
+    def _tell_polls(self) -> None:
+        """Tell of the polls since this was called last."""
+        polls, refused, in_flight = self._poller.take_counts()
+        lags, self._lags = tuple(self._lags), []
+        self._context.tell(Polled(polls, in_flight, lags))
+        if refused:
+            self._context.tell(RateLimited("poll", refused))
 
     async def _store(self, entry: Entry, record: Record, generation: Generation) -> None:
         entry.asked_at = 0.0
@@ -299,6 +310,7 @@ class Session:
             await self._sender.ensure_not_replaced()
             stored = await self._in_thread(self._fetch_images, entry, record, generation)
         self._table.move(entry, "stored", stored)
+        self._context.tell(Stored(len(stored.images), stored.seconds))
         self._active()
 
     def _fetch_images(self, entry: Entry, record: Record, generation: Generation) -> Record:
@@ -353,23 +365,8 @@ class Session:
         self._table.move(entry, outcome.phase)
         self._active()
         if outcome.then != "not_submitted" and not outcome.stops:
-            self._log_lost(entry, error)
+            self._trouble.lost(entry, error, count=self._table.lost)
             self._check_failures()
-
-    def _warn_once(self, text: str) -> None:
-        """Log that a status is unknown: once, and not for each of a thousand generations that have it."""
-        if not self._status_logged:
-            self._status_logged = True
-            self._log.warning("%s\nThe same is not said of others.", text)
-
-    def _log_lost(self, entry: Entry, error: GptImageError) -> None:
-        lost = self._table.lost
-        if lost <= _MOST_LOGGED:
-            self._log.warning(
-                "Row %d has no image: %s: %s", entry.item.row, type(error).__name__, error.message
-            )
-        elif lost == _MOST_LOGGED + 1:
-            self._log.warning("More rows have no image; the manifest will tell.")
 
     def _is_own(self, record: Record) -> bool:
         return record.payer.same_attempt(self._context.payer)

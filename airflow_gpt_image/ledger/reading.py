@@ -342,3 +342,8 @@ def as_anothers(record: Record, request: ImageRequest, prices: Prices) -> Record
         "warnings": (),
     }
     return record.model_copy(update=changes)
+
+
+def is_reused(record: Record | None, payer: Payer) -> bool:
+    """Return whether an image is stored that this task instance didn't pay for since its last clear."""
+    return record is not None and record.state == "stored" and not record.payer.same_epoch(payer)

@@ -19,7 +19,11 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from airflow_gpt_image.api.models import ImageRequest
+from airflow_gpt_image.api.pricing import plain
+from airflow_gpt_image.api.sizes import AUTO, RATIO_OF_AUTO
 from airflow_gpt_image.errors import GptImageError, SubmissionUnknownError
+from airflow_gpt_image.events import Refused, Submitted, Tell, Unknown, ignore
+from airflow_gpt_image.events.telling import code_of
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import Record
 
@@ -51,6 +55,7 @@ def submit(
     now: Callable[[], datetime],
     name: Callable[[str], str | None],
     is_known: Callable[[str], bool],
+    tell: Tell = ignore,
 ) -> Flow:
     """
     Submit a request; return the record with the generation's id.
@@ -58,6 +63,7 @@ def submit(
     :param prepared: the request as it is sent: reference images are signed.
     :param name: gives the name of a generation's images, for the record.
     :param is_known: tells whether an id is another submit's already.
+    :param tell: is told what came of it, once that is on record.
     :raises SubmissionUnknownError: when it may have been accepted and nobody knows.
     :raises GptImageError: when it was not accepted.
     """
@@ -67,17 +73,22 @@ def submit(
     except SubmissionUnknownError as error:
         if error.generation_id is None:
             yield Step("write_outcome", intent.unknown(error))
+            tell(Unknown(prepared.resolution, intent.credits))
             raise
         generation_id = error.generation_id
     except GptImageError as error:
         yield Step("write_outcome", intent.not_accepted(error, now()))
+        tell(Refused(code_of(error)))
         raise
     if is_known(generation_id):
         unknown = same_id_error(generation_id)
         yield Step("write_outcome", intent.unknown(unknown))
+        tell(Unknown(prepared.resolution, intent.credits))
         raise unknown
     record = intent.submitted(generation_id, now(), name=name(generation_id))
     yield Step("write_outcome", record)
+    size = RATIO_OF_AUTO if prepared.aspect_ratio == AUTO else prepared.aspect_ratio
+    tell(Submitted(generation_id, size, prepared.resolution, record.credits, plain(record.usd)))
     return record
 
 

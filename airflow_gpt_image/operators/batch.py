@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator
 from airflow_gpt_image.operators.rows import Rows
 from airflow_gpt_image.tasks.frames import few_frames
 from airflow_gpt_image.tasks.links import FolderLink, ManifestLink
+from airflow_gpt_image.tasks.telling_lineage import TellsLineage
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
         OnUnknownSubmit,
         Reuse,
     )
+    from airflow_gpt_image.tasks.lineage import TaskLineage
 
 
-class GptImageBatchOperator(BaseOperator):
+class GptImageBatchOperator(TellsLineage, BaseOperator):
     """
     Make images of a data set of prompts, and leave them at a destination with a manifest.
 
@@ -137,6 +139,7 @@ class GptImageBatchOperator(BaseOperator):
     ui_color = "#f3e8ff"
     operator_extra_links = (ManifestLink(), FolderLink())
     links: Mapping[str, str] = MappingProxyType({})
+    _result: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -250,6 +253,7 @@ class GptImageBatchOperator(BaseOperator):
         """Return the attempt that a context belongs to."""
         from airflow_gpt_image.batch.attempt import BatchAttempt
         from airflow_gpt_image.batch.lock import ended_in_airflow
+        from airflow_gpt_image.events.telling import task_teller
         from airflow_gpt_image.ledger.history import payer_of
 
         payer, history = payer_of(
@@ -267,6 +271,7 @@ class GptImageBatchOperator(BaseOperator):
             options=self._options(),
             log=self.log,
             has_ended=ended_in_airflow(context["ti"]),
+            tell=task_teller(self.log, payer, self.gpt_image_conn_id, each=False),
         )
 
     def _run(self, context: Context, *, resumed: bool = False) -> dict[str, Any]:
@@ -289,6 +294,14 @@ class GptImageBatchOperator(BaseOperator):
             self._publish_asset_events(context, outcome)
             return outcome
 
+    def lineage(self) -> TaskLineage:
+        """Return what was read and stored, for OpenLineage."""
+        from airflow_gpt_image.operators import data_sets
+        from airflow_gpt_image.tasks import lineage
+
+        source = data_sets.source(self.requests)
+        return lineage.of_batch(self._attempt, self._result, source=source, destination=self.destination)
+
     def note_attempt(self, context: Context) -> None:
         """Note that this attempt paid for nothing, where no record says so: a later clear can tell then."""
         from airflow_gpt_image.batch.missing import note_attempt
@@ -302,6 +315,7 @@ class GptImageBatchOperator(BaseOperator):
 
         from airflow_gpt_image.tasks.links import batch_links
 
+        self._result = result
         self.links = batch_links(result, self.destination)
         for outlet in self.outlets:
             if isinstance(outlet, Asset):

@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_gpt_image.tasks.frames import few_frames
 from airflow_gpt_image.tasks.links import FolderLink, GenerationLink, ImageLink
+from airflow_gpt_image.tasks.telling_lineage import TellsLineage
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
 # never run the task.
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
     from airflow_gpt_image.api.client import GptImageClient
     from airflow_gpt_image.api.models import Generation, ImageRequest
     from airflow_gpt_image.ledger.ledger import Ledger
-    from airflow_gpt_image.ledger.payer import Payer
     from airflow_gpt_image.single.attempt import ImageAttempt
     from airflow_gpt_image.single.options import ImageOptions, OnClear, OnUnknownSubmit
     from airflow_gpt_image.storage.images import ImageFolder
-    from airflow_gpt_image.storage.names import Names
+    from airflow_gpt_image.tasks.lineage import TaskLineage
 
 Reuse = Literal["run", "destination"]
 
@@ -41,7 +41,7 @@ _REQUEST_FIELDS: Final = (
 )
 
 
-class GptImageGenerateOperator(BaseOperator):
+class GptImageGenerateOperator(TellsLineage, BaseOperator):
     """
     Make one image (or several, where the API returns several) and return where it is and what it cost.
 
@@ -116,6 +116,7 @@ class GptImageGenerateOperator(BaseOperator):
     operator_extra_links = (ImageLink(), FolderLink(), GenerationLink())
     links: Mapping[str, str] = MappingProxyType({})
     _base_url = ""
+    _latest: ImageAttempt | None = None
 
     def __init__(
         self,
@@ -253,6 +254,14 @@ class GptImageGenerateOperator(BaseOperator):
         """Say what becomes of it. Nothing can be cancelled remotely: the API has no call for it."""
         self.log.warning("Killed. A generation that was submitted goes on; the next try picks it up.")
 
+    def lineage(self) -> TaskLineage:
+        """Return what was read and stored, for OpenLineage."""
+        from airflow_gpt_image.tasks import lineage
+
+        if self._latest is None:
+            return lineage.TaskLineage(inputs=lineage.addresses(self.image_urls))
+        return lineage.of_record(self._latest.record, self._latest.folder)
+
     def show_request(self, request: ImageRequest) -> None:
         """Take what is waited for from its record, for the UI; here the templates give it, too."""
 
@@ -274,7 +283,9 @@ class GptImageGenerateOperator(BaseOperator):
         record.
         """
         from airflow_gpt_image.callbacks import configured
+        from airflow_gpt_image.events.telling import task_teller
         from airflow_gpt_image.operators import ending
+        from airflow_gpt_image.operators.image_arguments import names_of
         from airflow_gpt_image.single.attempt import ImageAttempt
         from airflow_gpt_image.single.context import ImageContext
 
@@ -284,9 +295,10 @@ class GptImageGenerateOperator(BaseOperator):
             ended.on_failure(ledger.note_attempt)
             with self._client() as client:
                 self._base_url = client.settings.base_url
-                names = self._names(ledger.payer)
-                given = (client, ledger, images, names, self._options(), self.log, configured(self.log))
-                attempt = ImageAttempt(ImageContext(*given))
+                names = names_of(ledger.payer, self.filename, across_runs=self.reuse == "destination")
+                tell = task_teller(self.log, ledger.payer, self.gpt_image_conn_id, each=True)
+                given = (client, ledger, images, names, self._options(), self.log, configured(self.log), tell)
+                self._latest = attempt = ImageAttempt(ImageContext(*given))
                 ended.spent(lambda: attempt.spent)
                 with attempt:
                     yield attempt
@@ -320,22 +332,6 @@ class GptImageGenerateOperator(BaseOperator):
             )
         records_folder = None if folder is None else RecordsFolder(folder, payer.task_digest)
         return Ledger(context["task_state_store"], records_folder, payer, history, self.log)
-
-    def _names(self, payer: Payer) -> Names:
-        from airflow_gpt_image.storage.names import Names, check_filename
-
-        template = check_filename(self._filename(), across_runs=self.reuse == "destination")
-        # An unmapped task has -1, and no other instance beside it. In a loop each iteration has the same
-        # index.
-        index = str(max(payer.map_index, 0))
-        loop = "" if payer.loop_index is None else f".{payer.loop_index}"
-        parts = {"dag_id": payer.dag_id, "run_id": payer.run_id, "task_id": payer.task_id}
-        return Names(template, {**parts, "map_index": f"{index}{loop}"})
-
-    def _filename(self) -> str:
-        from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST
-
-        return self.filename or (OF_REQUEST if self.reuse == "destination" else OF_GENERATION)
 
     def _options(self) -> ImageOptions:
         from airflow_gpt_image.single.options import ImageOptions

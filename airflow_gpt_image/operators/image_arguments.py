@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_gpt_image.api import rules
 from airflow_gpt_image.tasks import checks
+
+if TYPE_CHECKING:
+    from airflow_gpt_image.ledger.payer import Payer
+    from airflow_gpt_image.storage.names import Names
 
 CHECKED: Final = (
     *rules.FIELDS,
@@ -74,3 +78,21 @@ def rendered(fields: dict[str, Any]) -> dict[str, Any]:
         if fields.get(name) == "None" or (name != "prompt" and fields.get(name) == ""):
             fields[name] = None
     return fields
+
+
+def names_of(payer: Payer, filename: str | None, *, across_runs: bool) -> Names:
+    """
+    Return what a task's images are called, as far as it is known before there is a generation.
+
+    :param filename: a template; None: the usual one.
+    :param across_runs: whether other runs look for the image, too.
+    """
+    from airflow_gpt_image.storage.names import OF_GENERATION, OF_REQUEST, Names, check_filename
+
+    usual = OF_REQUEST if across_runs else OF_GENERATION
+    template = check_filename(filename or usual, across_runs=across_runs)
+    # An unmapped task has -1, and no other instance beside it. In a loop each iteration has the same index.
+    index = str(max(payer.map_index, 0))
+    loop = "" if payer.loop_index is None else f".{payer.loop_index}"
+    parts = {"dag_id": payer.dag_id, "run_id": payer.run_id, "task_id": payer.task_id}
+    return Names(template, {**parts, "map_index": f"{index}{loop}"})

@@ -117,6 +117,7 @@ class Poller:
         self._limit, self._answered = workers, False
         self._looking: asyncio.TimerHandle | None = None
         self._sending: Counter[AsyncGptImageClient] = Counter()
+        self._polls = self._refused_polls = 0
         self._renew = renew
         self._renewing: asyncio.Task[None] | None = None
         self._renewed_at = -_RENEW_EVERY
@@ -198,12 +199,19 @@ class Poller:
         finally:
             wait.cancel()
 
+    def take_counts(self) -> tuple[int, int, int]:
+        """Return the polls since this was called last, those refused for the rate, and the waits by now."""
+        counts = self._polls, self._refused_polls, self._open
+        self._polls = self._refused_polls = 0
+        return counts
+
     async def aclose(self) -> None:
         """Let go of everything."""
         for timer in (self._timer, self._looking):
             if timer is not None:
                 timer.cancel()
         self._heap.clear()
+        self._open = 0
         tasks = [*self._workers, *([self._renewing] if self._renewing else [])]
         for task in tasks:
             task.cancel()
@@ -329,6 +337,7 @@ class Poller:
         finally:
             self._sending[client] -= 1
             await self._close_if_replaced(client)
+        self._polls += 1
         self._judge(reply)
         if self._renew is not None:
             if isinstance(reply, NoResponse) or reply.status >= 500:
@@ -378,6 +387,7 @@ class Poller:
         asked = parse_retry_after(reply.headers.get("retry-after"), now=reply.at)
         if reply.status == 429:
             self._refusals += 1
+            self._refused_polls += 1
             seconds = self._retrying.backoff(self._refusals) if asked is None else asked
         elif reply.status == 503 and asked is not None:
             seconds = asked

@@ -8,18 +8,30 @@ closes it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from airflow_gpt_image.errors import GptImageError
+from airflow_gpt_image.events import Event, Polled, RateLimited
+from airflow_gpt_image.events.metrics import Metrics
+from airflow_gpt_image.events.telling import Teller
 from airflow_gpt_image.polling.poller import MOST_WORKERS, OnEnd, Poller, Wait
 from airflow_gpt_image.polling.schedule import Schedule
 
 if TYPE_CHECKING:
     from airflow_gpt_image.api.client import AsyncGptImageClient
     from airflow_gpt_image.api.models import Generation
+
+
+# Seconds between two tellings of what was polled: each poll on its own would cost more than it tells.
+_TELL_EVERY: Final = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 class SharedPoller:
@@ -31,6 +43,11 @@ class SharedPoller:
         self._opening = asyncio.Lock()
         self._client: AsyncGptImageClient | None = None
         self._poller: Poller | None = None
+        self._lags: list[float] = []
+        # Triggers of all tasks share it, so it can't say which of them a poll was for.
+        where = {"conn_id": gpt_image_conn_id, "hostname": socket.gethostname()}
+        self._tell = Teller([Metrics(where)], _log)
+        self._telling: asyncio.Task[None] | None = None
         self.users = 0
         self.outdated = False
 
@@ -44,6 +61,8 @@ class SharedPoller:
             if self._poller is None:
                 client = await self._build()
                 self._poller = Poller(client, schedule=self._schedule, renew=self._renew)
+                telling = self._tell_now_and_then(self._poller)
+                self._telling = asyncio.create_task(telling, context=contextvars.Context())
 
     async def _build(self) -> AsyncGptImageClient:
         from airflow_gpt_image.hooks.gpt_image import GptImageHook
@@ -79,6 +98,8 @@ class SharedPoller:
             # builds a new one. Waits on this one end by themselves.
             if isinstance(error, GptImageError) and not error.retryable:
                 self.outdated = True
+            if generation is not None and generation.lag is not None:
+                self._lags.append(generation.lag)
             on_end(generation, error)
 
         return self._poller.start(
@@ -94,10 +115,29 @@ class SharedPoller:
 
     async def aclose(self) -> None:
         """Stop polling and close what was opened."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
         if self._poller is not None:
             await self._poller.aclose()
+            await self._tell_counts(self._poller)
         if self._client is not None:
             await self._client.aclose()
+
+    async def _tell_now_and_then(self, poller: Poller) -> None:
+        while True:
+            await asyncio.sleep(_TELL_EVERY)
+            await self._tell_counts(poller)
+
+    async def _tell_counts(self, poller: Poller) -> None:
+        """Tell of the polls since the last time."""
+        polls, refused, in_flight = poller.take_counts()
+        lags, self._lags = tuple(self._lags), []
+        events: list[Event] = [Polled(polls, in_flight, lags)]
+        if refused:
+            events.append(RateLimited("poll", refused))
+        # In a thread, for whoever takes metrics may look up a name first; the loop is every trigger's.
+        await asyncio.to_thread(self._tell, *events)
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] = WeakKeyDictionary()

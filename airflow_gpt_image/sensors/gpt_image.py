@@ -13,6 +13,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_gpt_image.tasks.frames import few_frames
 from airflow_gpt_image.tasks.links import FolderLink, GenerationLink, ImageLink
+from airflow_gpt_image.tasks.telling_lineage import TellsLineage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from airflow_gpt_image.api.client import GptImageClient
     from airflow_gpt_image.api.models import Generation
     from airflow_gpt_image.errors import DownloadError
+    from airflow_gpt_image.ledger.record import Record
+    from airflow_gpt_image.storage.folders import Folder
+    from airflow_gpt_image.tasks.lineage import TaskLineage
 
 # Seconds that the id may be unknown: this task may start a second after the one that submitted.
 _NOT_FOUND_GRACE: Final = 5.0
@@ -28,7 +32,7 @@ _NOT_FOUND_GRACE: Final = 5.0
 _STATUS_TOLD: Final = "gpt_image_status_told"
 
 
-class GptImageSensor(BaseSensorOperator):
+class GptImageSensor(TellsLineage, BaseSensorOperator):
     """Wait until a generation is completed, and store its images.
 
     For what ``GptImageGenerateOperator(wait_for_completion=False)`` returned, or anybody else submitted with
@@ -57,6 +61,7 @@ class GptImageSensor(BaseSensorOperator):
     ui_color = "#f3e8ff"
     operator_extra_links = (ImageLink(), FolderLink(), GenerationLink())
     links: Mapping[str, str] = MappingProxyType({})
+    _stored: tuple[Record | None, Folder | None] = (None, None)
 
     def __init__(
         self,
@@ -144,6 +149,12 @@ class GptImageSensor(BaseSensorOperator):
                 )
             return self._store_or_defer(context, client, generation, deadline)
 
+    def lineage(self) -> TaskLineage:
+        """Return what was stored, for OpenLineage."""
+        from airflow_gpt_image.tasks import lineage
+
+        return lineage.of_record(*self._stored)
+
     def _check_while_parsing(self) -> None:
         """Refuse what is wrong whatever the templates render to."""
         from airflow_gpt_image.tasks import checks
@@ -167,6 +178,9 @@ class GptImageSensor(BaseSensorOperator):
     def _store(self, context: Context, client: GptImageClient, generation: Generation) -> dict[str, Any]:
         from airflow_gpt_image import results
         from airflow_gpt_image.api import flows
+        from airflow_gpt_image.errors import GenerationFailedError
+        from airflow_gpt_image.events import Failed, Stored
+        from airflow_gpt_image.events.telling import code_of, task_teller
         from airflow_gpt_image.ledger.destination import RecordsFolder
         from airflow_gpt_image.ledger.history import payer_of
         from airflow_gpt_image.ledger.record import foreign_record
@@ -174,8 +188,13 @@ class GptImageSensor(BaseSensorOperator):
         from airflow_gpt_image.storage.images import ImageFile, ImageFolder
         from airflow_gpt_image.storage.names import OF_GENERATION, Names
 
-        flows.succeeded(generation)
         payer, _ = payer_of(context, retries=self.retries)
+        tell = task_teller(self.log, payer, self.gpt_image_conn_id, each=False)
+        try:
+            flows.succeeded(generation)
+        except GenerationFailedError as error:
+            tell(Failed(code_of(error)))
+            raise
         if self.destination is None:
             images = [ImageFile(url=url) for url in generation.urls]
             result = results.of_record(foreign_record(generation, images, payer, datetime.now(UTC)), None)
@@ -193,6 +212,8 @@ class GptImageSensor(BaseSensorOperator):
             # Who paid for it knows more than this task.
             if known is None or known.generation_id != generation.id or known.request is None:
                 sidecars.write_sidecar(record, stem)
+        self._stored = record, folder
+        tell(Stored(len(files), None))
         result = results.of_record(record, folder)
         return self._told(result, client)
 

@@ -10,8 +10,6 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -29,15 +27,19 @@ from airflow_gpt_image.errors import (
     GenerationNotFoundError,
     LedgerError,
 )
+from airflow_gpt_image.events import Failed, Polled, Reused, Stored
+from airflow_gpt_image.events.telling import code_of
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.decisions import Policy, Verdict, decide
-from airflow_gpt_image.ledger.reading import as_anothers
+from airflow_gpt_image.ledger.reading import as_anothers, is_reused
 from airflow_gpt_image.ledger.record import Record, fingerprint
 from airflow_gpt_image.log import Reporter, span, waiting_line
 from airflow_gpt_image.single.context import ImageContext
+from airflow_gpt_image.single.forgotten import forgotten, on_record
 from airflow_gpt_image.single.healing import take_told_id
 from airflow_gpt_image.single.paying import ImageSubmitter
 from airflow_gpt_image.single.storing import store_images
+from airflow_gpt_image.storage.folders import Folder
 
 # Seconds that a worker's slot is held for an image that is late, where the triggerer can wait.
 _LONGEST_HOLD: Final = 5.0
@@ -70,8 +72,11 @@ class ImageAttempt:
         """Log last what was spent, however the attempt ends; one that defers has not ended."""
         if isinstance(error, TaskDeferred):
             return
+        record = self._record
         if error is not None and not self._submitter.submitted:
             self._ledger.note_attempt()
+        elif error is None and record is not None and is_reused(record, self._ledger.payer):
+            self._context.tell(Reused(len(record.images)))
         charged, refunded = self._ledger.spent
         net = charged - refunded
         self._log.info(
@@ -161,6 +166,16 @@ class ImageAttempt:
         return self._result(self._current)
 
     @property
+    def record(self) -> Record | None:
+        """Return what is known of the generation by now; None: nothing."""
+        return self._record
+
+    @property
+    def folder(self) -> Folder | None:
+        """Return the folder of its images; None: they are where the API put them."""
+        return self._context.images.folder if self._context.images is not None else None
+
+    @property
     def request(self) -> ImageRequest | None:
         """Return what was asked for, by the record."""
         return self._current.request
@@ -192,7 +207,7 @@ class ImageAttempt:
 
     def poll(self) -> Generation:
         """Read the generation once."""
-        with _on_record(self._current):
+        with on_record(self._current):
             return self._client.get(self.generation_id)
 
     def wait(self, poll_interval: float) -> Generation:
@@ -200,17 +215,24 @@ class ImageAttempt:
         clock, record = self._ledger.clock, self._current
         reporter = Reporter(self._log, now=clock.elapsed(), every=self._context.report_every)
 
+        polls = 0
+
         def report(seen: str) -> None:
+            nonlocal polls
+            polls += 1
             reporter.say(waiting_line(seen, record.age(clock.now())), now=clock.elapsed())
 
-        with _on_record(record):
-            return self._client.wait_until(
+        with on_record(record):
+            generation = self._client.wait_until(
                 self.generation_id,
                 poll_interval=poll_interval,
                 deadline=self.deadline,
                 on_poll=report,
                 on_unknown_status=lambda text: self._log.warning("%s", text),
             )
+        lags = (generation.lag,) if generation.lag is not None and self._submitter.submitted else ()
+        self._context.tell(Polled(polls, 0, lags))
+        return generation
 
     def finish(self, generation: Generation) -> dict[str, Any]:
         """
@@ -224,10 +246,11 @@ class ImageAttempt:
         try:
             flows.succeeded(generation)
         except GenerationFailedError as error:
-            self._record = record.failed(error, self._context.now())
-            self._ledger.write_outcome(self._record)
+            self._record = self._settle_failed(record, error)
             raise
-        stored = store_images(self._context, record, generation)
+        self._record = stored = store_images(self._context, record, generation)
+        if record.state != "stored":  # one without a destination is read again by a retry
+            self._context.tell(Stored(len(stored.images), stored.seconds))
         result = self._result(stored)
         price = f"${plain(stored.usd)}" if self._submitter.submitted else "nothing paid by this try"
         results.log_done(self._log, result, price=price, seconds=stored.age(self._context.now()))
@@ -336,18 +359,23 @@ class ImageAttempt:
             flows.succeeded(generation)
         except GenerationNotFoundError as error:
             if not another:
-                raise _forgotten(error, record) from None
+                raise forgotten(error, record) from None
         except GenerationFailedError as error:
             if not another:
-                self._ledger.write_outcome(record.failed(error, self._context.now()))
+                self._settle_failed(record, error)
         self._lost.add(record.generation_id or "")
         return True
+
+    def _settle_failed(self, record: Record, error: GenerationFailedError) -> Record:
+        failed = record.failed(error, self._context.now())
+        self._ledger.write_outcome(failed)
+        self._context.tell(Failed(code_of(error), record.credits))
+        return failed
 
     # --- telling
 
     def _result(self, record: Record) -> dict[str, Any]:
-        images = self._context.images
-        told = results.of_record(record, images.folder if images is not None else None)
+        told = results.of_record(record, self.folder)
         return told | {"reused": not self._submitter.submitted, "spent": self.spent}
 
     @property
@@ -361,25 +389,3 @@ _FOUND: Final = {
     "done": "Generation %s is stored already; nothing is paid.",
     "attach": "Generation %s is paid for already; it is waited for.",
 }
-
-
-@contextmanager
-def _on_record(record: Record) -> Iterator[None]:
-    """Say of a generation that the API doesn't know (any more) since when it is on record as paid for."""
-    try:
-        yield
-    except GenerationNotFoundError as error:
-        raise _forgotten(error, record) from None
-
-
-def _forgotten(error: GenerationNotFoundError, record: Record) -> GenerationNotFoundError:
-    since = record.submitted_at or record.intended_at
-    return GenerationNotFoundError(
-        f"{error.message}\nIt is on record as paid for since {since:%Y-%m-%d %H:%M:%S} UTC.\n"
-        "To pay for a new one, clear the task with on_clear='regenerate'.",
-        status=error.status,
-        code=error.code,
-        type=error.type,
-        generation_id=record.generation_id,
-        request_id=error.request_id,
-    )

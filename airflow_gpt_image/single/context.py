@@ -9,6 +9,7 @@ from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.downloads import Patience
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.callbacks import Callbacks
+from airflow_gpt_image.events import Tell, ignore
 from airflow_gpt_image.ledger.ledger import Ledger
 from airflow_gpt_image.log import REPORT_EVERY, Log
 from airflow_gpt_image.single.options import ImageOptions
@@ -26,6 +27,7 @@ class ImageContext:
     :param images: where the images are stored; None: they stay where the API put them.
     :param names: what the images are called, as far as it is known before there is a generation.
     :param callbacks: what is configured of them; None: they are off.
+    :param tell: is told what happens.
     :param patience: how long an image that doesn't arrive counts as late.
     :param report_every: seconds between two lines that tell how a generation is while it is waited for here.
     """
@@ -37,6 +39,7 @@ class ImageContext:
     options: ImageOptions
     log: Log
     callbacks: Callbacks | None = None
+    tell: Tell = ignore
     patience: Patience = field(default_factory=Patience)
     report_every: float = REPORT_EVERY
 

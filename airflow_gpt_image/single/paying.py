@@ -8,9 +8,9 @@ from uuid import UUID
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import plain
-from airflow_gpt_image.api.sizes import AUTO, RATIO_OF_AUTO
 from airflow_gpt_image.callbacks import Callback
 from airflow_gpt_image.errors import GptImageError, LedgerError, SubmissionUnknownError
+from airflow_gpt_image.events import RateLimited
 from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.ledger import slot_of
@@ -80,12 +80,17 @@ class ImageSubmitter:
             now=context.now,
             name=lambda generation_id: context.names.of(identity, generation_id, request.prompt).stem(0),
             is_known=ledger.is_known,
+            tell=context.tell,
         )
         try:
             record = submitting.run(
                 flow,
                 write_intent=write_intent,
-                post=lambda sent: context.client.submit(sent, before_send=lambda: ledger.renew_fence(intent)),
+                post=lambda sent: context.client.submit(
+                    sent,
+                    before_send=lambda: ledger.renew_fence(intent),
+                    on_rate_limit=lambda: context.tell(RateLimited("submit")),
+                ),
                 write_outcome=ledger.write_outcome,
             )
         except SubmissionUnknownError as error:
@@ -98,13 +103,6 @@ class ImageSubmitter:
             self.submitted = False
             raise
         self.callback = callback
-        context.log.info(
-            "Submitted: %s, %s, $%s (generation %s).",
-            RATIO_OF_AUTO if request.aspect_ratio == AUTO else request.aspect_ratio,
-            request.resolution,
-            plain(record.usd),
-            record.generation_id,
-        )
         return record
 
     def _with_callback(self, prepared: ImageRequest, intent: Record) -> tuple[ImageRequest, str | None]:

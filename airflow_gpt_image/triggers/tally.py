@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_gpt_image.log import progress_line, waiting_line
+from airflow_gpt_image.events import Progressed
+from airflow_gpt_image.log import waiting_line
 
 if TYPE_CHECKING:
     from airflow_gpt_image.errors import GptImageError
@@ -95,7 +96,7 @@ class Tally:
         if self._total == 1 and not so_far.total:
             return waiting_line(self.seen or "it was not polled yet", max(0.0, now - so_far.since))
         failed = len(self.finished.get("failed", ()))
-        return progress_line(
+        progress = Progressed(
             done=so_far.done + self.finished_count,
             total=so_far.total or self._total,
             failed=so_far.failed + failed,
@@ -103,6 +104,7 @@ class Tally:
             rate=self.finished_count / max(now - self._began, 0.001),
             usd=so_far.usd,
         )
+        return str(progress)
 
     def end(self) -> None:
         """Log the final counts, unless each generation had its line."""

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.log_lines import Lines
+from tests.metric_lines import receive_metrics
 from tests.object_store import CONN_ID, Bucket, Disk, object_store
 from tests.task_instance import StateStore
 
@@ -42,6 +43,13 @@ def api(gpt_image_emulator, connect):
 @pytest.fixture
 def log():
     return Lines()
+
+
+@pytest.fixture
+def metrics():
+    """What Airflow sends of our metrics."""
+    with receive_metrics() as lines:
+        yield lines
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class Batch:
         self.progress = Progress(self.table, DEFAULT_PRICES, now=self.now)
 
     def line(self, budget=NOTHING):
-        return self.progress.line(budget, now=self.now)
+        return str(self.progress.at(budget, now=self.now))
 
 
 def test_the_line_says_how_far_it_is_how_fast_what_it_cost_and_how_long_it_takes():
