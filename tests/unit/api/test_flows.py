@@ -57,6 +57,16 @@ def test_an_accepted_request_is_sent_once(world):
     assert here.slept == []
 
 
+def test_each_refusal_for_the_rate_is_told_and_nothing_else(world):
+    refused, spent = _failing("rate_limit_exceeded", 429), _failing("spend_limit_exceeded", 429)
+    here, told = world(refused, NEVER_SENT, refused, spent), []
+
+    with pytest.raises(errors.SpendLimitError):
+        here.run(flows.submit(REQUEST, RETRYING, on_rate_limit=lambda: told.append(len(here.sent))))
+
+    assert told == [1, 3]
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -194,13 +194,17 @@ def test_a_refused_read_of_the_balance_says_why():
 # How old a generation is
 
 
-def _aged(date, at=2_000_000_000.0, **times):
+def _told(date, at=2_000_000_000.0, **times):
     body = {"id": ID, "status": "completed", "told_at": 0, **times}
     headers = {} if date is None else {"date": date}
     response = protocol.parse_response(
         status=200, headers=headers, body=json.dumps(body).encode(), at=at, api_key="sk-live-key"
     )
-    return protocol.parse_generation(response, ID).age
+    return protocol.parse_generation(response, ID)
+
+
+def _aged(date, at=2_000_000_000.0, **times):
+    return _told(date, at, **times).age
 
 
 COMPLETED = 1_775_383_910
@@ -224,3 +228,8 @@ def test_a_completion_a_little_ahead_of_the_api_has_just_been_and_one_far_ahead_
 
 def test_a_generation_without_times_has_no_age():
     assert _aged(HALF_A_MINUTE_LATER) is None
+
+
+def test_the_lag_is_from_the_end_of_a_generation_and_unknown_without_one():
+    assert _told(HALF_A_MINUTE_LATER, completed_at=COMPLETED).lag == 30
+    assert _told(HALF_A_MINUTE_LATER, created_at=COMPLETED).lag is None
