@@ -61,7 +61,7 @@ class Client:
     def __init__(self, worker: Worker) -> None:
         self.worker, self.world, self.settings = worker, worker.world, SETTINGS
 
-    def submit(self, request: ImageRequest, *, before_send: Any) -> str:
+    def submit(self, request: ImageRequest, *, before_send: Any, on_rate_limit: Any) -> str:
         worker, clock, answer = self.worker, self.world.clock, self.worker.answer
         if answer == "later":  # it never left, and is sent again after a pause
             before_send()
@@ -71,6 +71,7 @@ class Client:
         worker.posted = True
         self._check_post()
         if answer == "refused":
+            on_rate_limit()
             raise RateLimitError("m")
         if answer == "never left":
             raise ConnectionFailedError("m")

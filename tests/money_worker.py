@@ -182,7 +182,8 @@ class Worker:
         images = ImageFolder(self.folder) if stores else None
         names = Names(OF_REQUEST if author.reuse_destination else OF_GENERATION)
         ledger = self._ledger(resumed=resumed)
-        return ImageAttempt(ImageContext(self.client, ledger, images, names, options, self.log))
+        tell = self.world.events.append
+        return ImageAttempt(ImageContext(self.client, ledger, images, names, options, self.log, tell=tell))
 
     # --- what befalls it
 

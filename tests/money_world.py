@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.errors import RateLimitError
+from airflow_gpt_image.events import Event
 from tests.fake_clock import FakeClock
 from tests.money_api import Charge, Key
 from tests.money_worker import Trouble, Worker
@@ -72,6 +73,7 @@ class World:
         self.instances: dict[int, Instance] = {}
         self.run_clears = 0
         self.charges: list[Charge] = []
+        self.events: list[Event] = []
         self.workers: list[Worker] = []
         self.doubts: dict[str, set[Key]] = {}
         self.excused: set[Key] = set()

@@ -18,6 +18,7 @@ from airflow_gpt_image.errors import (
     RecordMissingError,
     SubmissionUnknownError,
 )
+from airflow_gpt_image.events import Submitted
 from tests.money_api import png
 from tests.money_worker import Trouble, Worker
 from tests.money_world import Author, World
@@ -156,6 +157,13 @@ class Money(RuleBasedStateMachine):
         if self.world is None:
             return
         assert {c.id for c in self.world.charges if c.told and c.kept} <= self.world.ids_on_record()
+
+    @invariant()
+    def no_submit_is_told_twice(self):
+        if self.world is None:
+            return
+        told = [event.generation_id for event in self.world.events if isinstance(event, Submitted)]
+        assert len(set(told)) == len(told)
 
     @invariant()
     def max_credits_is_not_exceeded(self):
