@@ -47,10 +47,10 @@ def check_url(url: str, show: Callable[[str], str] = quote) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        fault, rule = "can't be read as an address", "It has to be an absolute http or https address."
+        fault, rule = "can't be read as an address", "It begins with http:// or https://, and a host."
         raise ValueError(f"{show(url)} {fault}.\n{rule}\nGive one like https://host/path.") from None
     if parts.scheme.lower() not in ("http", "https") or not host:
-        fault, rule = "is not an absolute http or https address", "It begins with http(s):// and a host."
+        fault, rule = "is no http(s) address", "It begins with http:// or https://, and a host."
         raise ValueError(f"{show(url)} {fault}.\n{rule}\nGive one like https://host/path.")
     if parts.username is not None:
         raise ValueError(

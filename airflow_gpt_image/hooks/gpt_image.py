@@ -159,7 +159,7 @@ def _missing(conn_id: str) -> InvalidSettingsError:
     return InvalidSettingsError(
         f"The connection {conn_id!r} does not exist, or Airflow can't read it.\n"
         "A task needs one of the type gpt_image, with the API key as its password.\n"
-        f"Create it: {_CREATE.format(conn_id)}"
+        f"Create it:\n{_CREATE.format(conn_id)}"
     )
 
 
@@ -176,7 +176,7 @@ def settings_of(connection: Connection) -> ClientSettings:
         raise InvalidSettingsError(
             f"Connection {conn_id!r}: its type is {quote_setting(conn_type)}, not 'gpt_image'.\n"
             "Its password is meant for somebody else than this API, so nothing was sent.\n"
-            "Name a connection of the type gpt_image (as a URI it begins with gpt-image://), or create one: "
+            "Name one of the type gpt_image (as a URI it begins with gpt-image://), or create it:\n"
             f"{_CREATE.format('gpt_image_default')}"
         )
     try:

@@ -50,10 +50,8 @@ def check(given: Mapping[str, Any]) -> None:
     checks.require_choice(given, "on_empty", "fail", "skip")
     checks.credits(given.get("max_credits"))
     _check_most_failures(given.get("max_failures"))
-    if "destination" in given and not checks.templated(given["destination"]):
-        from airflow_gpt_image.storage.destinations import check_destination
-
-        check_destination(given["destination"])
+    if "destination" in given:
+        checks.require_destination(given["destination"])
     _check_data_set(given)
 
 
