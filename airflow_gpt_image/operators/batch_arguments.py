@@ -123,7 +123,7 @@ def _check_defaults(defaults: object) -> None:
             "defaults",
             unknown[0],
             "can't have a default",
-            f"Only fields of a request can: {', '.join(rules.FIELDS)}.",
+            f"Only these can: {', '.join(rules.FIELDS)}.",
             "Leave it out, or name one of them.",
         )
     known = {name: value for name, value in defaults.items() if value is not None}

@@ -100,7 +100,7 @@ def test_airflows_own_arguments_are_passed_on():
         ({"prompt": " \n"}, "is blank"),
         ({"prompt": 5}, "must be a string"),
         ({"prompt": Path("/prompt.txt")}, "must be a string"),
-        ({"prompt": "x" * 20_001}, "20,001 characters; at most 20,000"),
+        ({"prompt": "x" * 20_001}, "The API takes at most 20,000 characters"),
         ({"image_urls": URL}, "is not a list"),
         ({"image_urls": [URL] * 17}, "17 reference images; at most 16"),
         ({"image_urls": ["ftp://example.com/a.png"]}, "item 0: 'ftp://example.com/a.png' is no http"),

@@ -103,7 +103,7 @@ def test_a_wrong_field_is_refused_also_where_the_task_is_mapped_or_decorated(mak
             {"size": "1:1"},
             [
                 "defaults='size' can't have a default.",
-                f"Only fields of a request can: {', '.join(FIELDS)}.",
+                f"Only these can: {', '.join(FIELDS)}.",
                 "Leave it out, or name one of them.",
             ],
         ),
