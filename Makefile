@@ -22,9 +22,9 @@ up: $(VENV)/.demo
 	$(BIN)/python -m stack up $(ARGS)
 
 # Two at a time: those on a real Airflow mostly wait for it. What they say comes after the others. Of the
-# others many wait for sockets, stores and disks: four processes keep two cores at work.
-test: $(VENV)/.dev lint
-	@$(MAKE) --no-print-directory test-airflow > .airflow-tests.log 2>&1 & airflow=$$!; \
+# others many wait for sockets, stores and disks: three processes keep two cores at work.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory lint test-airflow > .airflow-tests.log 2>&1 & airflow=$$!; \
 	$(MAKE) --no-print-directory test-rooms; rooms=$$?; \
 	wait $$airflow; airflow=$$?; cat .airflow-tests.log; rm -f .airflow-tests.log; exit $$((rooms | airflow))
 
@@ -33,7 +33,7 @@ test-rooms: $(VENV)/.dev
 	$(BIN)/python -m coverage run -m pytest -n 2 -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*,airflow_gpt_image/errors.py" --fail-under=100
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not soak" tests/integration tests/packaging tests/unit \
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not soak" tests/integration tests/packaging tests/unit \
 		--ignore tests/unit/api --ignore tests/unit/test_errors.py $(ARGS)
 
 test-airflow: $(VENV)/.dev

@@ -118,7 +118,9 @@ class GptImageRetryPolicy(RetryPolicy):
     def _again(self, delay: timedelta, reason: str, retries: int) -> RetryDecision:
         if retries == 0:
             log.warning(
-                "This error is retryable (%s), but the task has retries=0, Airflow's default: it fails.",
+                "This error is retryable (%s), but the task has retries=0.\n"
+                "That is Airflow's default, and means that it fails.\n"
+                "Give the task retries=3 or so.",
                 reason,
             )
         return RetryDecision.retry(delay, f"{reason}; retry in {delay.total_seconds():.0f} s")

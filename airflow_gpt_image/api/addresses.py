@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from pathlib import PurePath
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -47,10 +48,10 @@ def check_url(url: str, show: Callable[[str], str] = quote) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        fault, rule = "can't be read as an address", "It has to be an absolute http or https address."
+        fault, rule = "can't be read as an address", "It begins with http:// or https://, and a host."
         raise ValueError(f"{show(url)} {fault}.\n{rule}\nGive one like https://host/path.") from None
     if parts.scheme.lower() not in ("http", "https") or not host:
-        fault, rule = "is not an absolute http or https address", "It begins with http(s):// and a host."
+        fault, rule = "is no http(s) address", "It begins with http:// or https://, and a host."
         raise ValueError(f"{show(url)} {fault}.\n{rule}\nGive one like https://host/path.")
     if parts.username is not None:
         raise ValueError(
@@ -61,11 +62,22 @@ def check_url(url: str, show: Callable[[str], str] = quote) -> str:
     return url
 
 
+def _on_this_machine(path: str) -> ValueError:
+    name = path.replace("\\", "/").rpartition("/")[2]
+    return ValueError(
+        f"{quote(path)} is a file of this machine.\n"
+        "The API reads reference images over the network.\n"
+        f"Put it on a store, and give s3://conn_id@bucket/{quote(name)[1:-1]}, or an https address."
+    )
+
+
 def check_reference(url: object) -> None:
     """Refuse what can't be the address of a reference image: http(s), or an object's on a store.
 
     :raises ValueError: saying what is wrong.
     """
+    if isinstance(url, PurePath):
+        raise _on_this_machine(str(url))
     if not isinstance(url, str):
         raise ValueError(
             f"{quote(url)} must be a string.\nIt is an address of an image.\nGive one like https://host/path."
@@ -79,12 +91,7 @@ def check_reference(url: object) -> None:
         )
     if not is_object(url):
         if not separator and _PICTURE.search(url):
-            name = url.replace("\\", "/").rpartition("/")[2]
-            raise ValueError(
-                f"{quote(url)} is a file of this machine.\n"
-                "The API reads reference images over the network.\n"
-                f"Put it on a store, and give s3://conn_id@bucket/{quote(name)[1:-1]}, or an https address."
-            )
+            raise _on_this_machine(url)
         check_url(url)
     elif ":" in rest.partition("/")[0].rpartition("@")[0]:
         raise ValueError(

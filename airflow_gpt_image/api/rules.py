@@ -55,8 +55,10 @@ def check_prompt(prompt: object) -> str | None:
         rule = f"A prompt is text of at most {MAX_PROMPT_CHARACTERS:,} characters."
         raise refusal(prompt, rule, "Give the text itself.", fault="must be a string")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
-        fault = f"is too long: {len(prompt):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed"
-        raise refusal(prompt, "The API takes no longer prompt.", "Shorten it.", fault=fault)
+        from airflow_gpt_image.api.text import quote
+
+        rule = f"The API takes at most {MAX_PROMPT_CHARACTERS:,} characters."
+        raise ValueError(f"{quote(prompt, 40)} is too long.\n{rule}\nShorten it.")
     if not prompt.strip():
         rule = "A prompt says what to draw."
         raise refusal(prompt, rule, "Write one, or leave it out and give image_urls.", fault="is blank")

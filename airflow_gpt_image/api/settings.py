@@ -22,6 +22,9 @@ DEFAULT_MAX_IMAGE_BYTES: Final = 128 * 1024 * 1024
 
 _KEY = re.compile(r"sk-[!-~]{1,509}")
 _QUOTES: Final = "'\"`“”„‘’«»"
+_HOSTS_RULE: Final = "It must be a list of bare host names in lower case."
+# What a whole address of the API document ends with.
+_OUR_PATHS = re.compile(r"/v1(?:/(?:images|tasks|credits)\b.*)?$")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,252})")
 
 
@@ -81,15 +84,20 @@ class ClientSettings:
         if isinstance(self.verify, str):
             load_ca_bundle(self.verify)
         elif not isinstance(self.verify, bool):
-            raise _refused("verify", self.verify, "must be true, false, or the path of a CA bundle", "true")
-        if isinstance(self.image_hosts, str) or not isinstance(self.image_hosts, (tuple, list)):
             raise _refused(
-                "image_hosts", self.image_hosts, "must be a list of bare host names", "['files.example.com']"
+                "verify",
+                self.verify,
+                "is not valid",
+                "It must be true, false, or the path of a CA bundle.",
+                "Give one such as true.",
             )
-        for host in self.image_hosts:
+        hosts = self.image_hosts
+        if isinstance(hosts, str) or not isinstance(hosts, (tuple, list)):
+            raise _refused("image_hosts", hosts, "is no list", _HOSTS_RULE, "Give ['files.example.com'].")
+        for host in hosts:
             if not isinstance(host, str) or not (_HOST.fullmatch(host) or is_ip_address(host)):
                 raise _refused(
-                    "image_hosts", host, "must be bare host names in lower case", "files.example.com"
+                    "image_hosts", host, "is no host name", _HOSTS_RULE, "Give one such as files.example.com."
                 )
         object.__setattr__(self, "image_hosts", tuple(map(normalize_host, self.image_hosts)))
         if (
@@ -100,11 +108,18 @@ class ClientSettings:
             raise _refused(
                 "max_image_bytes",
                 self.max_image_bytes,
-                "must be a whole number of bytes above 0",
-                "134217728",
+                "is not valid",
+                "It must be a whole number of bytes above 0.",
+                "Give one such as 134217728.",
             )
         if not isinstance(self.prices, Prices):
-            raise _refused("prices", self.prices, "must be a Prices value", "Prices(credits_1k='4.7')")
+            raise _refused(
+                "prices",
+                self.prices,
+                "is not valid",
+                "It must be a Prices value.",
+                "Give one such as Prices(credits_1k='4.7').",
+            )
 
     @property
     def where(self) -> str:
@@ -157,10 +172,8 @@ def _no_key(given: object) -> InvalidApiKeyError:
     )
 
 
-def _refused(name: str, value: object, rule: str, example: str) -> InvalidSettingsError:
-    return InvalidSettingsError(
-        f"{name}={quote_setting(value)} {rule}.\nNothing was sent.\nGive one such as {example}."
-    )
+def _refused(name: str, value: object, fault: str, rule: str, remedy: str) -> InvalidSettingsError:
+    return InvalidSettingsError(f"{name}={quote_setting(value)} {fault}.\n{rule}\n{remedy}")
 
 
 class SettingsOptions(TypedDict, total=False):
@@ -194,32 +207,31 @@ def settings_of(
 
 
 def _base_url(url: str, *, allow_http: bool) -> str:
+    real = f"The real API is {DEFAULT_BASE_URL}."
     try:
         check_url(url if isinstance(url, str) else repr(url), quote_setting)
     except ValueError as error:
-        raise InvalidSettingsError(
-            f"The API's base URL is not valid: {error} The real API is {DEFAULT_BASE_URL}."
-        ) from None
+        fault, rule, _ = str(error).split("\n")
+        raise InvalidSettingsError(f"base_url: {fault}\n{rule}\n{real}") from None
     parts = urlsplit(url)
     scheme, path = parts.scheme.lower(), parts.path.rstrip("/")
-    if parts.query or parts.fragment or path.endswith("/v1") or "%" in parts.netloc or "@" in unquote(path):
-        raise _refused(
-            "base_url", url, "must have no query, fragment or login, and leave out the /v1", DEFAULT_BASE_URL
-        )
+    if parts.query or parts.fragment or "%" in parts.netloc or "@" in unquote(path):
+        rule = "It may have no query, fragment or login."
+        raise _refused("base_url", url, "has more than an address", rule, real)
+    if _OUR_PATHS.search(path):
+        rule = "Leave out the /v1 and what is behind it: each call adds its own."
+        raise _refused("base_url", url, "leads into the API", rule, real)
     if scheme == "http" and not (allow_http is True or is_loopback(parts.hostname or "")):
-        raise _refused(
-            "base_url",
-            url,
-            "would send the API key in clear to another machine. Use https, or say allow_http if that is "
-            "meant",
-            DEFAULT_BASE_URL,
-        )
+        rule = "It would send the API key in clear to another machine."
+        remedy = "Use https; or set allow_http if that is meant."
+        raise _refused("base_url", url, "is plain http", rule, f"{remedy} {real}")
     try:
         # Without the scheme's own port, so that one account has one name; and as httpx will take it.
         netloc = httpx.URL(f"{scheme}://{parts.netloc}").netloc.decode("ascii").lower()
         _check_labels(parts.hostname or "")
     except (httpx.InvalidURL, ValueError):
-        raise _refused("base_url", url, "has a host that is no host name", DEFAULT_BASE_URL) from None
+        rule = "No name server could know it."
+        raise _refused("base_url", url, "has a host that is no host name", rule, real) from None
     return f"{scheme}://{netloc}{path}"
 
 
@@ -230,12 +242,13 @@ def _check_labels(host: str) -> None:
 
 def _seconds(name: str, value: object, *, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
-        raise _refused(name, value, f"must be a number of seconds above 0 and at most {most:g}", "30")
+        rule = f"It must be a number of seconds above 0 and at most {most:g}."
+        raise _refused(name, value, "is not valid", rule, "Give one such as 30.")
 
 
 def _flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise _refused(name, value, "must be true or false", "false")
+        raise _refused(name, value, "is not valid", "It must be true or false.", "Give one such as false.")
 
 
 def check_proxy(proxy: object) -> None:

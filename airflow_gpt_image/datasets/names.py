@@ -86,16 +86,27 @@ def check_columns(columns: object) -> dict[str, str | None]:
         return {}
     example = "Give one such as {'image_urls': 'photo', 'prompt': 'description'}."
     if not isinstance(columns, Mapping):
-        raise refusal(f"{safely_quote(columns)} is no mapping of fields to columns.\n{example}", "columns")
+        raise refusal(
+            f"{safely_quote(columns)} is no mapping.\nIt says which field is in which column.\n{example}",
+            "columns",
+        )
     for field, column in columns.items():
         if field not in FIELDS:
-            raise refusal(f"{safely_quote(field)} is no field.\nOne of {', '.join(FIELDS)}.", "columns")
+            raise refusal(
+                f"{safely_quote(field)} is no field.\nA field is one of {', '.join(FIELDS)}.\n{example}",
+                "columns",
+            )
         if column is not None and not (isinstance(column, str) and letters(column)):
-            raise refusal(f"{safely_quote(column)} is no name of a column.\n{example}", "columns")
+            raise refusal(
+                f"{safely_quote(column)} is no name of a column.\nA name is a text.\n{example}", "columns"
+            )
     taken = [column for column in columns.values() if column is not None]
     twice = [column for column in taken if taken.count(column) > 1]
     if twice:
-        raise refusal(f"{quote(twice[0])} can't be two fields.\nName one column for each.", "columns")
+        raise refusal(
+            f"{quote(twice[0])} can't be two fields.\nA column is one of them.\nName one column for each.",
+            "columns",
+        )
     return dict(columns)
 
 

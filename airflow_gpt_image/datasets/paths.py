@@ -33,7 +33,7 @@ _PART_KINDS: Final[dict[str, Kind]] = {**_KINDS, ".json": "jsonl"}
 _REMEDIES: Final = {
     **dict.fromkeys(
         (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"),
-        "is a spreadsheet.\nSave the sheet as CSV (UTF-8), or read it in a task before (pandas.read_excel) "
+        "is a spreadsheet.\nSave the sheet as CSV (UTF-8), or read it in a task before (pandas.read_excel)\n"
         "and hand over the table.",
     ),
     ".txt": "doesn't say by its name what is in it.\n"

@@ -37,12 +37,12 @@ class PromptTemplate:
         except ValueError as error:
             raise self._refused(template, f"is no template ({error})") from None
         if any(spec or conversion for _, _, spec, conversion in pieces):
-            raise self._refused(template, "may hold names alone, without a format or a conversion")
+            raise self._refused(template, "holds a format or a conversion")
         names = [name for _, name, _, _ in pieces if name is not None]
         if not names or any(not name.strip() or re.search(r"[.\[\]{}]", name) for name in names):
-            raise self._refused(template, "must hold names of columns in braces, and nothing else in them")
+            raise self._refused(template, "names no column")
         if any(name.strip().isdigit() for name in names):
-            raise self._refused(template, "must name its columns; a number is no name")
+            raise self._refused(template, "holds a number, which is no name")
         self.names = tuple(dict.fromkeys(name.strip() for name in names))
         self._pieces = [(text, name.strip() if name is not None else None) for text, name, _, _ in pieces]
 
@@ -50,8 +50,8 @@ class PromptTemplate:
     def _refused(template: object, rule: str) -> Exception:
         return refusal(
             f"{safely_quote(template)} {rule}.\n"
-            "Names of columns alone stand in braces, for example "
-            f"'{{title}}, studio photo on {{background}}'.",
+            "Names of columns alone stand in braces.\n"
+            "Give one such as '{title}, studio photo on {background}'.",
             "prompt_template",
         )
 

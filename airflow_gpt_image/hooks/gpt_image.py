@@ -162,7 +162,7 @@ def _missing(conn_id: str) -> InvalidSettingsError:
     return InvalidSettingsError(
         f"The connection {conn_id!r} does not exist, or Airflow can't read it.\n"
         "A task needs one of the type gpt_image, with the API key as its password.\n"
-        f"Create it: {_CREATE.format(conn_id)}"
+        f"Create it:\n{_CREATE.format(conn_id)}"
     )
 
 
@@ -179,10 +179,11 @@ def settings_of(connection: Connection) -> ClientSettings:
         raise InvalidSettingsError(
             f"Connection {conn_id!r}: its type is {quote_setting(conn_type)}, not 'gpt_image'.\n"
             "Its password is meant for somebody else than this API, so nothing was sent.\n"
-            "Name a connection of the type gpt_image (as a URI it begins with gpt-image://), or create one: "
+            "Name one of the type gpt_image (as a URI it begins with gpt-image://), or create it:\n"
             f"{_CREATE.format('gpt_image_default')}"
         )
     try:
+        _refuse_misplaced_key(connection)
         options = _options(connection.extra)
         return ClientSettings(
             api_key=_api_key(connection), base_url=_base_url(connection), origin=name, **options
@@ -202,16 +203,41 @@ def _name_of(conn_id: str) -> str:
     return "this connection" if transient else f"connection {conn_id!r}"
 
 
+# A key, also in quotation marks or behind a word or a scheme; a host has a dot in its name.
+_KEY: Final = re.compile(r"(?i:bearer +|https?://)?[\"']?sk-[^\s./:]+[\"']?/?")
+
+
+def _refuse_misplaced_key(connection: Connection) -> None:
+    """
+    Refuse a key in a field that isn't kept secret: a name server would be asked for it, and logs show it.
+
+    :raises InvalidApiKeyError: which doesn't show it.
+    """
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    in_extra = [text for pair in extra.items() for text in pair] if isinstance(extra, Mapping) else []
+    fields = {"Host": [connection.host], "Schema": [connection.schema], "Extra": in_extra}
+    for place, values in fields.items():
+        if any(isinstance(value, str) and _KEY.fullmatch(value.strip()) for value in values):
+            raise _key_in(place, f"the API key stands in {place}")
+
+
+def _key_in(place: str, fault: str) -> InvalidApiKeyError:
+    return InvalidApiKeyError(
+        f"{fault}. Nothing was sent.\n"
+        "The key is the connection's password, which Airflow keeps encrypted.\n"
+        f"Move it from {place} to Password (API Key).",
+        code="invalid_api_key",
+    )
+
+
 def _api_key(connection: Connection) -> str:
     password, login = (connection.password or "").strip(), (connection.login or "").strip()
     if not password and login:
         # Not shown, and looked at no further: it may be a key.
-        raise InvalidApiKeyError(
-            "The API key is empty, and Login isn't. Nothing was sent.\n"
-            "The key is the connection's password, which Airflow keeps encrypted.\n"
-            "Move it from Login to Password (API Key).",
-            code="invalid_api_key",
-        )
+        raise _key_in("Login", "The API key is empty, and Login isn't")
     return password
 
 

@@ -50,10 +50,8 @@ def check(given: Mapping[str, Any]) -> None:
     checks.require_choice(given, "on_empty", "fail", "skip")
     checks.credits(given.get("max_credits"))
     _check_most_failures(given.get("max_failures"))
-    if "destination" in given and not checks.templated(given["destination"]):
-        from airflow_gpt_image.storage.destinations import check_destination
-
-        check_destination(given["destination"])
+    if "destination" in given:
+        checks.require_destination(given["destination"])
     _check_data_set(given)
 
 
@@ -125,7 +123,7 @@ def _check_defaults(defaults: object) -> None:
             "defaults",
             unknown[0],
             "can't have a default",
-            f"Only fields of a request can: {', '.join(rules.FIELDS)}.",
+            f"Only these can: {', '.join(rules.FIELDS)}.",
             "Leave it out, or name one of them.",
         )
     known = {name: value for name, value in defaults.items() if value is not None}

@@ -42,10 +42,8 @@ def check(given: Mapping[str, Any]) -> None:
         rendered({name: value for name, value in fields.items() if not checks.templated(value)})
     )
     destination, filename = given.get("destination"), given.get("filename")
-    if destination is not None and not checks.templated(destination):
-        from airflow_gpt_image.storage.destinations import check_destination
-
-        check_destination(destination)
+    if destination is not None:
+        checks.require_destination(destination)
     across_runs = given.get("reuse") == "destination"
     if across_runs and "destination" in given and destination is None:
         raise checks.refused(

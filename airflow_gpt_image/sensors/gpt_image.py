@@ -298,15 +298,13 @@ def check_arguments(given: Mapping[str, Any], *, rendered: bool = False) -> None
             from airflow_gpt_image.errors import InvalidRequestError
 
             raise InvalidRequestError(f"generation_id: {error}") from None
-    if destination is not None and (rendered or not checks.templated(destination)):
-        from airflow_gpt_image.storage.destinations import check_destination
-
-        check_destination(destination)
+    if destination is not None:
+        checks.require_destination(destination, rendered=rendered)
 
 
 def _id_in(given: object) -> object:
     """Return the id that is given: itself, or in the result of the task that submitted it."""
-    return given.get("generation_id") if isinstance(given, Mapping) else given
+    return given.get("generation_id", given) if isinstance(given, Mapping) else given
 
 
 def _age(generation: Generation) -> float:

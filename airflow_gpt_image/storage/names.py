@@ -83,10 +83,10 @@ def check_filename(template: object, *, across_runs: bool) -> str:
     :raises InvalidRequestError: with the value, the rule and an example.
     """
     text = template if isinstance(template, str) else ""
-    rule = _broken_rule(text, across_runs=across_runs)
-    if rule is not None:
+    fault, rule = _broken_rule(text, across_runs=across_runs)
+    if fault:
         example = OF_REQUEST if across_runs else "{slug}-{generation_id}-{index}"
-        raise refused_name(template, rule, f"Give one such as {example!r}.")
+        raise refused_name(template, fault, f"Give one such as {example!r}.", why=rule)
     if ending_of(text):
         raise ends_like_a_picture(text)
     return text
@@ -121,40 +121,37 @@ def refused_name(
     return InvalidRequestError(f"filename: {message}", problems=[Problem("filename", message)])
 
 
-def _broken_rule(text: str, *, across_runs: bool) -> str | None:
+def _broken_rule(text: str, *, across_runs: bool) -> tuple[str, str]:
+    """Return what is wrong with a template of names, and the rule; nothing when nothing is."""
     try:
         pieces = list(Formatter().parse(text))
     except ValueError:
-        return "is no template of names: each part stands in one pair of braces"
+        return "is no template of names", "Each part stands in one pair of braces."
     names = {name for _, name, _, _ in pieces if name is not None}
     if any(spec or conversion for _, _, spec, conversion in pieces) or not names <= set(PARTS):
-        return f"may hold the parts {', '.join('{' + part + '}' for part in PARTS)}, without a format"
+        return "holds something else than our parts", f"The parts are {', '.join(PARTS)}."
     literal = "".join(piece[0] for piece in pieces)
     if not all(character == "/" or _SAFE.fullmatch(character) for character in literal):
-        return "may hold letters, digits, '.', '_', '-' and '/' beside its parts"
+        rule = "It may hold letters, digits, '.', '_', '-' and '/' beside its parts."
+        return "holds a character that some store doesn't take", rule
     filled = text.format(**dict.fromkeys(PARTS, "x" * _LONGEST_PART))
     if any(not segment or segment != segment.strip(".") for segment in filled.split("/")):
-        return "must be a path inside the destination, without an empty folder, or a '.' at either end of one"
+        rule = "It must be a path inside the destination, without empty folders, and no '.' at their ends."
+        return "is no such path", rule
     if any(is_reserved(segment, first=not index) for index, segment in enumerate(filled.split("/"))):
-        return "begins with a folder of our own, such as records, or holds a name that Windows reserves"
+        return "holds a reserved name", "Those are our own folders, such as records, and Windows' devices."
     if len(filled) > _LONGEST_PATH:
-        return f"is too long: with its parts it can reach {len(filled):,} characters of {_LONGEST_PATH}"
+        return "is too long", f"With its parts it can reach {len(filled):,} characters of {_LONGEST_PATH}."
     if across_runs and ("fingerprint" not in names or names - {"fingerprint", "index", "slug"}):
-        return (
-            "must hold {fingerprint}, and besides it only {slug} and {index}: with reuse='destination' an "
-            "image is found by a name that follows from its request"
-        )
+        rule = "With reuse='destination' a name follows from its request: {fingerprint}, {slug}, {index}."
+        return "doesn't find an image again in another run", rule
     if not across_runs and not any(identity <= names for identity in _IDENTITIES):
-        return (
-            "must tell an image from every other one: hold {generation_id}, or {dag_id}, {run_id}, {task_id} "
-            "and {map_index}"
-        )
+        rule = "It must hold {generation_id}; or {dag_id}, {run_id}, {task_id} and {map_index}."
+        return "doesn't tell an image from every other one", rule
     if not across_runs and "generation_id" not in names and _RUN_TOGETHER.search(text):
-        return (
-            "has parts that run into each other, so two tasks could share a name: put '/' between {dag_id}, "
-            "{run_id}, {task_id} and {slug}, and '-' before or after a number"
-        )
-    return None
+        rule = "Put '/' between {dag_id}, {run_id}, {task_id} and {slug}, and '-' beside a number."
+        return "has parts that run into each other, so two tasks could share a name", rule
+    return "", ""
 
 
 class Names:

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _MACHINERY: Final = frozenset({"airflow", "airflow_gpt_image", "contextlib", "functools"})
 
 # What an f-string makes of "{{ ds }}": Jinja takes single braces for text.
-_SINGLE_BRACES: Final = re.compile(r"(?<!\{)\{ ?[a-z_][a-z0-9_.]* ?\}(?!\})")
+_SINGLE_BRACES: Final = re.compile(r"(?<!\{)\{(?: *[a-z_][a-z0-9_.]* *| [^{}]+ )\}(?!\})")
 
 
 class NamesTask:
@@ -127,7 +127,7 @@ def require_seconds(given: Mapping[str, Any], *names: str) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise refused(
                 name,
-                given[name],
+                value,
                 "must be a number of seconds above 0",
                 "It bounds how long, or how often, something is waited for.",
                 "Give one such as 30, or a timedelta such as timedelta(seconds=30).",
@@ -186,26 +186,44 @@ def credits(value: float | str | Decimal | None) -> Decimal | None:  # noqa: A00
     return amount
 
 
+def require_destination(given: object, *, rendered: bool = False) -> None:
+    """
+    Refuse what can't be a destination.
+
+    :param rendered: whether templates are rendered; else what is one passes.
+    """
+    if not rendered and templated(given):
+        return
+    from airflow_gpt_image.errors import InvalidRequestError
+    from airflow_gpt_image.storage.destinations import check_destination
+
+    try:
+        check_destination(given)
+    except InvalidRequestError:
+        found = _SINGLE_BRACES.search(str(given))
+        if found is None:
+            raise
+        raise InvalidRequestError(f"destination={_told_of_braces(given, found[0])}") from None
+
+
+def _told_of_braces(given: object, found: str) -> str:
+    from airflow_gpt_image.api.text import quote_path
+
+    word = found.strip("{} ")
+    return (
+        f"{quote_path(given)} holds {found!r}, which Jinja takes for text.\n"
+        "An f-string makes single braces of double ones, so every run has the same place.\n"
+        f"In an f-string write {{{{{{{{ {word} }}}}}}}}; else {{{{ {word} }}}}."
+    )
+
+
 def warn_of_braces(task_id: object, given: Mapping[str, Any], *names: str) -> None:
     """Log a warning about an argument in which an f-string has made text of a template."""
     for name in names:
         value = given.get(name)
         found = _SINGLE_BRACES.search(value) if isinstance(value, str) else None
         if found is not None:
-            from airflow_gpt_image.api.text import quote_path
-
-            word = found[0].strip("{} ")
-            _log.warning(
-                "Task %r: %s=%s holds %r, which Jinja takes for text.\n"
-                "An f-string makes single braces of double ones, so every run has the same place.\n"
-                "In an f-string write {{{{ %s }}}}; else {{ %s }}.",
-                task_id,
-                name,
-                quote_path(value),
-                found[0],
-                word,
-                word,
-            )
+            _log.warning("Task %r: %s=%s", task_id, name, _told_of_braces(value, found[0]))
 
 
 def check_not_nested(operator: BaseOperator, context: Any) -> None:
@@ -215,13 +233,13 @@ def check_not_nested(operator: BaseOperator, context: Any) -> None:
     :raises InvalidRequestError: before anything is paid for.
     """
     running = context.get("task")
-    if running is None or running.task_id == operator.task_id:
+    if context.get("ti") is not None if running is None else running.task_id == operator.task_id:
         return
     from airflow_gpt_image.errors import InvalidRequestError
 
-    name = type(operator).__name__
+    called = f"inside the task {running.task_id!r}" if running is not None else "by hand"
     raise InvalidRequestError(
-        f"{name}.execute() was called inside the task {running.task_id!r}; nothing was submitted.\n"
+        f"{type(operator).__name__}.execute() was called {called}; nothing was submitted.\n"
         "Only Airflow can carry out an operator, which waits without a worker, in its own task.\n"
         "Use @task.gpt_image or @task.gpt_image_batch; or GptImageHook().get_conn().generate(…)."
     )

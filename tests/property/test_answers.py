@@ -191,7 +191,7 @@ near_refusals = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(any_status, headers, near_refusals.map(lambda document: json.dumps(document).encode()) | bodies)
 def test_nothing_but_the_documents_words_means_that_a_submit_was_not_accepted(status, headers, body):
     try:

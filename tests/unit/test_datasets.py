@@ -395,7 +395,7 @@ def test_a_row_tells_all_that_is_wrong_with_it():
         "sku",
     ]
     (cell,) = [cell for cell in bad if cell.column == "image_urls"]
-    assert cell.rule.startswith("item 1: 'ftp://x' is not an absolute http or https address. ")
+    assert cell.rule.startswith("item 1: 'ftp://x' is no http(s) address. ")
 
 
 def test_a_wrong_prompt_is_not_missing_as_well():

@@ -305,7 +305,7 @@ def test_a_retryable_error_of_a_task_without_retries_is_warned_of(error, context
     decide(policy, error, context(retries=0), max_tries=0)
 
     assert len(warned) == 1
-    assert "retries=0, Airflow's default" in warned[0]
+    assert "retries=0.\nThat is Airflow's default" in warned[0]
 
 
 def test_a_cleared_task_without_retries_is_warned_of_too(context, warned):

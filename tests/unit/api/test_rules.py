@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import pytest
 
 from airflow_gpt_image.api.models import ImageRequest
@@ -62,6 +64,20 @@ def test_a_pixel_size_that_the_api_has_not_is_refused_with_the_nearest(written, 
         "A pixel size has to be one of the API's table Size & Resolution.\n"
         f"The nearest is {nearest!r}; or give a ratio and a resolution."
     )
+
+
+def test_a_path_object_is_refused_as_a_picture_of_this_machine():
+    assert refusal(image_urls=[PurePosixPath("/data/sofa")]).splitlines()[0] == (
+        "image_urls: item 0: '/data/sofa' is a file of this machine."
+    )
+
+
+def test_a_prompt_that_is_too_long_is_not_shown_whole():
+    lines = refusal(prompt="a lighthouse " * 2_000).splitlines()
+
+    assert lines[0].startswith("prompt: 'a lighthouse a lighthouse")
+    assert lines[1:] == ["The API takes at most 20,000 characters.", "Shorten it."]
+    assert max(map(len, lines)) <= 95
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,11 @@ def test_a_column_called_as_a_field_that_is_mapped_elsewhere_is_refused(read):
     ],
 )
 def test_columns_that_make_no_sense_are_refused(read, columns, words):
-    assert words in read.refusal("x.csv", "prompt\nx", columns=columns)
+    lines = read.refusal("x.csv", "prompt\nx", columns=columns).splitlines()
+
+    assert words in lines[0]
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 95
 
 
 # No column is a field

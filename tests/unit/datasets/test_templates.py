@@ -139,7 +139,8 @@ def test_a_mapped_column_has_both_its_names(read):
 )
 def test_what_is_no_template_of_names_is_refused(read, template):
     with pytest.raises(
-        InvalidRequestError, match=r"prompt_template: .*\nNames of columns alone stand in braces, for example"
+        InvalidRequestError,
+        match=r"prompt_template: .*\nNames of columns alone stand in braces\.\nGive one such as",
     ):
         read.requests([{"title": "x", "background": "y"}], prompt_template=template)
 

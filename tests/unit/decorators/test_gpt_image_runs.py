@@ -115,7 +115,7 @@ def test_arguments_come_by_position_by_name_and_from_the_context(decorated, api)
         (["a red teapot"], "poster() returned ['a red teapot'].\nIt has to"),
         ("", "prompt: '' is blank.\nA prompt says"),
         (" \n", "is blank.\n"),
-        ("x" * 20_001, "20,001 characters; at most 20,000"),
+        ("x" * 20_001, "The API takes at most 20,000 characters"),
         ({}, "neither prompt nor image_urls is given"),
         ({"prompt": 5}, "prompt: 5 must be a string"),
         (

@@ -99,7 +99,7 @@ REFUSED = {
     "get:repeated_id": "is not a fault of get",
     "submit:repeated_id=0": "is not a number of submits, 1 or more",
     "file:redirect=https://example.com;status=200": "is not the status of a redirect",
-    "file:redirect=elsewhere": "not an absolute http",
+    "file:redirect=elsewhere": "no http(s) address",
     "file:wrong_size=big": "is not a pixel size",
     "file:wrong_size=99999x99999": "at most 8192",
     "generation:never=completed": "is not a stage; pending or processing",

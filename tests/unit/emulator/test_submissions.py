@@ -34,7 +34,7 @@ REFUSED = {
     "images null": (with_input(image_urls=None), "must be an array of strings"),
     "image no string": (with_input(image_urls=[1]), "must be a string"),
     "image no address": (with_input(image_urls=["cat.png"]), "is a file of this machine"),
-    "image inlined": (with_input(image_urls=["data:image/png;base64,AAAA"]), "not an absolute http"),
+    "image inlined": (with_input(image_urls=["data:image/png;base64,AAAA"]), "no http(s) address"),
     "17 images": (with_input(image_urls=["https://example.com/a.png"] * 17), "at most 16"),
     "unknown ratio": (with_input(aspect_ratio="7:5"), "is not an aspect ratio"),
     "size outside the table": (with_input(aspect_ratio="1000x1000"), "is not a pixel size of the"),
@@ -48,7 +48,7 @@ REFUSED = {
     "checker as a number": (with_input(nsfw_checker=1), "'input.nsfw_checker' must be a boolean"),
     "callback of a wrong type": ({**VALID, "callback_url": 1}, "'callback_url' must be a string"),
     "null callback": ({**VALID, "callback_url": None}, "'callback_url' must be a string"),
-    "callback no address": ({**VALID, "callback_url": "ftp://example.com"}, "not an absolute http"),
+    "callback no address": ({**VALID, "callback_url": "ftp://example.com"}, "no http(s) address"),
     "a list": ([VALID], "must be a JSON object"),
 }
 

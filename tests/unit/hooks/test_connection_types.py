@@ -17,7 +17,7 @@ def test_a_connection_of_another_type_is_refused_by_name_and_its_key_is_not_sent
     with pytest.raises(InvalidSettingsError) as raised:
         call(hook, "credits")
 
-    happened, rule, remedy = raised.value.message.split("\n")
+    happened, rule, _, remedy = raised.value.message.split("\n")
     assert "'gpt_image_default'" in happened
     assert "'openai'" in happened
     assert "nothing was sent" in rule

@@ -50,6 +50,35 @@ def test_a_key_in_login_is_told_where_it_belongs_and_not_shown(connection, setti
     ]
 
 
+@pytest.mark.parametrize("password", ["", "sk-the-right-one"])
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"host": "sk-hunter2"}, "Host"),
+        ({"host": "https://sk-hunter2"}, "Host"),
+        ({"host": "api.aivideoapi.ai", "schema": "Bearer sk-hunter2"}, "Schema"),
+        ({"extra": {"api_key": "sk-hunter2"}}, "Extra"),
+        ({"extra": {"proxy": "'sk-hunter2'"}}, "Extra"),
+        ({"extra": {"sk-hunter2": "api_key"}}, "Extra"),
+    ],
+    ids=str,
+)
+def test_a_key_in_another_field_is_told_where_it_belongs_and_sent_nowhere(
+    connection, settings_of, fields, place, password
+):
+    message = refusal(settings_of, connection(password=password, **fields), InvalidApiKeyError)
+
+    assert message.splitlines() == [
+        f"Connection 'gpt_image_default': the API key stands in {place}. Nothing was sent.",
+        "The key is the connection's password, which Airflow keeps encrypted.",
+        f"Move it from {place} to Password (API Key).",
+    ]
+
+
+def test_a_host_whose_name_begins_like_a_key_is_a_host(connection, settings_of):
+    assert settings_of(connection(host="sk-gateway.example.com")).base_url == "https://sk-gateway.example.com"
+
+
 def test_a_login_beside_a_key_does_not_matter(connection, settings_of, api_key):
     assert settings_of(connection(login="me")).api_key == api_key
 

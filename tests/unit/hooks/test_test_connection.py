@@ -194,7 +194,11 @@ def test_a_setting_that_breaks_a_rule_is_told_instead_of_raised(connection):
     works, message = hook.test_connection()
 
     assert not works
-    assert "Connection 'gpt_image_default': read_timeout=-1 must be" in message
+    assert message.splitlines() == [
+        "Connection 'gpt_image_default': read_timeout=-1 is not valid.",
+        "It must be a number of seconds above 0 and at most 3600.",
+        "Give one such as 30.",
+    ]
 
 
 def test_a_missing_connection_is_told_instead_of_raised():

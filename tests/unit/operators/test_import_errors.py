@@ -15,6 +15,7 @@ from airflow_gpt_image.decorators.gpt_image import gpt_image_batch_task, gpt_ima
 from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from airflow_gpt_image.sensors.gpt_image import GptImageSensor
 
 RATIOS = "One of auto, 1:1, 3:2, 2:3, 4:3, 3:4, 5:4, 4:5, 16:9, 9:16, 2:1, 1:2, 3:1, 1:3, 21:9, 9:21."
 
@@ -31,6 +32,10 @@ def batch(**options):
     return GptImageBatchOperator(
         task_id="poster", **{"requests": ["a red teapot"], "destination": "/data"} | options
     )
+
+
+def sensor(**options):
+    return GptImageSensor(task_id="poster", **{"generation_id": "g1"} | options)
 
 
 def mapped(**options):
@@ -98,7 +103,7 @@ def test_a_wrong_field_is_refused_also_where_the_task_is_mapped_or_decorated(mak
             {"size": "1:1"},
             [
                 "defaults='size' can't have a default.",
-                f"Only fields of a request can: {', '.join(FIELDS)}.",
+                f"Only these can: {', '.join(FIELDS)}.",
                 "Leave it out, or name one of them.",
             ],
         ),
@@ -181,6 +186,13 @@ def test_an_argument_that_expand_gives_is_not_missed_in_partial():
 # Seconds can be given as a timedelta
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_timedelta_that_is_refused_is_shown_in_seconds(make):
+    told = refusal(make, timeout=timedelta(seconds=-3)).message
+
+    assert "): timeout=-3.0 must be a number of seconds above 0." in told.splitlines()[0]
+
+
 @pytest.mark.parametrize("make", [operator, batch])
 def test_a_timedelta_stands_for_its_seconds(make):
     made = make(timeout=timedelta(hours=2), poll_interval=timedelta(seconds=2.5))
@@ -204,6 +216,25 @@ def test_single_braces_in_a_destination_are_warned_of(make, caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    ("rest", "found", "word"),
+    [
+        ("{ ds }", "{ ds }", "ds"),
+        ("{ params.shop }", "{ params.shop }", "params.shop"),
+        ("{ ds | replace('-', '') }", "{ ds | replace('-', '') }", "ds | replace('-', '')"),
+    ],
+)
+@pytest.mark.parametrize("make", MAKERS)
+def test_single_braces_that_make_no_address_of_a_store_are_refused_as_what_they_are(make, rest, found, word):
+    lines = refusal(make, destination=f"s3://shop@bucket/{rest}").message.split("): ", 1)[1].splitlines()
+
+    assert lines == [
+        f"destination={f's3://shop@bucket/{rest}'!r} holds {found!r}, which Jinja takes for text.",
+        "An f-string makes single braces of double ones, so every run has the same place.",
+        f"In an f-string write {{{{{{{{ {word} }}}}}}}}; else {{{{ {word} }}}}.",
+    ]
+
+
 @pytest.mark.parametrize("destination", ["/data/{{ ds }}", "/data/{{ds}}", "/data"])
 def test_a_destination_with_double_braces_is_a_template_and_not_warned_of(destination, caplog):
     operator(destination=destination)
@@ -214,7 +245,7 @@ def test_a_destination_with_double_braces_is_a_template_and_not_warned_of(destin
 # An operator that is carried out within another task
 
 
-@pytest.mark.parametrize("make", [operator, batch])
+@pytest.mark.parametrize("make", [operator, batch, sensor])
 def test_execute_inside_another_task_says_what_to_use_before_anything_is_paid(make):
     @task
     def outer(): ...
@@ -234,4 +265,15 @@ def test_execute_within_the_operators_own_task_is_no_mistake():
     from airflow_gpt_image.tasks import checks
 
     checks.check_not_nested(operator(), {"task": SimpleNamespace(task_id="poster")})
-    checks.check_not_nested(operator(), {})
+    checks.check_not_nested(operator(), {"ti": SimpleNamespace()})
+
+
+@pytest.mark.parametrize("make", [operator, batch, sensor])
+def test_execute_without_airflows_context_says_so_and_not_which_key_it_lacks(make):
+    made = make()
+    with pytest.raises(InvalidRequestError) as caught:
+        made.execute({})
+
+    assert caught.value.message.splitlines()[0] == (
+        f"{type(made).__name__}.execute() was called by hand; nothing was submitted."
+    )

@@ -380,7 +380,7 @@ def test_a_result_without_an_id_is_refused_with_what_to_give():
         GptImageSensor(task_id="wait", generation_id={"status": "submitted"})
 
     lines = caught.value.message.splitlines()
-    assert lines[0].endswith("): generation_id: None is not a generation id.")
+    assert lines[0].endswith("): generation_id: {'status': 'submitted'} is not a generation id.")
     assert lines[1:] == [
         "It has 1 to 128 letters, digits, '_' or '-'.",
         "Give the API's taskId, or a result with it.",
