@@ -12,6 +12,7 @@ through a proxy, for its own word comes first there.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 _BEGIN: Final = b"HTTP/1."
@@ -39,6 +40,12 @@ class Heads:
     def expect(self) -> None:
         """Begin: what comes from now on is a response."""
         self._awaited, self._held = True, b""
+
+    def next_of(self, receive: Callable[[], bytes]) -> bytes:
+        """Return what can be given on next, of what is received."""
+        while (data := self.take(receive())) is None:
+            pass
+        return data
 
     def take(self, data: bytes) -> bytes | None:
         """Return what can be given on; None: nothing yet. Empty bytes are the connection's end."""

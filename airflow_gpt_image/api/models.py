@@ -243,7 +243,7 @@ class GenerationOutput(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     urls: Annotated[tuple[_Url, ...], Field(max_length=_MAX_IMAGES), BeforeValidator(_parse_urls)] = ()
-    metadata: Annotated[dict[str, Any], BeforeValidator(_parse_metadata)] = {}
+    metadata: Annotated[dict[str, Any], BeforeValidator(_parse_metadata)] = Field(default_factory=dict)
 
 
 class Generation(BaseModel):

@@ -195,9 +195,7 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        while (data := _current.get().heads.take(self.receive(max_bytes, timeout))) is None:
-            pass
-        return data
+        return _current.get().heads.next_of(lambda: self.receive(max_bytes, timeout))
 
     def receive(self, max_bytes: int, timeout: float | None) -> bytes:
         exchange = _current.get()
@@ -210,6 +208,8 @@ class _Stream(httpcore.NetworkStream):
         return exchange.count(data)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not buffer:  # the end of a request, which takes no time
+            return
         # Not by the stream's own write, whose timeout begins anew with every piece that is taken.
         connection = self._stream.get_extra_info("socket")
         with _current.get().operation(timeout, _WRITE) as seconds:
@@ -255,9 +255,7 @@ class _InnerTls(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         receive = partial(self._carry_out, partial(self._read, max_bytes), timeout, httpcore.ReadError)
-        while (data := _current.get().heads.take(receive())) is None:
-            pass
-        return data
+        return _current.get().heads.next_of(receive)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._carry_out(partial(self._tls.write, buffer), timeout, httpcore.WriteError)
@@ -380,6 +378,8 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         return exchange.count(data)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not buffer:
+            return
         with _current.get().operation(timeout, _WRITE) as seconds:
             await self._stream.write(buffer, seconds)
 

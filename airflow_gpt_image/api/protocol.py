@@ -88,12 +88,20 @@ def parse_response(
         found, page = None, _conceal(body.decode("utf-8-sig", errors="replace"), api_key)
     return Response(
         status=status,
-        headers=_conceal(dict(headers), api_key),
+        headers=_conceal_headers(headers, api_key),
         document=found if isinstance(found, dict) else None,
-        page=redact_beginning(page)[:200],
+        page=redact_beginning(page)[:200] if page else "",
         at=at,
         whole=complete and not followed,
     )
+
+
+def _conceal_headers(headers: Mapping[str, str], api_key: str) -> Mapping[str, str]:
+    together = "".join((*headers, *headers.values()))
+    if together.isascii() and "\0" not in together and api_key not in together:
+        return headers
+    concealed: Mapping[str, str] = _conceal(dict(headers), api_key)
+    return concealed
 
 
 def without_address(reply: Reply, url: str | None) -> Reply:

@@ -354,7 +354,9 @@ class Poller:
     async def _close_if_replaced(self, client: AsyncGptImageClient) -> None:
         if client is not self._client and not self._sending[client]:
             del self._sending[client]
-            await client.aclose()
+            # What its connections meet at their end concerns no wait.
+            with suppress(Exception):
+                await client.aclose()
 
     def _begin_renewal(self) -> asyncio.Task[None] | None:
         """Look whether the connection has changed, unless that was done a moment ago."""

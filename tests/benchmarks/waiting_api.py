@@ -2,12 +2,15 @@
 
 An id says when its generation began and how long it takes. Only what the document shows is answered: whole
 seconds, some 400 bytes. Connections are kept. ``GET /stats`` tells what was counted.
+
+``python -m tests.benchmarks.waiting_api 0.15`` takes 0.15 seconds for each answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from email.utils import formatdate
 from typing import Any, ClassVar
@@ -30,6 +33,7 @@ class Api(asyncio.Protocol):
     """One connection."""
 
     counts: ClassVar[dict[str, int]] = {"connections": 0, "requests": 0}
+    takes: ClassVar[float] = 0.0
 
     def connection_made(self, transport: Any) -> None:
         self._transport, self._data = transport, b""
@@ -38,7 +42,11 @@ class Api(asyncio.Protocol):
         self._data += data
         while b"\r\n\r\n" in self._data:
             head, _, self._data = self._data.partition(b"\r\n\r\n")
-            self._transport.write(self._answer(head.split(b" ", 2)[1].decode()))
+            answer = self._answer(head.split(b" ", 2)[1].decode())
+            if self.takes:
+                asyncio.get_running_loop().call_later(self.takes, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
 
     def _answer(self, path: str) -> bytes:
         if path == "/stats":
@@ -57,12 +65,18 @@ class Api(asyncio.Protocol):
         if time.time() >= ends:
             document |= {"status": "completed", "completed_at": int(ends)}
             document |= {"output": {"urls": [IMAGE]}}
+        if "/poke/" in path and time.time() < ends:  # as a sensor asks
+            return _http(document, "404 Not Found")
+        if "/batches/" in path:  # as OpenAI's API has it
+            document["status"] = document["status"].replace("processing", "in_progress")
+            document |= {"object": "batch", "endpoint": "/v1/responses", "input_file_id": "file-1"}
+            document |= {"completion_window": "24h"}
         return _http(document)
 
 
-def _http(document: object) -> bytes:
+def _http(document: object, status: str = "200 OK") -> bytes:
     body = json.dumps(document).encode()
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ndate: {formatdate(usegmt=True)}\r\n"
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ndate: {formatdate(usegmt=True)}\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -79,4 +93,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    Api.takes = float(sys.argv[1])
     asyncio.run(serve())

@@ -232,6 +232,14 @@ def test_metadata_that_is_too_large_for_xcom_says_how_large_it_was():
     assert generation.output.metadata == {"omitted": "3,011 characters"}
 
 
+def test_metadata_of_a_megabyte_says_so_too_and_is_not_looked_through():
+    generation = Generation.model_validate(
+        {**COMPLETED, "output": {"urls": ["https://h/"], "metadata": {"log": ["x"] * 200_000}}}
+    )
+
+    assert generation.output.metadata == {"omitted": "1,000,009 characters"}
+
+
 def test_a_hundred_images_are_taken_and_more_are_none_of_the_apis_answers():
     urls = [f"https://h/{number}.png" for number in range(101)]
 
