@@ -118,6 +118,7 @@ WHATEVER_COMES = {
 }
 
 
+@pytest.mark.soak
 def test_whatever_comes_each_image_is_made_once_in_one_try(house: House) -> None:
     cases = list(WHATEVER_COMES.items())
     for batch in house.batches(cases):
@@ -150,6 +151,7 @@ def test_a_lost_answer_heals_without_the_author(house: House) -> None:
     assert "The answer to the submit was lost; its callback told the id" in log
 
 
+@pytest.mark.soak
 def test_the_callback_of_a_try_before_a_clear_wakes_nobody(house: House) -> None:
     prompt, run_id = start(house, "cleared while it waits", seconds=30)
     house.airflow.wait_for_task("called_back", run_id, "image", {"deferred"})
@@ -166,6 +168,7 @@ def test_the_callback_of_a_try_before_a_clear_wakes_nobody(house: House) -> None
     assert len(house.charges(prompt)) == 1
 
 
+@pytest.mark.soak
 def test_the_receiver_tells_nothing_and_takes_nothing_but_its_own_addresses(house: House) -> None:
     prompt, run_id = start(house, "attacked", seconds=30)
     house.airflow.wait_for_task("called_back", run_id, "image", {"deferred"})
@@ -188,6 +191,7 @@ def test_the_receiver_tells_nothing_and_takes_nothing_but_its_own_addresses(hous
     assert tries(house, run_id) == 1
 
 
+@pytest.mark.soak
 def test_a_callback_while_the_api_server_is_away_is_left_to_the_poll(house: House) -> None:
     prompt, run_id = start(house, "API server away", seconds=10)
     house.airflow.wait_for_task("called_back", run_id, "image", {"deferred"})
