@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,27 @@ def test_the_receiver_tells_nothing_and_takes_nothing_but_its_own_addresses(hous
         assert client.post(url, json={"id": "another"}).status_code == 204
     assert house.airflow.run_state("called_back", run_id) == "success"
     assert tries(house, run_id) == 1
+
+
+@pytest.mark.soak
+def test_of_many_calls_at_the_same_time_one_wakes_the_task_and_only_once(house: House) -> None:
+    prompt, run_id = start(house, "volley", seconds=40)
+    task = house.airflow.wait_for_task("called_back", run_id, "image", {"deferred"})
+    url = the_charge(house, prompt)["callback_url"]
+
+    def call(_: int) -> int:
+        return httpx.post(url, trust_env=False, timeout=30).status_code
+
+    until = time.monotonic() + 60
+    with ThreadPoolExecutor(8) as threads:
+        while house.airflow.task_instance("called_back", run_id, "image")["state"] == "deferred":
+            assert time.monotonic() < until
+            assert set(threads.map(call, range(8))) <= {202, 204, 503}  # sqlite has one writer
+
+    assert house.finish("called_back", run_id) == "success"
+    woken = f"A callback for task instance {task['id']}: woken."
+    assert house.airflow.all_logs().count(woken) == 1
+    assert (tries(house, run_id), len(house.charges(prompt))) == (1, 1)
 
 
 @pytest.mark.soak
