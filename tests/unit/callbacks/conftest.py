@@ -37,6 +37,7 @@ class Receiver:
         return self.handle(callback, generation_id)
 
     def path(self, callback=OURS, timeout=60.0, now=None):
+        now = time.time() if now is None else now
         address = self.callbacks.address(callback, timeout=timeout, now=now)
         return address.removeprefix("http://127.0.0.1")
 
