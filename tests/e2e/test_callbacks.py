@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -181,6 +183,10 @@ def test_the_receiver_tells_nothing_and_takes_nothing_but_its_own_addresses(hous
         assert client.post(f"http://127.0.0.1:{house.airflow.port}/gpt-image-callbacks/").status_code == 404
         assert [client.request(method, url).status_code for method in ("GET", "PUT", "DELETE")] == [405] * 3
         assert client.post(url, content=b"x" * 70_000).status_code == 413
+        with socket.create_connection(("127.0.0.1", house.airflow.port), timeout=30) as connection:
+            head = f"POST {urlsplit(url).path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345"
+            connection.sendall(head.encode())
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 408")
         replies = [client.post(url) for _ in range(3)]  # too early: that's the poller's
         assert [(reply.status_code, reply.content) for reply in replies] == [(204, b"")] * 3
         assert house.airflow.task_instance("called_back", run_id, "image")["state"] == "deferred"
