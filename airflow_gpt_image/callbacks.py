@@ -10,7 +10,6 @@ import base64
 import hashlib
 import hmac
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
@@ -97,14 +96,14 @@ class Callbacks:
         vendor_secret = (option("callback_vendor_secret") or "").strip()
         return cls(base_url, tuple(secret.encode() for secret in secrets), vendor_secret.encode() or None)
 
-    def address(self, callback: Callback, *, timeout: float, now: float | None = None) -> str:
+    def address(self, callback: Callback, *, timeout: float, now: float) -> str:
         """
         Return the address for one submit.
 
         :param timeout: seconds that the task waits for the generation; the address is valid a day longer.
         :param now: seconds since 1970.
         """
-        expires = int((time.time() if now is None else now) + timeout + _VALID_AFTER_TIMEOUT)
+        expires = int(now + timeout + _VALID_AFTER_TIMEOUT)
         signed = f"1.{callback.ti_id.hex}.{callback.intent}.{expires}"
         return f"{self.base_url}{PREFIX}/{signed}.{_signature(self.secrets[0], signed)}"
 

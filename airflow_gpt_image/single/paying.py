@@ -114,7 +114,11 @@ class ImageSubmitter:
         if callbacks is None or prepared.callback_url is not None or not ti_id:
             return prepared, None
         digest = submitting.intent_digest(intent)
-        address = callbacks.address(Callback(UUID(ti_id), digest), timeout=self._context.options.timeout)
+        address = callbacks.address(
+            Callback(UUID(ti_id), digest),
+            timeout=self._context.options.timeout,
+            now=intent.intended_at.timestamp(),
+        )
         return prepared.model_copy(update={"callback_url": address}), digest
 
     def may_be_told(self, request: ImageRequest, since: datetime) -> bool:

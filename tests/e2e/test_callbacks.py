@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -68,7 +71,7 @@ def start(
 ) -> tuple[str, str]:
     """Start a run whose generation takes so long; its prompt and its id."""
     prompt = house.prompt(about)
-    for fault in (f"generation:takes={seconds}", *faults):
+    for fault in (*faults, f"generation:takes={seconds}"):
         house.emulator.fault(f"{fault};match={prompt}")
     return prompt, house.start(dag_id, prompt)
 
@@ -99,43 +102,43 @@ def test_a_callback_wakes_the_task_after_two_reads_at_most(house: House) -> None
     assert charge["polls"] <= 2
     assert [each["status"] for each in callbacks(house, prompt)] == [204]
     assert "the API called back" in house.log("called_back", run_id)
-    assert SECRET not in house.airflow.all_logs()
+    logs = house.airflow.all_logs()
+    assert ": woken." in logs
+    assert SECRET not in logs
     assert tries(house, run_id) == 1
 
 
-# No case may cost a try: there is none to spare.
+# How the callback comes, and when the generation ends.
 WHATEVER_COMES = {
-    "before the task waits": ((), 0),
-    "while the first worker leaves": ((), 5),
-    "never": (("callback:none",), SECONDS),
-    "five times": (("callback:deliveries=5",), SECONDS),
-    "early and then again": (("callback:early=6",), SECONDS),
-    "late": (("callback:late=3",), SECONDS),
-    "a lie": (("callback:lie",), SECONDS),
-    "another id": (("callback:wrong_id",), SECONDS),
-    "broken": (("callback:broken_json",), SECONDS),
-    "of a failure": ((), SECONDS),
+    "before the task waits": ([], 0),
+    "while the first worker leaves": ([], 5),
+    "never": (["callback:none"], SECONDS),
+    "five times": (["callback:deliveries=5"], SECONDS),
+    "early and then again": (["callback:early=6"], SECONDS),
+    "late": (["callback:late=3"], SECONDS),
+    "a lie": (["callback:lie"], SECONDS),
+    "another id": (["callback:wrong_id"], SECONDS),
+    "broken": (["callback:broken_json"], SECONDS),
 }
 
 
+@pytest.mark.soak
 def test_whatever_comes_each_image_is_made_once_in_one_try(house: House) -> None:
-    cases = list(WHATEVER_COMES.items())
-    for batch in house.batches(cases):
-        started = {}
-        for about, (faults, seconds) in batch:
-            ending = ("generation:failed*1",) if about == "of a failure" else ()
-            # A generation that fails has the emulator's own duration.
-            started[about] = start(house, about, *faults, seconds=seconds) if not ending else None
-            if ending:
-                prompt = house.prompt(about)
-                house.emulator.fault(f"{ending[0]};match={prompt}")
-                started[about] = (prompt, house.start("called_back_and_retried", prompt))
+    for batch in house.batches(list(WHATEVER_COMES.items())):
+        started = {about: start(house, about, *faults, seconds=seconds) for about, (faults, seconds) in batch}
         for about, (prompt, run_id) in started.items():
-            failed = about == "of a failure"
-            dag_id = "called_back_and_retried" if failed else "called_back"
-            assert (about, house.finish(dag_id, run_id)) == (about, "success")
-            assert (about, len(house.charges(prompt))) == (about, 2 if failed else 1)
-            assert (about, tries(house, run_id, dag_id)) == (about, 2 if failed else 1)
+            state = house.finish("called_back", run_id)
+            assert (about, state, len(house.charges(prompt))) == (about, "success", 1)
+            assert (about, tries(house, run_id)) == (about, 1)
+
+
+@pytest.mark.soak
+def test_a_generation_that_failed_is_tried_again(house: House) -> None:
+    dag_id = "called_back_and_retried"
+    prompt, run_id = start(house, "failed", "generation:failed*1", dag_id=dag_id)
+
+    assert house.finish(dag_id, run_id) == "success"
+    assert (len(house.charges(prompt)), tries(house, run_id, dag_id)) == (2, 2)
 
 
 def test_a_lost_answer_heals_without_the_author(house: House) -> None:
@@ -150,6 +153,7 @@ def test_a_lost_answer_heals_without_the_author(house: House) -> None:
     assert "The answer to the submit was lost; its callback told the id" in log
 
 
+@pytest.mark.soak
 def test_the_callback_of_a_try_before_a_clear_wakes_nobody(house: House) -> None:
     prompt, run_id = start(house, "cleared while it waits", seconds=30)
     house.airflow.wait_for_task("called_back", run_id, "image", {"deferred"})
@@ -166,6 +170,7 @@ def test_the_callback_of_a_try_before_a_clear_wakes_nobody(house: House) -> None
     assert len(house.charges(prompt)) == 1
 
 
+@pytest.mark.soak
 def test_the_receiver_tells_nothing_and_takes_nothing_but_its_own_addresses(house: House) -> None:
     prompt, run_id = start(house, "attacked", seconds=30)
     house.airflow.wait_for_task("called_back", run_id, "image", {"deferred"})
@@ -178,6 +183,10 @@ def test_the_receiver_tells_nothing_and_takes_nothing_but_its_own_addresses(hous
         assert client.post(f"http://127.0.0.1:{house.airflow.port}/gpt-image-callbacks/").status_code == 404
         assert [client.request(method, url).status_code for method in ("GET", "PUT", "DELETE")] == [405] * 3
         assert client.post(url, content=b"x" * 70_000).status_code == 413
+        with socket.create_connection(("127.0.0.1", house.airflow.port), timeout=30) as connection:
+            head = f"POST {urlsplit(url).path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345"
+            connection.sendall(head.encode())
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 408")
         replies = [client.post(url) for _ in range(3)]  # too early: that's the poller's
         assert [(reply.status_code, reply.content) for reply in replies] == [(204, b"")] * 3
         assert house.airflow.task_instance("called_back", run_id, "image")["state"] == "deferred"
@@ -188,6 +197,28 @@ def test_the_receiver_tells_nothing_and_takes_nothing_but_its_own_addresses(hous
     assert tries(house, run_id) == 1
 
 
+@pytest.mark.soak
+def test_of_many_calls_at_the_same_time_one_wakes_the_task_and_only_once(house: House) -> None:
+    prompt, run_id = start(house, "volley", seconds=40)
+    task = house.airflow.wait_for_task("called_back", run_id, "image", {"deferred"})
+    url = the_charge(house, prompt)["callback_url"]
+
+    def call(_: int) -> int:
+        return httpx.post(url, trust_env=False, timeout=30).status_code
+
+    until = time.monotonic() + 60
+    with ThreadPoolExecutor(8) as threads:
+        while house.airflow.task_instance("called_back", run_id, "image")["state"] == "deferred":
+            assert time.monotonic() < until
+            assert set(threads.map(call, range(8))) <= {202, 204, 503}  # sqlite has one writer
+
+    assert house.finish("called_back", run_id) == "success"
+    woken = f"A callback for task instance {task['id']}: woken."
+    assert house.airflow.all_logs().count(woken) == 1
+    assert (tries(house, run_id), len(house.charges(prompt))) == (1, 1)
+
+
+@pytest.mark.soak
 def test_a_callback_while_the_api_server_is_away_is_left_to_the_poll(house: House) -> None:
     prompt, run_id = start(house, "API server away", seconds=10)
     house.airflow.wait_for_task("called_back", run_id, "image", {"deferred"})

@@ -10,21 +10,37 @@ from uuid import UUID
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
+from starlette.middleware.base import BaseHTTPMiddleware
 
-from airflow_gpt_image.callbacks import Callback, Callbacks
+from airflow_gpt_image.callbacks import PREFIX, Callback, Callbacks
 from airflow_gpt_image.plugins.callbacks.receiver import CallbackReceiver, Limits
 
 OURS = Callback(UUID("019a0000-0000-7000-8000-000000000001"), "a" * 32)
 
 
+def airflows(app):
+    """Mount an application as Airflow's API server does, beneath a middleware that wraps its requests."""
+
+    async def pass_on(request, call_next):
+        return await call_next(request)
+
+    outer = FastAPI()
+    outer.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
+    outer.mount(PREFIX, app)
+    return outer
+
+
 class Receiver:
     """A receiver that is served, and what came of the calls."""
 
-    def __init__(self, limits=Limits(), vendor_secret=None, on=True):
+    def __init__(self, limits=Limits(), vendor_secret=None, on=True, mounted=False):
         self.callbacks = Callbacks("http://127.0.0.1", (b"a secret of 26 characters.",), vendor_secret)
         self.handed_on = []
         self.handle = lambda callback, generation_id: "woken"
         app = CallbackReceiver(lambda: self.callbacks if on else None, self._hand_on, limits=limits)
+        if mounted:
+            app = airflows(app)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         config = uvicorn.Config(app, log_level="warning", lifespan="off", ws="none")
@@ -37,6 +53,7 @@ class Receiver:
         return self.handle(callback, generation_id)
 
     def path(self, callback=OURS, timeout=60.0, now=None):
+        now = time.time() if now is None else now
         address = self.callbacks.address(callback, timeout=timeout, now=now)
         return address.removeprefix("http://127.0.0.1")
 
@@ -72,6 +89,6 @@ def receiving():
         receiver.stop()
 
 
-@pytest.fixture
-def receiver(receiving):
-    return receiving()
+@pytest.fixture(params=["alone", "mounted"])
+def receiver(request, receiving):
+    return receiving(mounted=request.param == "mounted")

@@ -84,7 +84,9 @@ def test_whatever_is_no_address_of_ours_is_not_found_whatever_the_method(receive
     for path in wrong:
         for method in ("POST", "GET"):
             answer = receiver.client.request(method, path)
-            assert (path[:80], answer.status_code, answer.content) == (path[:80], 404, b"")
+            assert (path[:80], answer.status_code) == (path[:80], 404)
+            # Airflow itself answers what is elsewhere.
+            assert answer.content == b"" or not path.startswith(prefix)
     assert receiver.handed_on == []
 
 

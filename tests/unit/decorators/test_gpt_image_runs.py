@@ -43,6 +43,17 @@ def test_what_the_function_names_goes_before_what_the_decorator_was_given(decora
     assert (request["aspect_ratio"], request["resolution"]) == ("3:2", "2k")
 
 
+@pytest.mark.parametrize("own", [None, "https://example.com/hook"])
+def test_airflow_is_called_back_unless_the_function_names_another_address(decorated, api, monkeypatch, own):
+    monkeypatch.setenv("AIRFLOW__GPT_IMAGE__CALLBACK_BASE_URL", "https://airflow.example.com")
+    monkeypatch.setenv("AIRFLOW__GPT_IMAGE__CALLBACK_SECRET", "a secret of 26 characters.")
+
+    decorated(lambda: {"prompt": "a red teapot", "callback_url": own}, task_id="poster").run()
+
+    [charge] = api.books()["charges"]
+    assert charge["callback_url"].startswith(own or "https://airflow.example.com/gpt-image-callbacks/")
+
+
 def test_every_field_of_a_request_can_be_returned(decorated, api):
     def poster():
         return {

@@ -170,18 +170,6 @@ def test_a_run_that_waits_for_another_ones_image_polls(make, api):
     assert len(charges(api)) == 1
 
 
-def test_an_image_that_is_late_is_asked_for_without_callbacks(make, api):
-    api.fault("file:404*20")
-    task = make()
-
-    task.wake(deferred(task), CALLBACK_EVENT)
-
-    first, *others = [callback_of(deferral) for deferral in task.deferrals]
-    assert first is not None
-    assert others
-    assert set(others) == {None}
-
-
 def test_a_callback_is_a_hint_and_the_api_is_asked(make, api):
     task = make()
 

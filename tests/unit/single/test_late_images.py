@@ -160,3 +160,18 @@ def test_a_clock_of_the_api_that_stands_still_is_not_waited_for_for_ever(make, a
 
     assert caught.value.retryable
     assert 600 <= clock.ahead < 700
+
+
+def test_while_an_image_is_late_no_callback_is_expected(make, api, clock, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__GPT_IMAGE__CALLBACK_BASE_URL", "https://airflow.example.com")
+    monkeypatch.setenv("AIRFLOW__GPT_IMAGE__CALLBACK_SECRET", "a secret of 26 characters.")
+    api.fault("file:404;lasts=60")
+    task = make()
+    task.while_waiting = clock.forward
+
+    task.run()
+
+    for_generation, *for_image = [deferral.trigger.so_far for deferral in task.deferrals]
+    assert for_generation["callback"]
+    assert for_image
+    assert not any("callback" in so_far for so_far in for_image)
