@@ -157,6 +157,13 @@ def get_provider_info() -> dict[str, Any]:
                         type="boolean",
                         default=False,
                     ),
+                    "rate_limit": _field(
+                        "Rate Limit",
+                        "Submits per second that a batch makes at most. Empty: as many as the API takes.",
+                        type="number",
+                        exclusiveMinimum=0,
+                        maximum=200,
+                    ),
                     "prices": _field(
                         "Prices",
                         "JSON with the credits for 1k, 2k, 4k and usd_per_credit, where they aren't the API "

@@ -48,6 +48,8 @@ class ClientSettings:
     :param image_hosts: hosts images may come from besides public https ones, in lower case; compared as
         resolvers read them.
     :param max_image_bytes: largest image taken, in bytes. Default 128 MiB.
+    :param rate_limit: submits per second that a batch makes at most, above 0, at most 200. None: as many as
+        the API takes. Single submits aren't counted.
     :param prices: what a generation and a credit cost. Default: the API document's.
     :param origin: where the settings come from, for messages, such as ``connection 'gpt_image_default'``.
     :raises InvalidApiKeyError: when the key can't be one.
@@ -63,6 +65,7 @@ class ClientSettings:
     allow_http: bool = False
     image_hosts: tuple[str, ...] = ()
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
+    rate_limit: float | None = None
     prices: Prices = DEFAULT_PRICES
     origin: str = field(default="", compare=False)
 
@@ -112,6 +115,8 @@ class ClientSettings:
                 "It must be a whole number of bytes above 0.",
                 "Give one such as 134217728.",
             )
+        if self.rate_limit is not None:
+            _check_rate(self.rate_limit)
         if not isinstance(self.prices, Prices):
             raise _refused(
                 "prices",
@@ -187,6 +192,7 @@ class SettingsOptions(TypedDict, total=False):
     allow_http: bool
     image_hosts: tuple[str, ...]
     max_image_bytes: int
+    rate_limit: float | None
     prices: Prices
     origin: str
 
@@ -244,6 +250,13 @@ def _seconds(name: str, value: object, *, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
         rule = f"It must be a number of seconds above 0 and at most {most:g}."
         raise _refused(name, value, "is not valid", rule, "Give one such as 30.")
+
+
+def _check_rate(value: object) -> None:
+    # No batch can make more of them, and a rate of 0 would wait for ever.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 200:
+        rule = "It must be a number of submits per second above 0 and at most 200."
+        raise _refused("rate_limit", value, "is not valid", rule, "Give one such as 2, or leave it out.")
 
 
 def _flag(name: str, value: object) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 
 from airflow_gpt_image.api.client import AsyncGptImageClient
 from airflow_gpt_image.api.models import ImageRequest
-from airflow_gpt_image.api.pacing import Pacer
+from airflow_gpt_image.api.pacing import LEAST_RATE, Pacer
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.batch.context import BatchContext, InThread
 from airflow_gpt_image.batch.outcomes import CircuitBreaker
@@ -47,7 +47,7 @@ class Sender:
         self._context = context
         self._client = client
         self._in_thread = in_thread
-        self._pacer = Pacer(first_rate=timing.first_rate)
+        self._pacer = _pacer(timing.first_rate, context.client.settings.rate_limit)
         self._breaker = CircuitBreaker(
             longest_refusal=timing.longest_refusal, longest_hold=timing.longest_hold
         )
@@ -80,7 +80,8 @@ class Sender:
                 try:
                     options = context.options
                     sign = partial(signed, request, seconds=options.timeout, references=options.references)
-                    prepared = await self._in_thread(sign)
+                    # Most rows name no object, and going to a thread for nothing costs each of them.
+                    prepared = await self._in_thread(sign) if request.image_urls else request
                 except InvalidRequestError as error:
                     await self._write_outcome(entry, intent.not_accepted(error, context.now()))
                     raise
@@ -94,6 +95,14 @@ class Sender:
                 return await asyncio.shield(sending)
             finally:
                 context.budget.release(item.index)
+
+    def resumed(self) -> None:
+        """Count a generation that is in flight, and was submitted before."""
+        self._pacer.resumed(1)
+
+    def finished(self) -> None:
+        """Count a generation that is in flight no longer, or isn't watched any more."""
+        self._pacer.finished(time.monotonic())
 
     async def drain(self) -> None:
         """Wait until nothing is between its intent and its id; comes after the stop."""
@@ -211,7 +220,7 @@ class Sender:
                 raise
             except GptImageError as error:
                 if error.status is not None:
-                    self._pacer.accepted(time.monotonic())  # it has passed the rate limit
+                    self._pacer.passed(time.monotonic())
                 if self._breaker.failed(entry.item.index, error):
                     context.stop.set(error)
                 raise
@@ -233,7 +242,7 @@ class Sender:
     def _refused(self, error: RateLimitError) -> None:
         now = time.monotonic()
         self._pacer.refused(now, error.retry_after)
-        if self._breaker.refused(now, self._pacer.held(now)):
+        if self._breaker.refused(now, error.retry_after or 0.0):
             self._context.stop.set(error)
 
     async def _pause(self, seconds: float) -> None:
@@ -285,3 +294,11 @@ class Sender:
             self._context.log.warning("Nor could the task state store keep it: %s", error.message)
             return False
         return True
+
+
+def _pacer(first_rate: float, rate_limit: float | None) -> Pacer:
+    """Return a pacer that keeps to the connection's limit, in submits per second; None: there is none."""
+    if rate_limit is None:
+        return Pacer(first_rate=first_rate)
+    first_rate = min(first_rate, rate_limit)
+    return Pacer(first_rate=first_rate, least=min(LEAST_RATE, first_rate), most=rate_limit)

@@ -209,8 +209,13 @@ class Session:
             try:
                 if record is None:
                     record = await self._sender.submit(entry)
+                else:
+                    self._sender.resumed()
                 during = "wait"
-                generation = await self._wait(entry, record)
+                try:
+                    generation = await self._wait(entry, record)
+                finally:
+                    self._sender.finished()
                 during = "store"
                 await self._store_when_there(entry, record, generation)
                 return

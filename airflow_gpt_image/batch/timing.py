@@ -57,5 +57,5 @@ class Timing:
     idle_after: float = 0.25
     patience: Patience = field(default_factory=Patience)
     longest_late_hold: float = 5.0
-    first_rate: float = 10.0
+    first_rate: float = 2.0
     senders: int = 64

@@ -59,8 +59,9 @@ class GptImageHook(BaseHook):
       names, else certifi's); ``image_hosts``, a list (or text separated by commas) of hosts images may come
       from besides public https ones, wherever they are; behind a proxy only names are checked, for the proxy
       looks them up; ``max_image_bytes`` (default 128 MiB); ``allow_http``, true to send the key in clear to
-      a host that isn't this machine, and to a proxy on the way; ``prices``, an object (or its JSON text)
-      with any of ``1k``, ``2k`` and ``4k`` in credits and ``usd_per_credit``, such as ``{"1k": "4.7",
+      a host that isn't this machine, and to a proxy on the way; ``rate_limit``, the submits per second that
+      a batch makes at most (default: as many as the API takes); ``prices``, an object (or its JSON text) with
+      any of ``1k``, ``2k`` and ``4k`` in credits and ``usd_per_credit``, such as ``{"1k": "4.7",
       "usd_per_credit": "0.005"}``, for an account whose prices aren't the API document's.
 
     :param gpt_image_conn_id: the connection's id.
@@ -360,5 +361,6 @@ _READERS: Final[dict[str, Callable[[object], object]]] = {
     "image_hosts": _hosts,
     "max_image_bytes": _integer,
     "allow_http": _boolean,
+    "rate_limit": _number,
     "prices": Prices.read,
 }

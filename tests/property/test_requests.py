@@ -171,6 +171,7 @@ NAMES = [
     "allow_http",
     "image_hosts",
     "max_image_bytes",
+    "rate_limit",
     "prices",
 ]
 

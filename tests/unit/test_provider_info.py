@@ -129,7 +129,7 @@ def test_the_defaults_shown_are_those_that_hold(conn_fields, defaults):
     assert set(shown) == {"connect_timeout", "read_timeout", "verify", "max_image_bytes", "allow_http"}
 
 
-@pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "max_image_bytes"])
+@pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "max_image_bytes", "rate_limit"])
 def test_the_largest_and_smallest_the_form_allows_is_what_the_settings_allow(conn_fields, name):
     schema = conn_fields[name]["schema"]
     least = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 0.001)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def test_a_key_is_enough_and_means_the_real_api():
     assert settings.on_this_machine is False
     assert (settings.connect_timeout, settings.read_timeout) == (10, 60)
     assert settings.max_image_bytes == 128 * 1024 * 1024
+    assert settings.rate_limit is None
 
 
 @pytest.mark.parametrize("key", ["sk-a", "sk-" + "~" * 509, 'sk-!"#$%&\\/'])
@@ -269,6 +271,19 @@ def test_a_largest_image_that_is_no_number_of_bytes_is_refused(value):
 
     assert type(error) is InvalidSettingsError
     assert "max_image_bytes" in error.message
+
+
+@pytest.mark.parametrize("value", [0, -1, 200.1, True, "5", math.nan, math.inf], ids=str)
+def test_a_rate_limit_that_no_batch_can_keep_is_refused(value):
+    error = _refusal(rate_limit=value)
+
+    assert type(error) is InvalidSettingsError
+    assert "submits per second above 0 and at most 200" in error.message
+
+
+@pytest.mark.parametrize("value", [0.01, 2, 200])
+def test_a_rate_limit_is_taken_as_it_is(value):
+    assert ClientSettings(api_key=KEY, rate_limit=value).rate_limit == value
 
 
 @pytest.mark.parametrize(

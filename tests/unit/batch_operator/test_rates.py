@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import datetime
 from itertools import pairwise
@@ -127,3 +128,51 @@ def test_no_more_generations_are_under_way_than_may_be(batch, api):
 
     moments = sorted(charge["submitted_at"] for charge in api.books()["charges"])
     assert all(later >= earlier + 0.2 for earlier, later in zip(moments, moments[2:], strict=False))
+
+
+def test_a_batch_begins_at_two_submits_a_second(batch, api):
+    batch.timing = None
+    result = batch.run(requests=TEN[:4])
+
+    moments = sorted(charge["submitted_at"] for charge in api.books()["charges"])
+    assert result["stored"] == 4
+    assert moments[1] - moments[0] >= 0.2  # the second may go a quarter of a second after the first
+
+
+@pytest.fixture
+def limit(api, monkeypatch):
+    """Set the connection's rate_limit."""
+
+    def set_limit(rate):
+        connection = json.loads(os.environ["AIRFLOW_CONN_GPT_IMAGE_DEFAULT"])
+        connection["extra"] = {"rate_limit": rate}
+        monkeypatch.setenv("AIRFLOW_CONN_GPT_IMAGE_DEFAULT", json.dumps(connection))
+
+    return set_limit
+
+
+def test_the_connections_rate_limit_is_kept_from_the_first_submit_on(batch, api, limit):
+    limit(4)
+
+    result = batch.run(requests=TEN[:6])
+
+    moments = sorted(charge["submitted_at"] for charge in api.books()["charges"])
+    assert result["stored"] == 6
+    assert moments[-1] - moments[0] >= 5 / 4 - 0.2
+
+
+def test_a_rate_limit_below_the_lowest_rate_is_kept_as_well(batch, api, limit):
+    limit(0.1)
+
+    result = batch.run(requests=["a vase"])
+
+    assert result["stored"] == 1
+
+
+def test_a_retry_after_just_as_long_as_may_be_is_waited_for_on_the_worker(batch, api):
+    api.fault("submit:429*1;retry_after=1;after=2")
+    batch.retimed(longest_hold=1.0)
+
+    result = batch.run(requests=TEN[:6])
+
+    assert result["stored"] == 6

@@ -14,7 +14,7 @@ from airflow_gpt_image.errors import InvalidSettingsError
 from airflow_gpt_image.hooks.gpt_image import GptImageHook
 
 EXTRAS = ["connect_timeout", "read_timeout", "proxy", "verify", "ca_bundle", "image_hosts"]
-EXTRAS += ["max_image_bytes", "allow_http", "prices"]
+EXTRAS += ["max_image_bytes", "allow_http", "rate_limit", "prices"]
 
 
 def refusal(settings_of, hook, error=InvalidSettingsError):
@@ -128,6 +128,9 @@ def test_a_connection_can_be_written_as_a_uri(connection_uri, settings_of, api_k
         ({"allow_http": True}, "allow_http", True),
         ({"allow_http": "true"}, "allow_http", True),
         ({"allow_http": "FALSE"}, "allow_http", False),
+        ({"rate_limit": 2}, "rate_limit", 2),
+        ({"rate_limit": "0.5"}, "rate_limit", 0.5),
+        ({"rate_limit": None}, "rate_limit", None),
         ({"prices": {"1k": "5"}}, "prices", Prices(credits_1k="5")),
         (
             {"prices": '{"4k": 20, "usd_per_credit": "0.01"}'},
@@ -149,7 +152,7 @@ def test_all_extra_fields_can_stand_in_a_uri(connection_uri, settings_of, api_ke
     hook = connection_uri(
         f"gpt-image://:{api_key}@images.example.com/http?connect_timeout=3&read_timeout=30"
         "&proxy=http%3A%2F%2Fproxy.example.com%3A3128&image_hosts=a.example.com%2Cb.example.com"
-        f"&max_image_bytes=1000&allow_http=true&ca_bundle={certificate.path}"
+        f"&max_image_bytes=1000&allow_http=true&rate_limit=2.5&ca_bundle={certificate.path}"
         "&prices=%7B%221k%22%3A+%225%22%7D"
     )
 
@@ -164,6 +167,7 @@ def test_all_extra_fields_can_stand_in_a_uri(connection_uri, settings_of, api_ke
         image_hosts=("a.example.com", "b.example.com"),
         max_image_bytes=1000,
         allow_http=True,
+        rate_limit=2.5,
         verify=certificate.path,
         prices=Prices(credits_1k="5"),
     )
@@ -243,6 +247,8 @@ def test_an_extra_that_is_no_json_object_is_refused(connection, settings_of, ext
         ("max_image_bytes", True, "whole number of bytes above 0"),
         ("allow_http", "yes", "true or false"),
         ("allow_http", 1, "true or false"),
+        ("rate_limit", 0, "above 0 and at most 200"),
+        ("rate_limit", "fast", "above 0 and at most 200"),
         ("prices", 5, "must be a JSON object"),
         ("prices", "4.7", "must be a JSON object"),
     ],
