@@ -104,17 +104,17 @@ def _size(path: str) -> int:
 
 def _refused(name: str, value: object, what: str) -> InvalidSettingsError:
     rule = (
-        "It must be the path of an existing PEM file, or of a folder whose certificates are named as "
-        "`openssl rehash` names them; in a connection a folder ends in '/'."
+        "It must be the path of an existing PEM file, or of a folder prepared by `openssl rehash`;\n"
+        "in a connection a folder ends in '/'."
     )
     remedy = f"For example {_EXAMPLE}."
     if name.startswith("SSL_CERT_"):
         rule += (
-            " It is read before anything is paid for, also for an API over plain http: images may come over "
-            "https."
+            "\nIt is read before anything is paid for, also for an API over plain http:\n"
+            "images may come over https."
         )
         remedy = (
-            f"Mend or unset it in the environment, or set the connection's ca_bundle, such as {_EXAMPLE}."
+            f"Mend or unset it in the environment, or set the connection's ca_bundle,\nsuch as {_EXAMPLE}."
         )
     return InvalidSettingsError(
         f"{name}={quote_setting(value)} {what}, so it is no CA bundle.\n{rule}\n{remedy}"

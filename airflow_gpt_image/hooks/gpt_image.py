@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseHook
@@ -287,7 +288,7 @@ def _options(text: str | None) -> dict[str, Any]:
     if unknown:
         raise InvalidSettingsError(
             f"extra has unknown fields: {', '.join(map(quote_setting, unknown))}.\n"
-            f"Known are {', '.join(_READERS)}.\n"
+            f"{fill('Known are ' + ', '.join(_READERS) + '.', 95)}\n"
             "Leave them out, or name one of those."
         )
     # The form stores what was left empty as null or as an empty text.

@@ -10,8 +10,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
-
+from airflow_gpt_image.operators.masking import MaskedOperator
 from airflow_gpt_image.operators.rows import Rows
 from airflow_gpt_image.tasks.frames import few_frames
 from airflow_gpt_image.tasks.links import FolderLink, ManifestLink
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_gpt_image.tasks.lineage import TaskLineage
 
 
-class GptImageBatchOperator(TellsLineage, BaseOperator):
+class GptImageBatchOperator(TellsLineage, MaskedOperator):
     """
     Make images of a data set of prompts, and leave them at a destination with a manifest.
 
@@ -219,14 +218,6 @@ class GptImageBatchOperator(TellsLineage, BaseOperator):
         with checks.NamesTask(kwargs.get("task_id")):
             batch_arguments.check(kwargs)
         return super().partial(**kwargs)
-
-    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
-        # What Airflow calls for tasks and for mapped ones, before it stores what was rendered.
-        super()._do_render_template_fields(parent, *args, **kwargs)
-        if parent is self:
-            from airflow_gpt_image.operators.masking import mask_rendered_fields
-
-            mask_rendered_fields(self)
 
     @few_frames
     def execute(self, context: Context) -> dict[str, Any]:

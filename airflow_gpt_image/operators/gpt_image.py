@@ -10,8 +10,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
-from airflow.sdk import BaseOperator
-
+from airflow_gpt_image.operators.masking import MaskedOperator
 from airflow_gpt_image.tasks.frames import few_frames
 from airflow_gpt_image.tasks.links import FolderLink, GenerationLink, ImageLink
 from airflow_gpt_image.tasks.telling_lineage import TellsLineage
@@ -41,7 +40,7 @@ _REQUEST_FIELDS: Final = (
 )
 
 
-class GptImageGenerateOperator(TellsLineage, BaseOperator):
+class GptImageGenerateOperator(TellsLineage, MaskedOperator):
     """
     Make one image (or several, where the API returns several) and return where it is and what it cost.
 
@@ -185,14 +184,6 @@ class GptImageGenerateOperator(TellsLineage, BaseOperator):
         with checks.NamesTask(kwargs.get("task_id")):
             image_arguments.check(kwargs)
         return super().partial(**kwargs)
-
-    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
-        # What Airflow calls for tasks and for mapped ones, before it stores what was rendered.
-        super()._do_render_template_fields(parent, *args, **kwargs)
-        if parent is self:
-            from airflow_gpt_image.operators.masking import mask_rendered_fields
-
-            mask_rendered_fields(self)
 
     @few_frames
     def execute(self, context: Context) -> dict[str, Any]:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator
 
 # Airflow stores the first 4,096 characters of a field, and each secret slows down every line of the log.
 _MOST: Final = 200
 _DEEPEST: Final = 4
 
 
-def mask_rendered_fields(operator: BaseOperator) -> None:
-    """Have Airflow show ``***`` for queries of addresses that may be signatures, and for ``callback_url``.
+class MaskedOperator(BaseOperator):
+    """Have Airflow show ``***`` for queries of addresses that may be signatures, and for ``callback_url``."""
 
-    :param operator: whose templates were rendered, and not stored yet.
-    """
-    fields = {name: getattr(operator, name) for name in operator.template_fields}
-    secrets = dict.fromkeys(islice(_secrets(fields), _MOST))
-    if not secrets:
-        return
-    from airflow.sdk.log import mask_secret
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        # What Airflow calls for tasks and for mapped ones, before it stores what was rendered.
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        if parent is not self:
+            return
+        fields = {name: getattr(self, name) for name in self.template_fields}
+        secrets = dict.fromkeys(islice(_secrets(fields), _MOST))
+        if secrets:
+            from airflow.sdk.log import mask_secret
 
-    for secret in secrets:
-        mask_secret(secret)
+            for secret in secrets:
+                mask_secret(secret)
 
 
 def _secrets(value: object, name: str = "", depth: int = 0) -> Iterator[str]:

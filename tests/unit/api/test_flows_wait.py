@@ -36,9 +36,15 @@ LOST = NoResponse(sent=True, reason="ReadTimeout: no details", at=0.0)
 NOT_FOUND = _failing("task_not_found", 404)
 
 
-def _wait(here, *, poll_interval=5, seconds=3600):
+def _wait(here, *, poll_interval=5, seconds=3600, on_unknown_status=flows.warn):
     return here.run(
-        flows.wait(ID, poll_interval=poll_interval, deadline=here.start + seconds, retrying=RETRYING)
+        flows.wait(
+            ID,
+            poll_interval=poll_interval,
+            deadline=here.start + seconds,
+            retrying=RETRYING,
+            on_unknown_status=on_unknown_status,
+        )
     )
 
 
@@ -136,15 +142,7 @@ def test_a_status_that_nobody_knows_is_said_once_however_often_it_is_seen(world)
         DONE,
     )
 
-    here.run(
-        flows.wait(
-            ID,
-            poll_interval=5,
-            deadline=here.start + 3600,
-            retrying=RETRYING,
-            on_unknown_status=told.append,
-        )
-    )
+    _wait(here, on_unknown_status=told.append)
 
     assert [text.splitlines()[0] for text in told] == [
         f"Generation {ID} has the status 'queued', a word that the API document doesn't know.",
@@ -158,15 +156,7 @@ def test_a_status_that_nobody_knows_is_said_once_however_often_it_is_seen(world)
 def test_a_status_that_is_no_word_is_said_once_too(world, status):
     here, told = world(*[_in_status(status)] * 3, DONE), []
 
-    here.run(
-        flows.wait(
-            ID,
-            poll_interval=5,
-            deadline=here.start + 3600,
-            retrying=RETRYING,
-            on_unknown_status=told.append,
-        )
-    )
+    _wait(here, on_unknown_status=told.append)
 
     [text] = told
     what, until, paid = text.splitlines()

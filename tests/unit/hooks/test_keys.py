@@ -83,24 +83,32 @@ def test_a_login_beside_a_key_does_not_matter(connection, settings_of, api_key):
     assert settings_of(connection(login="me")).api_key == api_key
 
 
-def test_a_port_that_the_host_contradicts_is_refused(connection, settings_of):
-    message = refusal(settings_of, connection(host="http://127.0.0.1:8787", port=8788))
-
-    assert message.splitlines() == [
-        "Connection 'gpt_image_default': Host names the port 8787, and Port is 8788.",
-        "One of them is wrong, and nothing was sent.",
-        "Give the port once, or the same one twice.",
-    ]
-
-
-def test_a_port_whose_host_is_missing_is_refused(connection, settings_of):
-    message = refusal(settings_of, connection(host="", port=8443))
-
-    assert message.splitlines() == [
-        "Connection 'gpt_image_default': Port is 8443, and Base URL is empty. Nothing was sent.",
-        "A port belongs to a host; without one the API itself is asked, on its port 443.",
-        "Fill in the Base URL, or give Port 443.",
-    ]
+@pytest.mark.parametrize(
+    ("host", "port", "told"),
+    [
+        (
+            "http://127.0.0.1:8787",
+            8788,
+            [
+                "Connection 'gpt_image_default': Host names the port 8787, and Port is 8788.",
+                "One of them is wrong, and nothing was sent.",
+                "Give the port once, or the same one twice.",
+            ],
+        ),
+        (
+            "",
+            8443,
+            [
+                "Connection 'gpt_image_default': Port is 8443, and Base URL is empty. Nothing was sent.",
+                "A port belongs to a host; without one the API itself is asked, on its port 443.",
+                "Fill in the Base URL, or give Port 443.",
+            ],
+        ),
+    ],
+    ids=["another than the host's", "without a host"],
+)
+def test_a_port_that_makes_no_sense_beside_the_host_is_refused(connection, settings_of, host, port, told):
+    assert refusal(settings_of, connection(host=host, port=port)).splitlines() == told
 
 
 @pytest.mark.parametrize("port", [None, 0, 443])
