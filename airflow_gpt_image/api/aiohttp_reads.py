@@ -13,9 +13,9 @@ import asyncio
 import inspect
 import socket
 import time
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
 import httpx
@@ -73,7 +73,7 @@ class AiohttpReads:
         step.before_send()
         _current.set(exchange)
         try:
-            async with exchange.deadline, self._get(step.call.path) as response:
+            async with exchange, self._get(step.call.path) as response:
                 exchange.begin(response)
                 async for data in response.content.iter_any():
                     exchange.add(data)
@@ -117,9 +117,8 @@ class AiohttpReads:
                     # Longer than a server keeps it, perhaps: then aiohttp sends the read again.
                     keepalive_timeout=KEEP_READS,
                 ),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
-                ),
+                # How long a response may take is bounded by the exchange, with one timer for all of it.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
                 # A cookie could carry to another host what the API has set.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={**wire.common_headers(), "accept": "application/json"},
@@ -138,6 +137,8 @@ class AiohttpReads:
 
 
 _current: ContextVar[_Exchange] = ContextVar("exchange")
+# A timer would keep the present one otherwise, and the exchange in it, until the garbage is collected.
+_EMPTY: Final = Context()
 
 
 @cache
@@ -165,12 +166,38 @@ class _Exchange:
         self._connected = False
         self._response: aiohttp.ClientResponse | None = None
         self._body = bytearray()
-        self.deadline = asyncio.timeout(settings.connect_seconds)
+        self._loop = asyncio.get_running_loop()
+        # When it ends at the latest, and when the present step of it does.
+        self._latest = self._until = self._loop.time() + settings.connect_seconds
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        self._timer = self._loop.call_at(self._until, self._look, context=_EMPTY)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._timer.cancel()
+        await self._timeout.__aexit__(*error)
+
+    def _look(self) -> None:
+        """End what has no time left; else look again when it hasn't: so most exchanges set one timer."""
+        if self._loop.time() >= self._until:
+            self._timeout.reschedule(0.0)
+        else:
+            self._timer = self._loop.call_at(self._until, self._look, context=_EMPTY)
+
+    def _step(self) -> None:
+        """Begin a step, such as awaiting the next bytes."""
+        self._until = min(self._loop.time() + self._settings.read_timeout, self._latest)
+        if self._timer.when() > self._until:
+            self._timer.cancel()
+            self._look()
 
     def connected(self) -> None:
         """Note that the connection stands: however long that took, the response gets its time."""
         self._connected = True
-        self.deadline.reschedule(asyncio.get_running_loop().time() + self._settings.response_seconds)
+        self._latest = self._loop.time() + self._settings.response_seconds
+        self._step()
 
     def begin(self, response: aiohttp.ClientResponse) -> None:
         """Take the response's status and headers."""
@@ -181,7 +208,13 @@ class _Exchange:
             most_bytes=protocol.MAX_RESPONSE_BYTES,
             too_large=lambda: httpx.ReadError("the response is larger than any of the API's"),
         )
-        self.add, self.end = self._unpacking.add, self._unpacking.end
+        self.end = self._unpacking.end
+        self._step()
+
+    def add(self, data: bytes) -> None:
+        """Take bytes of the body."""
+        self._unpacking.add(data)
+        self._step()
 
     @property
     def is_large(self) -> bool:
@@ -214,7 +247,8 @@ class _Exchange:
         failure = error
         if isinstance(error, TimeoutError):
             late = httpcore.ReadTimeout if self._connected else httpcore.ConnectTimeout
-            failure = late("it took too long as a whole" if self.deadline.expired() else "timed out")
+            whole = self._timeout.expired() and self._until == self._latest
+            failure = late("it took too long as a whole" if whole else "timed out")
         elif isinstance(error, aiohttp.ClientConnectorError):
             failure = httpcore.ConnectError(str(error.__cause__ or error))
         elif isinstance(error, aiohttp.ClientError):

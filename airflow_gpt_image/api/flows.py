@@ -159,7 +159,7 @@ def wait(
     call = protocol.get_call(generation_id)
     _check_interval(poll_interval)
     failures = 0
-    told: set[str] = set()
+    told: tuple[str, ...] = ()
     now = started = yield Sleep(0)
     while True:
         reply = yield Send(call)
@@ -174,7 +174,7 @@ def wait(
                 raise
             # A success of the API's whose status is no word at all is unknown, too.
             if isinstance(error, UnreadableResponseError) and error.status == 200 and "" not in told:
-                told.add("")
+                told += ("",)
                 on_unknown_status(f"Generation {generation_id}: {error.message}\n{_polled_on(deadline)}")
             failures += 1
             # Retry-After is honoured here whatever its length: it holds up nothing but this wait.
@@ -185,10 +185,13 @@ def wait(
             if generation.finished:
                 return generation
             if generation.status not in told and (warning := unknown_status(generation, deadline)):
-                told.add(generation.status)
+                told += (generation.status,)
                 on_unknown_status(warning)
             failures = 0
             pause = poll_interval if pause_before_next is None else pause_before_next(generation, now)
+            del generation
+        # Thousands may sleep at the same time: none needs to keep what its last poll said in full.
+        del reply
         if now >= deadline:
             raise GenerationTimeoutError(
                 f"Generation {generation_id} was not finished by {_utc(deadline)}: {seen}.\n"

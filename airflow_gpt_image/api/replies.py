@@ -10,7 +10,7 @@ from typing import Any
 from airflow_gpt_image.api.text import redact_queries
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """Describe one HTTP request to the API; ``path`` is below the base URL."""
 
@@ -19,7 +19,7 @@ class Call:
     body: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Response:
     """Hold an HTTP response, with the key concealed.
 

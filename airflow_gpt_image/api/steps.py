@@ -20,7 +20,7 @@ def do_nothing(*_: object) -> None:
     """Be called where nobody wants to know."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Send:
     """Send a call to the API. Comes back: a Reply.
 
@@ -77,7 +77,7 @@ class FileResponse:
     broken: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sleep:
     """Do nothing for so many seconds. Comes back: the time, in seconds since 1970."""
 

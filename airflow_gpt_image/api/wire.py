@@ -134,7 +134,9 @@ class Sending:
     def __init__(self, step: Send, settings: ClientSettings, *, traced: bool) -> None:
         self._step, self._settings, self._traced = step, settings, traced
         self._begun = False
-        self._response: httpx.Response | None = None
+        # Not the response itself, which knows its request, whose trace knows this: the three would stay until
+        # the garbage is collected.
+        self._head: tuple[int, Mapping[str, str]] | None = None
         self._body = bytearray()
         self.exchange = Exchange(
             seconds=settings.connect_seconds, most_bytes=protocol.MAX_RESPONSE_BYTES + _FRAMING_BYTES
@@ -167,7 +169,7 @@ class Sending:
 
     def begin(self, response: httpx.Response) -> Unpacking:
         """Take the response's status and headers; return what takes its body."""
-        self._response = response
+        self._head = response.status_code, _lower_case_headers(response)
         return Unpacking(
             self._body.extend,
             response.headers.get("content-encoding", ""),
@@ -188,10 +190,11 @@ class Sending:
 
         :param error: what it broke off with; None when it came to its end.
         """
-        if self._response is not None:
+        if self._head is not None:
+            status, headers = self._head
             response = protocol.parse_response(
-                status=self._response.status_code,
-                headers=_lower_case_headers(self._response),
+                status=status,
+                headers=headers,
                 body=bytes(self._body),
                 at=time.time(),
                 api_key=self._settings.api_key,

@@ -25,7 +25,7 @@ _FEWEST: Final = 5
 _FEW: Final = 1 / 30
 # Polls are so much further apart than they may be on average: what is saved comes later than it is needed,
 # and when nothing is left, some have close polls and others have none.
-_APART: Final = 1.05
+_APART: Final = 1.02
 # Seconds. What is older than one to two of them is forgotten, as an API's pace changes; but not before there
 # is enough that is younger.
 _WINDOW: Final = 900.0

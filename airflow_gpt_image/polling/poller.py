@@ -37,12 +37,13 @@ if TYPE_CHECKING:
 
 # Polls under way at the same time: as few as are enough, for each costs a connection. An API that takes long
 # to answer needs more, or polls would be late: twice as many while polls are overdue by so many seconds. Not
-# while it doesn't answer, nor when the loop itself is late, which more polls would only make worse.
+# while it doesn't answer, nor when the loop itself is late or busy, which more polls would only make worse.
 _WORKERS: Final = 16
 MOST_WORKERS: Final = 256
 _OVERDUE: Final = 0.25
 _LOOK_AFTER: Final = 0.05
 _LOOP_IS_LATE: Final = 0.025
+_LOOP_IS_BUSY: Final = 0.7
 
 # Seconds that one answer holds the polls of all, at most: one junk header is no reason to wait for a week.
 _LONGEST_HOLD: Final = 600.0
@@ -52,8 +53,10 @@ _ROUND_WHILE_DOWN: Final = 30.0
 _APART_WHILE_DOWN: Final = 1.0
 _FIRST_APART: Final = 0.005
 
-# Seconds. Polls that are due within them are begun together, for each time that a loop wakes up costs.
-_TOGETHER: Final = 0.1
+# Each time that a loop wakes up costs as much as several polls. So moments at which polls are due are rounded
+# to those of a grid: so coarse that some dozens are begun together, but a tenth of poll_interval at most.
+_TOGETHER: Final = 60
+_COARSEST: Final = 0.1
 
 # Waits that are put off, in one turn of the loop.
 _AT_ONCE: Final = 100
@@ -93,6 +96,7 @@ class Poller:
     :param workers: polls under way at the same time, at most, while they are in time.
     :param renew: returns another client when the connection has changed, else None; called at most once in
         half a minute.
+    :param on_any_end: called before each wait's own ``on_end``, as that is.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Poller:
         retrying: Retrying = Retrying(),
         workers: int = _WORKERS,
         renew: Callable[[], Awaitable[AsyncGptImageClient | None]] | None = None,
+        on_any_end: OnEnd = do_nothing,
     ) -> None:
         self._client, self._retrying, self._most = client, retrying, workers
         self._schedule = schedule or Schedule()
@@ -118,7 +123,7 @@ class Poller:
         self._looking: asyncio.TimerHandle | None = None
         self._sending: Counter[AsyncGptImageClient] = Counter()
         self._polls = self._refused_polls = 0
-        self._renew = renew
+        self._renew, self._on_any_end = renew, on_any_end
         self._renewing: asyncio.Task[None] | None = None
         self._renewed_at = -_RENEW_EVERY
 
@@ -220,31 +225,41 @@ class Poller:
     # --- when
 
     def _put(self, wait: Wait, due: float) -> None:
-        self._number += 1
-        heapq.heappush(self._heap, (due, self._number, wait))
+        self._push(wait, due)
         self._wake()
 
+    def _push(self, wait: Wait, due: float) -> None:
+        self._number += 1
+        heapq.heappush(self._heap, (due, self._number, wait))
+
     def _wake(self) -> None:
-        """Have as many workers as are needed now, or come again when the next poll is due."""
+        """Have as many workers as are needed now, and come again when the next poll is due."""
+        # All in one turn of the loop: each turn costs a look at all connections.
+        while len(self._workers) < self._limit and (wait := self._take()) is not None:
+            # In a context of its own: what it does is no single trigger's.
+            worker = self._loop.create_task(self._work(wait), context=contextvars.Context())
+            self._workers.add(worker)
+            worker.add_done_callback(self._worker_ended)
         if not self._heap:
             return
-        due = max(self._heap[0][0], self._next_start)
         now = self._loop.time()
         if len(self._workers) >= self._limit:
             if self._overdue(now) and self._looking is None:
-                self._looking = self._loop.call_later(_LOOK_AFTER, self._look, now + _LOOK_AFTER)
+                self._looking = self._loop.call_later(_LOOK_AFTER, self._look, now, time.thread_time())
             return
-        if due <= now:
-            # In a context of its own: what it does is no single trigger's.
-            worker = self._loop.create_task(self._work(), context=contextvars.Context())
-            self._workers.add(worker)
-            worker.add_done_callback(self._worker_ended)
-            return
-        ring = math.ceil(due / _TOGETHER) * _TOGETHER
-        if self._timer is None or self._timer.when() > ring or self._timer.when() <= now:
+        due = max(self._heap[0][0], self._next_start)
+        if self._timer is None or self._timer.when() > due or self._timer.when() <= now:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(ring, self._ring)
+            self._timer = self._loop.call_at(due, self._ring)
+
+    def _rounded(self, seconds: float, poll_interval: float) -> float:
+        """Return the seconds until a moment near one, at which others are polled, too."""
+        grid = poll_interval * min(_COARSEST, _TOGETHER / max(self._open, 1))
+        if seconds < 2 * grid:
+            return seconds
+        now = self._loop.time()
+        return round((now + seconds) / grid) * grid - now
 
     def _ring(self) -> None:
         self._timer = None
@@ -254,11 +269,13 @@ class Poller:
         """Return whether polls are overdue although the API answers."""
         return bool(self._heap) and self._heap[0][0] + _OVERDUE <= now and not self._failures
 
-    def _look(self, planned: float) -> None:
+    def _look(self, since: float, cpu: float) -> None:
         """Allow more workers if polls are still overdue, and the API is what takes so long."""
         self._looking = None
         now = self._loop.time()
-        if self._overdue(now) and self._answered and now - planned < _LOOP_IS_LATE:
+        in_time = now - since - _LOOK_AFTER < _LOOP_IS_LATE
+        idle = time.thread_time() - cpu < _LOOP_IS_BUSY * (now - since)
+        if self._overdue(now) and self._answered and in_time and idle:
             self._limit = min(2 * self._limit, MOST_WORKERS)
         self._answered = False
         self._wake()
@@ -284,7 +301,7 @@ class Poller:
             left = wait.deadline - time.time()
             if held > 0 and left > 0:
                 # Not all in the instant in which the hold ends: that would be refused again.
-                self._put(wait, now + min(held + random.random() * wait.poll_interval, left))
+                self._push(wait, now + min(held + random.random() * wait.poll_interval, left))
                 continue
             self._next_start = now + self._apart()
             return wait
@@ -301,10 +318,11 @@ class Poller:
 
     # --- what
 
-    async def _work(self) -> None:
-        while (wait := self._take()) is not None:
-            self._wake()
+    async def _work(self, wait: Wait | None) -> None:
+        while wait is not None:
             await self._poll(wait)
+            wait = self._take()
+            self._wake()
 
     async def _poll(self, wait: Wait) -> None:
         came: object = time.time() if wait.begun else None
@@ -324,7 +342,7 @@ class Poller:
                 self._end(wait, None, error)
                 return
             if isinstance(step, Sleep) and step.seconds > 0:
-                self._put(wait, self._loop.time() + step.seconds)
+                self._put(wait, self._loop.time() + self._rounded(step.seconds, wait.poll_interval))
                 return
             came = time.time()
         self._open -= 1
@@ -376,6 +394,7 @@ class Poller:
 
     def _end(self, wait: Wait, generation: Generation | None, error: Exception | None) -> None:
         self._open -= 1
+        self._on_any_end(generation, error)
         wait.on_end(generation, error)
 
     def _judge(self, reply: Reply) -> None:

@@ -30,8 +30,8 @@ _SHARE_OF_AGE: Final = 0.125
 # poll in bursts.
 _MOST_SAVED: Final = 1_000
 _MOST_SAVED_EACH: Final = 10
-# A timer may ring a moment early.
-_ROUNDING: Final = 1e-3
+# Whoever polls may round the moments, by half of a tenth of poll_interval.
+_ROUNDING: Final = 0.051
 
 
 def kind_of(request: ImageRequest | None) -> str:

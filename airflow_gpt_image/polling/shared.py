@@ -11,9 +11,8 @@ import asyncio
 import contextvars
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakKeyDictionary
 
 from airflow_gpt_image.errors import GptImageError
@@ -48,8 +47,21 @@ class SharedPoller:
         where = {"conn_id": gpt_image_conn_id, "hostname": socket.gethostname()}
         self._tell = Teller([Metrics(where)], _log)
         self._telling: asyncio.Task[None] | None = None
-        self.users = 0
+        self._users = 0
         self.outdated = False
+
+    # Of its own, for what contextlib would build is kept by each of ten thousand waits.
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            pollers = _pollers.get(asyncio.get_running_loop(), {})
+            if pollers.get(self._conn_id) is self:
+                del pollers[self._conn_id]
+            await self.aclose()
 
     async def open(self) -> None:
         """Read the connection and build its client, unless somebody has.
@@ -60,7 +72,9 @@ class SharedPoller:
         async with self._opening:
             if self._poller is None:
                 client = await self._build()
-                self._poller = Poller(client, schedule=self._schedule, renew=self._renew)
+                self._poller = Poller(
+                    client, schedule=self._schedule, renew=self._renew, on_any_end=self._see_end
+                )
                 telling = self._tell_now_and_then(self._poller)
                 self._telling = asyncio.create_task(telling, context=contextvars.Context())
 
@@ -92,26 +106,24 @@ class SharedPoller:
     ) -> Wait:
         """Wait for a generation, as :meth:`Poller.start` does; comes after :meth:`open`."""
         assert self._poller is not None
-
-        def ended(generation: Generation | None, error: Exception | None) -> None:
-            # The connection may have been corrected since this client was built (a new key), so the next user
-            # builds a new one. Waits on this one end by themselves.
-            if isinstance(error, GptImageError) and not error.retryable:
-                self.outdated = True
-            if generation is not None and generation.lag is not None:
-                self._lags.append(generation.lag)
-            on_end(generation, error)
-
         return self._poller.start(
             generation_id,
             poll_interval=poll_interval,
             deadline=deadline,
-            on_end=ended,
+            on_end=on_end,
             on_poll=on_poll,
             on_unknown_status=on_unknown_status,
             kind=kind,
             since=since,
         )
+
+    def _see_end(self, generation: Generation | None, error: Exception | None) -> None:
+        # The connection may have been corrected since this client was built (a new key), so the next user
+        # builds a new one. Waits on this one end by themselves.
+        if isinstance(error, GptImageError) and not error.retryable:
+            self.outdated = True
+        if generation is not None and generation.lag is not None:
+            self._lags.append(generation.lag)
 
     async def aclose(self) -> None:
         """Stop polling and close what was opened."""
@@ -145,21 +157,12 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] 
 _schedules: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Schedule]] = WeakKeyDictionary()
 
 
-@asynccontextmanager
-async def shared_poller(gpt_image_conn_id: str) -> AsyncIterator[SharedPoller]:
-    """Return the running loop's poller for a connection; it is closed when the last user leaves."""
-    loop = asyncio.get_running_loop()
-    pollers = _pollers.setdefault(loop, {})
+def shared_poller(gpt_image_conn_id: str) -> SharedPoller:
+    """Return the running loop's poller for a connection, to be entered; the last who leaves closes it."""
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     poller = pollers.get(gpt_image_conn_id)
     if poller is None or poller.outdated:
-        schedule = _schedules.setdefault(loop, {}).setdefault(gpt_image_conn_id, Schedule())
+        schedules = _schedules.setdefault(asyncio.get_running_loop(), {})
+        schedule = schedules.setdefault(gpt_image_conn_id, Schedule())
         poller = pollers[gpt_image_conn_id] = SharedPoller(gpt_image_conn_id, schedule)
-    poller.users += 1
-    try:
-        yield poller
-    finally:
-        poller.users -= 1
-        if poller.users == 0:
-            if pollers.get(gpt_image_conn_id) is poller:
-                del pollers[gpt_image_conn_id]
-            await poller.aclose()
+    return poller

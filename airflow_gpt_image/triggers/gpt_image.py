@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -254,9 +255,9 @@ class GptImageTrigger(BaseTrigger):
         so_far = self._told()
         if so_far is not None and so_far.callback is not None:
             # Airflow calls this after a callback, too, and doesn't say so.
-            self.log.info("The wait was ended by a callback, or from outside.")
+            self.logger().info("The wait was ended by a callback, or from outside.")
             return
-        self.log.warning(
+        self.logger().warning(
             "The task was ended from outside.\nIt is paid for, goes on and stays on record: %s.",
             _counted(self.generation_ids),
         )
@@ -265,21 +266,26 @@ class GptImageTrigger(BaseTrigger):
         enough = self.enough or len(self.generation_ids)
         count = len(self.generation_ids)
         few = "" if enough == count else f" (of which {enough:,} are enough)"
-        self.log.info("The triggerer waits for %s%s.", _counted(self.generation_ids), few)
-        tally = Tally(self.log, count, now=time.time(), so_far=self._told())
-        reports = asyncio.create_task(self._report(tally))
+        tally = Tally(self.logger(), count, now=time.time(), so_far=self._told)
+        tally.begin(f"The triggerer waits for {_counted(self.generation_ids)}{few}.")
+        waits: list[Wait] = []
+        self._report_later(tally)
         try:
-            await asyncio.sleep(max(0.0, self.first_poll_at - time.time()))
+            # Who begins within a fifth of a second begins together: each time that a loop wakes up costs.
+            await asyncio.sleep(max(0.0, math.ceil(self.first_poll_at * 5) / 5 - time.time()))
             async with shared_poller(self.gpt_image_conn_id) as poller:
                 try:
                     await poller.open()
                 except GptImageError as error:
                     tally.give_up(self.generation_ids[0], error)
                 else:
-                    await self._poll_all(poller, tally, enough)
+                    over = asyncio.get_running_loop().create_future()
+                    await self._start_all(waits, poller, tally, over)
+                    await over
         finally:
-            reports.cancel()
-            await asyncio.gather(reports, return_exceptions=True)
+            for wait in waits:
+                wait.cancel()
+            self._reports.cancel()
         tally.end()
         if tally.finished_count >= enough:
             return WaitedEvent(reason="finished", generation_ids=tally.finished)
@@ -303,15 +309,21 @@ class GptImageTrigger(BaseTrigger):
                 yield from repeat(str(kind), min(int(count), MOST_IDS))
         yield from repeat("")
 
-    async def _report(self, tally: Tally) -> None:
-        while True:
-            await asyncio.sleep(self._report_every)
-            if tally.settled < len(self.generation_ids):
-                self.log.info("%s", tally.line(time.time()))
+    def _report_later(self, tally: Tally) -> None:
+        # No task of its own, which would cost ten times as much.
+        loop = asyncio.get_running_loop()
+        self._reports = loop.call_later(self._report_every, self._report, tally)
 
-    async def _poll_all(self, poller: SharedPoller, tally: Tally, enough: int) -> None:
-        """Poll until enough is settled, or until no other generation can be polled either."""
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def _report(self, tally: Tally) -> None:
+        if tally.settled < len(self.generation_ids):
+            self.logger().info("%s", tally.line(time.time()))
+            self._report_later(tally)
+
+    async def _start_all(
+        self, waits: list[Wait], poller: SharedPoller, tally: Tally, over: asyncio.Future[None]
+    ) -> None:
+        """Start to wait. It is over when enough is settled, or when no other can be polled either."""
+        enough = self.enough or len(self.generation_ids)
 
         def on_end(generation_id: str, generation: Generation | None, error: Exception | None) -> None:
             if over.done():
@@ -330,28 +342,22 @@ class GptImageTrigger(BaseTrigger):
 
         so_far = self._told()
         single = len(self.generation_ids) == 1 and so_far is not None and not so_far.total
-        waits: list[Wait] = []
-        try:
-            for generation_id, kind in zip(self.generation_ids, self._kinds(), strict=False):
-                waits.append(
-                    poller.start(
-                        generation_id,
-                        poll_interval=self.poll_interval,
-                        deadline=self.deadline,
-                        on_end=partial(on_end, generation_id),
-                        on_poll=tally.see,
-                        on_unknown_status=tally.warn,
-                        kind=kind,
-                        since=so_far.since if single and so_far is not None else None,
-                    )
+        for generation_id, kind in zip(self.generation_ids, self._kinds(), strict=False):
+            waits.append(
+                poller.start(
+                    generation_id,
+                    poll_interval=self.poll_interval,
+                    deadline=self.deadline,
+                    on_end=partial(on_end, generation_id),
+                    on_poll=tally.see,
+                    on_unknown_status=tally.warn,
+                    kind=kind,
+                    since=so_far.since if single and so_far is not None else None,
                 )
-                if len(waits) % _STARTED_AT_ONCE == 0:
-                    # The triggerer's loop is everybody's.
-                    await asyncio.sleep(0)
-            await over
-        finally:
-            for wait in waits:
-                wait.cancel()
+            )
+            if len(waits) % _STARTED_AT_ONCE == 0:
+                # The triggerer's loop is everybody's.
+                await asyncio.sleep(0)
 
 
 def _counted(generation_ids: Sequence[str]) -> str:

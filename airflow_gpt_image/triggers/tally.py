@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,17 +46,19 @@ class Tally:
     :param log: gets a line for each generation when they are few.
     :param total: how many are waited for.
     :param now: seconds since 1970, as in every call.
-    :param so_far: how far the task was before; None: that isn't known.
+    :param so_far: returns how far the task was before; None: that isn't known. Asked when a line needs it.
     """
 
-    def __init__(self, log: Log, total: int, *, now: float, so_far: SoFar | None = None) -> None:
+    def __init__(
+        self, log: Log, total: int, *, now: float, so_far: Callable[[], SoFar | None] = lambda: None
+    ) -> None:
         self.finished: dict[str, list[str]] = {}
         self.failures: list[GptImageError] = []
         self.seen = ""
         self._log = log
         self._total = total
         self._began = now
-        self._so_far = so_far or SoFar(since=now)
+        self._so_far = so_far
         self._warned = False
 
     @property
@@ -68,6 +71,11 @@ class Tally:
         """Return how many need not be waited for any more."""
         return self.finished_count + len(self.failures)
 
+    def begin(self, line: str) -> None:
+        """Log the first line."""
+        # Here and not where it is awaited: whoever logs in a coroutine has its frame kept while that lives.
+        self._log.info("%s", line)
+
     def see(self, seen: str) -> None:
         """Take what the last poll said."""
         self.seen = seen
@@ -75,7 +83,8 @@ class Tally:
     def finish(self, generation_id: str, status: str) -> None:
         """Count a generation that is completed or failed."""
         self.finished.setdefault(status, []).append(generation_id)
-        if self._few:
+        # Of a single one the task says so at once, when it goes on.
+        if self._few and self._total > 1:
             self._log.info("Generation %s is %s.", generation_id, status)
 
     def give_up(self, generation_id: str, error: GptImageError) -> None:
@@ -92,7 +101,7 @@ class Tally:
 
     def line(self, now: float) -> str:
         """Return how the wait is: of one generation its status and age, of a batch its progress."""
-        so_far = self._so_far
+        so_far = self._so_far() or SoFar(since=self._began)
         if self._total == 1 and not so_far.total:
             return waiting_line(self.seen or "it was not polled yet", max(0.0, now - so_far.since))
         failed = len(self.finished.get("failed", ()))

@@ -38,7 +38,7 @@ def test_many_generations_have_no_line_of_their_own(log):
 
 
 def test_of_one_generation_the_line_says_its_status_and_its_age(log):
-    tally = Tally(log, 1, now=1_010.0, so_far=SoFar(since=1_000.0))
+    tally = Tally(log, 1, now=1_010.0, so_far=lambda: SoFar(since=1_000.0))
     before = tally.line(1_070.0)
 
     tally.see("its status is 'processing'")
@@ -49,7 +49,7 @@ def test_of_one_generation_the_line_says_its_status_and_its_age(log):
 
 def test_of_a_batch_the_line_says_what_was_done_before_and_what_is_finished_since(log):
     so_far = SoFar(since=0.0, total=10_000, done=4_000, failed=10, usd="94.235")
-    tally = Tally(log, 500, now=1_000.0, so_far=so_far)
+    tally = Tally(log, 500, now=1_000.0, so_far=lambda: so_far)
     for number in range(300):
         tally.finish(f"id-{number}", "failed" if number < 2 else "completed")
 
