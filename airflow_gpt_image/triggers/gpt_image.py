@@ -244,25 +244,6 @@ class GptImageTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Emit one :class:`WaitedEvent` as plain JSON."""
-        event = await self._wait()
-        yield TriggerEvent(event.model_dump(mode="json", exclude_none=True))  # type: ignore[no-untyped-call]
-
-    async def on_kill(self) -> None:
-        """Log that the generations go on.
-
-        Nothing is cancelled: the API has no call for it, and Airflow sometimes calls this without cause.
-        """
-        so_far = self._told()
-        if so_far is not None and so_far.callback is not None:
-            # Airflow calls this after a callback, too, and doesn't say so.
-            self.logger().info("The wait was ended by a callback, or from outside.")
-            return
-        self.logger().warning(
-            "The task was ended from outside.\nIt is paid for, goes on and stays on record: %s.",
-            _counted(self.generation_ids),
-        )
-
-    async def _wait(self) -> WaitedEvent:
         enough = self.enough or len(self.generation_ids)
         count = len(self.generation_ids)
         few = "" if enough == count else f" (of which {enough:,} are enough)"
@@ -270,6 +251,7 @@ class GptImageTrigger(BaseTrigger):
         tally.begin(f"The triggerer waits for {_counted(self.generation_ids)}{few}.")
         waits: list[Wait] = []
         self._report_later(tally)
+        # All in one frame, for ten thousand may be kept at the same time.
         try:
             # Who begins within a fifth of a second begins together: each time that a loop wakes up costs.
             await asyncio.sleep(max(0.0, math.ceil(self.first_poll_at * 5) / 5 - time.time()))
@@ -287,6 +269,25 @@ class GptImageTrigger(BaseTrigger):
                 wait.cancel()
             self._reports.cancel()
         tally.end()
+        event = self._event(tally, enough)
+        yield TriggerEvent(event.model_dump(mode="json", exclude_none=True))  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Log that the generations go on.
+
+        Nothing is cancelled: the API has no call for it, and Airflow sometimes calls this without cause.
+        """
+        so_far = self._told()
+        if so_far is not None and so_far.callback is not None:
+            # Airflow calls this after a callback, too, and doesn't say so.
+            self.logger().info("The wait was ended by a callback, or from outside.")
+            return
+        self.logger().warning(
+            "The task was ended from outside.\nIt is paid for, goes on and stays on record: %s.",
+            _counted(self.generation_ids),
+        )
+
+    def _event(self, tally: Tally, enough: int) -> WaitedEvent:
         if tally.finished_count >= enough:
             return WaitedEvent(reason="finished", generation_ids=tally.finished)
         timeouts = [failure for failure in tally.failures if isinstance(failure, GenerationTimeoutError)]

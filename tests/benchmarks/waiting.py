@@ -50,7 +50,7 @@ Wait = Callable[[str, float], Awaitable[None]]
 class Figures:
     """What one round of one contestant cost.
 
-    :param rss: MiB that the process grew by.
+    :param rss: MB that the process grew by.
     :param lag: milliseconds.
     """
 
@@ -175,7 +175,7 @@ async def compete(contestant: str, many: int, address: str) -> None:
             p50=p[9],
             p95=p[18],
             last=max(detected),
-            rss=(max(most) - began) / 2**20,
+            rss=(max(most) - began) / 1e6,
             lag=quantiles(lags, n=100)[98] * 1000,
         )
         print(FIGURES + json.dumps(asdict(figures)), flush=True)
