@@ -31,8 +31,8 @@ R_co = TypeVar("R_co", covariant=True)
 # again.
 _KEEP_SUBMITS: Final = 3.0
 KEEP_READS: Final = 30.0
-# Of images none, for two hosts at one address would share it.
-_KEEP_NONE: Final = 0.0
+# Of images as short as that, too: each is asked for again, but an attempt counts.
+_KEEP_FILES: Final = 3.0
 
 
 class AsyncCalls(Protocol):
@@ -82,7 +82,7 @@ class HttpxCalls:
         # Submits never use a connection that reads use: bytes left on it, such as the late response to a read
         # that had timed out, would be taken for the submit's. Built when first needed: most clients read.
         self._submits = cache(lambda: build(api_proxy, _KEEP_SUBMITS))
-        self._files = cache(lambda proxy: build(proxy, _KEEP_NONE))
+        self._files = cache(lambda proxy: build(proxy, _KEEP_FILES))
 
     def send(self, step: Send) -> Reply:
         """Send a call to the API."""
@@ -147,7 +147,7 @@ class AsyncHttpxCalls:
         api_proxy = proxy_of(settings.base_url, settings)
         self._reads = build(api_proxy, KEEP_READS)
         self._submits = cache(lambda: build(api_proxy, _KEEP_SUBMITS))
-        self._files = cache(lambda proxy: build(proxy, _KEEP_NONE))
+        self._files = cache(lambda proxy: build(proxy, _KEEP_FILES))
 
     async def send(self, step: Send) -> Reply:
         """Send a call to the API."""

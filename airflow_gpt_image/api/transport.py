@@ -129,8 +129,17 @@ def _response(
     )
 
 
+# What may be asked over one connection: an origin, in the name of one host, whatever its address.
+_Whom = tuple[httpcore.Origin, Any, bytes]
+
+
+def _whom(request: httpx.Request, sent: httpcore.Request) -> _Whom:
+    host = request.headers.get("host", "")
+    return sent.url.origin, request.extensions.get("sni_hostname"), host.encode()
+
+
 class Transport(httpx.BaseTransport):
-    """Send httpx's requests over connections of httpcore's, whose errors it raises. One origin is asked.
+    """Send httpx's requests over connections of httpcore's, whose errors it raises.
 
     Not by httpcore's pools. They look at all their connections several times for each request, which on an
     event loop takes more CPU than all the rest of it. And one whose handshake failed behind a proxy counts as
@@ -145,12 +154,13 @@ class Transport(httpx.BaseTransport):
     ) -> None:
         self._connect, self._keep = connect, keep
         # The one that was used last stands last, and is used next.
-        self._idle: deque[httpcore.ConnectionInterface] = deque()
+        self._idle: deque[tuple[_Whom, httpcore.ConnectionInterface]] = deque()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
         sent = _request(request)
-        connection = self._take(sent.url.origin)
+        whom = _whom(request, sent)
+        connection = self._take(whom) or self._connect(sent.url.origin)
         try:
             with _socks_errors():
                 response = connection.handle_request(sent)
@@ -159,35 +169,41 @@ class Transport(httpx.BaseTransport):
             # httpcore knows nothing yet of a connection on which a SOCKS proxy's word is awaited.
             close_connected()
             raise
-        return _response(response, _Stream(response.stream, partial(self._give_back, connection)))
+        return _response(response, _Stream(response.stream, partial(self._give_back, whom, connection)))
 
-    def _take(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
+    def _take(self, whom: _Whom) -> httpcore.ConnectionInterface | None:
+        """Return a connection that can be used again, if there is one; those that can't are closed."""
         # Others may take and give back at the same time, in threads of theirs.
-        with suppress(IndexError):
-            while (connection := self._idle.pop()).has_expired():
-                connection.close()
-            return connection
-        return self._connect(origin)
+        for _ in range(len(self._idle)):
+            with suppress(IndexError):
+                its, connection = self._idle.pop()
+                if connection.has_expired():
+                    connection.close()
+                elif its == whom:
+                    return connection
+                else:
+                    self._idle.appendleft((its, connection))
+        return None
 
-    def _give_back(self, connection: httpcore.ConnectionInterface) -> None:
+    def _give_back(self, whom: _Whom, connection: httpcore.ConnectionInterface) -> None:
         if self._keep and connection.is_idle():
-            self._idle.append(connection)
+            self._idle.append((whom, connection))
         else:
             connection.close()
         # Those that were used long ago are in nobody's way otherwise.
         with suppress(IndexError):
-            oldest = self._idle.popleft()
+            its, oldest = self._idle.popleft()
             if oldest.has_expired():
                 oldest.close()
             else:
-                self._idle.appendleft(oldest)
+                self._idle.appendleft((its, oldest))
 
     def close(self) -> None:
         """Close all connections; those in use are closed when they are given back."""
         self._keep = False
         with suppress(IndexError):
             while True:
-                self._idle.pop().close()
+                self._idle.pop()[1].close()
 
 
 class _Stream(httpx.SyncByteStream):
@@ -209,12 +225,13 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self, connect: Callable[[httpcore.Origin], httpcore.AsyncConnectionInterface], *, keep: bool
     ) -> None:
         self._connect, self._keep = connect, keep
-        self._idle: deque[httpcore.AsyncConnectionInterface] = deque()
+        self._idle: deque[tuple[_Whom, httpcore.AsyncConnectionInterface]] = deque()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
         sent = _request(request)
-        connection = await self._take(sent.url.origin)
+        whom = _whom(request, sent)
+        connection = await self._take(whom) or self._connect(sent.url.origin)
         try:
             with _socks_errors():
                 response = await connection.handle_async_request(sent)
@@ -222,29 +239,34 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             await connection.aclose()
             await aclose_connected()
             raise
-        return _response(response, _AsyncStream(response.stream, partial(self._give_back, connection)))
+        return _response(response, _AsyncStream(response.stream, partial(self._give_back, whom, connection)))
 
-    async def _take(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.has_expired():
+    async def _take(self, whom: _Whom) -> httpcore.AsyncConnectionInterface | None:
+        for _ in range(len(self._idle)):
+            its, connection = self._idle.pop()
+            if connection.has_expired():
+                await connection.aclose()
+            elif its == whom:
                 return connection
-            await connection.aclose()
-        return self._connect(origin)
+            else:
+                self._idle.appendleft((its, connection))
+            if not self._idle:
+                break
+        return None
 
-    async def _give_back(self, connection: httpcore.AsyncConnectionInterface) -> None:
+    async def _give_back(self, whom: _Whom, connection: httpcore.AsyncConnectionInterface) -> None:
         if self._keep and connection.is_idle():
-            self._idle.append(connection)
+            self._idle.append((whom, connection))
         else:
             await connection.aclose()
-        if self._idle and self._idle[0].has_expired():
-            await self._idle.popleft().aclose()
+        if self._idle and self._idle[0][1].has_expired():
+            await self._idle.popleft()[1].aclose()
 
     async def aclose(self) -> None:
         """Close all connections; those in use are closed when they are given back."""
         self._keep = False
         while self._idle:
-            await self._idle.pop().aclose()
+            await self._idle.pop()[1].aclose()
 
 
 class _AsyncStream(httpx.AsyncByteStream):

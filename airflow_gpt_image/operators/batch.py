@@ -166,7 +166,7 @@ class GptImageBatchOperator(TellsLineage, MaskedOperator):
         dry_run: bool = False,
         gpt_image_conn_id: str = "gpt_image_default",
         deferrable: bool = True,
-        poll_interval: float | timedelta = 5.0,
+        poll_interval: float | timedelta = 10.0,
         timeout: float | timedelta = 3600.0,
         **kwargs: Any,
     ) -> None:

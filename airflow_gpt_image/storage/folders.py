@@ -111,8 +111,11 @@ class DiskFolder(Folder):
         # In the same folder, so that the last step is a rename; hidden, so that nobody's glob picks it up.
         part = final.with_name(f".{uuid4().hex}{_PART_SUFFIX}")
         with self._trouble(final):
-            part.parent.mkdir(parents=True, exist_ok=True)
-            file = part.open("x+b")
+            try:
+                file = part.open("x+b")
+            except FileNotFoundError:
+                part.parent.mkdir(parents=True, exist_ok=True)
+                file = part.open("x+b")
         try:
             # Also what the caller does with it: a disk is full while an image is written.
             with self._trouble(final), file:
