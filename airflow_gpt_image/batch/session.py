@@ -286,8 +286,7 @@ class Session:
             deadline=self.deadline(record),
             on_poll=on_poll,
             on_unknown_status=self._trouble.unknown_status,
-            # Nothing is finished right after it was submitted.
-            seconds=max(0.0, poll_interval - record.age(self._context.now())),
+            seconds=None,
             kind=entry.item.kind,
             since=(record.submitted_at or record.intended_at).timestamp(),
         )

@@ -136,14 +136,14 @@ class Poller:
         on_end: OnEnd,
         on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
-        seconds: float = 0.0,
+        seconds: float | None = 0.0,
         kind: str = "",
         since: float | None = None,
     ) -> Wait:
         """Wait for a generation as :func:`airflow_gpt_image.api.flows.wait` does, from now on.
 
         :param on_end: called once, with the generation or with the error that ended the wait.
-        :param seconds: until the first poll.
+        :param seconds: until the first poll; None: as the schedule has it, for which ``since`` is known.
         :param kind: as :func:`airflow_gpt_image.polling.schedule.kind_of` has it; empty: unknown.
         :param since: when it was submitted, in seconds since 1970; None: unknown.
         """
@@ -159,6 +159,8 @@ class Poller:
         )
         wait = Wait(flow, pace, deadline=deadline, poll_interval=poll_interval, on_end=on_end)
         self._open += 1
+        if seconds is None:
+            seconds = self._rounded(pace.first(max(0.0, time.time() - (since or 0.0))), poll_interval)
         self._put(wait, self._loop.time() + seconds)
         return wait
 
@@ -170,7 +172,7 @@ class Poller:
         deadline: float,
         on_poll: Callable[[str], object] = do_nothing,
         on_unknown_status: Callable[[str], object] = flows.warn,
-        seconds: float = 0.0,
+        seconds: float | None = 0.0,
         kind: str = "",
         since: float | None = None,
     ) -> Generation:

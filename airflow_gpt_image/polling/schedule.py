@@ -116,6 +116,21 @@ class Pace:
         self._spread = False  # whether it was set apart from those that were submitted with it
         self._part: int | None = None
 
+    def first(self, age: float) -> float:
+        """Return the seconds to the first poll of a generation that was submitted ``age`` seconds ago.
+
+        ``poll_interval`` after the submit, for nothing is finished right after it; later, when others of its
+        kind took longer.
+        """
+        interval = self._poll_interval
+        soonest = max(0.0, interval - age)
+        best = self._durations.pause(age, interval, 0.5 + self._schedule.jitter())
+        if best is None:
+            return soonest
+        self._spread = True
+        most = self._schedule.longest_pause(age, interval, self._durations.quickest(age))
+        return max(soonest, min(best, most))
+
     def pause(self, generation: Generation, now: float) -> float:
         """Return the seconds to the next poll of a generation that isn't finished.
 
