@@ -145,9 +145,10 @@ class Pace:
         passed, self._moments = moments - self._moments, moments
         self._schedule.save(passed if self._sooner else max(0, passed - 1))
         next_moment = self._first + (moments + 1) * self._poll_interval - now
-        next_moment = min(next_moment, self._poll_interval)
+        rounding = _ROUNDING * self._poll_interval
+        next_moment = min(next_moment, self._poll_interval + rounding)
         pause = self._best_pause(max(0.0, now - self._born))
-        self._sooner = pause < next_moment and self._schedule.spend()
+        self._sooner = pause < next_moment - rounding and self._schedule.spend()
         return pause if self._sooner else max(pause, next_moment)
 
     def finish(self, generation: Generation, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import sys
 from types import SimpleNamespace
@@ -102,6 +103,32 @@ def test_a_server_that_is_not_understood_is_asked_again_over_httpx_and_from_then
 
     assert [generation.status for generation in generations] == ["completed"] * 2
     assert [over_aiohttp(request) for request in server.requests] == [True, False, False]
+
+
+@pytest.mark.parametrize("use_aiohttp", [True, False], ids=["aiohttp", "httpx"])
+def test_a_read_leaves_nothing_that_the_garbage_collector_has_to_find(answering, use_aiohttp):
+    """What it has to find among ten thousand waits it finds late: they took three times the memory."""
+    server = answering(DONE)
+    kinds = {"_Exchange", "Sending", "ClientResponse", "Response"}
+    counts = []
+
+    def count():
+        counts.append(sum(type(each).__name__ in kinds for each in gc.get_objects()))
+
+    async def read_often(client):
+        gc.collect()
+        gc.disable()
+        count()
+        for _ in range(20):
+            await client.get(ID)
+        count()
+
+    try:
+        run(server.url, read, read_often, use_aiohttp=use_aiohttp)
+    finally:
+        gc.enable()
+
+    assert counts[1] - counts[0] < 5
 
 
 def test_a_connection_is_used_again_and_closed_at_the_end(serve):

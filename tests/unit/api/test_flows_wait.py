@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import pytest
@@ -365,3 +366,17 @@ def test_an_interval_that_would_spin_is_refused_before_anything_is_paid_for(worl
         )
 
     assert here.sent == []
+
+
+def test_while_it_sleeps_it_keeps_nothing_of_its_last_poll():
+    flow = flows.wait(ID, poll_interval=5, deadline=3600, retrying=RETRYING)
+    next(flow)
+    flow.send(0.0)
+
+    assert flow.send(PROCESSING).seconds == 5
+
+    kept = [
+        value for value in inspect.getgeneratorlocals(flow).values() if not isinstance(value, (str, float))
+    ]
+    assert PROCESSING not in kept
+    assert not any(isinstance(value, Generation) for value in kept)

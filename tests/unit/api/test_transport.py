@@ -88,9 +88,11 @@ def transport(request, made):
         getattr(each, "_runner", asyncio.Runner()).close()
 
 
-def send(transport):
+def send(transport, url="https://api.example.com/", *, host=None, sni=None):
+    headers = {"host": host} if host else {}
+    request = httpx.Request("GET", url, headers=headers, extensions={"sni_hostname": sni} if sni else {})
     with Exchange(seconds=10, most_bytes=1_000):
-        return transport.handle_request(httpx.Request("GET", "https://api.example.com/"))
+        return transport.handle_request(request)
 
 
 def test_requests_at_the_same_time_have_connections_of_their_own_which_are_used_again(transport, made):
@@ -155,3 +157,33 @@ def test_all_are_closed_at_the_end_and_one_that_is_in_use_then_as_soon_as_it_is_
 
     assert closed_at_the_end == [True, False]
     assert [connection.closed for connection in made] == [True, True]
+
+
+def test_hosts_at_the_same_address_have_connections_of_their_own(transport, made):
+    sending = transport()
+    hosts = ["a.example.com", "b.example.com"]
+
+    for host in hosts * 3:
+        send(sending, "https://192.0.2.1/", host=host, sni=host).close()
+
+    assert [connection.requests for connection in made] == [3, 3]
+
+
+@pytest.mark.parametrize("other", ["http://192.0.2.1/", "https://192.0.2.1:8443/", "https://192.0.2.2/"])
+def test_another_origin_of_the_same_host_has_connections_of_its_own(transport, made, other):
+    sending = transport()
+
+    for url in ["https://192.0.2.1/", other] * 2:
+        send(sending, url, host="a.example.com").close()
+
+    assert [connection.requests for connection in made] == [2, 2]
+
+
+def test_a_connection_of_another_host_that_has_expired_is_closed_on_the_way(transport, made):
+    sending = transport()
+    send(sending, "https://192.0.2.1/").close()
+    made[0].expired = True
+
+    send(sending, "https://192.0.2.2/").close()
+
+    assert [connection.closed for connection in made] == [True, False]

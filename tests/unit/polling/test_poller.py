@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -69,6 +70,32 @@ def test_a_thousand_waits_have_few_polls_at_a_time(client):
     assert len(counted.polled) == 1_000
     # More than that only on a machine on which they are overdue.
     assert 1 < counted.most <= MOST_WORKERS
+
+
+def test_polls_that_are_due_at_nearly_the_same_time_are_begun_together(client):
+    """Each time that a loop wakes up costs as much as several polls."""
+    moments = []
+
+    async def scenario():
+        def noted(request):
+            moments.append(time.monotonic())
+            return answer(request, "processing")
+
+        async with client(noted) as api:
+            poller = Poller(api)
+            for number in range(100):
+                until = {"deadline": time.time() + 3600, "poll_interval": 1.0, "on_end": print}
+                poller.start(f"generation-{number}", seconds=number / 100, **until)
+            await asyncio.sleep(3.5)
+            await poller.aclose()
+
+    run(scenario)
+
+    # From the second polls on, which come a second after the first at the latest.
+    second = sorted(moment for moment in moments if moment > moments[0] + 2.0)
+    begun = 1 + sum(later - earlier > 0.05 for earlier, later in itertools.pairwise(second))
+    assert len(second) > 50
+    assert begun <= 16
 
 
 def test_an_api_that_takes_long_to_answer_has_more_polls_at_a_time_so_that_none_is_late(client):

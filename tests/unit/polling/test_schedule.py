@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -175,3 +176,42 @@ def test_polls_that_were_left_out_while_it_went_on_are_saved_for_others(schedule
     pauses = [each.pause(under_way(), START) for each in sooner]
 
     assert pauses == [0.5] * 6 + [INTERVAL] * 4
+
+
+def polls_of_one(schedule, *, lasts, early):
+    """How often one is polled until it ends, when each poll comes so much before it is due."""
+    pace, now, polls = schedule.begin(INTERVAL), 0.0, 0
+    while True:
+        polls += 1
+        if now >= lasts:
+            pace.finish(finished(takes=lasts, now=now), START + now)
+            return polls
+        now += pace.pause(under_way(now=now), START + now) - (early if now else 0.0)
+
+
+@pytest.mark.parametrize("early", [0.0, 0.1, 0.25])
+def test_polls_that_come_a_little_early_are_no_more_than_polling_every_interval_makes(schedule, early):
+    lasts = [10.0 + number % 20 + 0.4 for number in range(15)]
+
+    polls = sum(polls_of_one(schedule, lasts=each, early=early) for each in lasts)
+
+    assert polls <= sum(1 + math.ceil(each / INTERVAL) for each in lasts)
+
+
+def test_the_first_poll_of_one_that_was_just_submitted_comes_an_interval_later(schedule):
+    assert schedule.begin(INTERVAL).first(0.0) == INTERVAL
+    assert schedule.begin(INTERVAL).first(2.0) == INTERVAL - 2.0
+    assert schedule.begin(INTERVAL).first(60.0) == 0.0
+
+
+def test_the_first_poll_comes_later_when_others_of_its_kind_took_longer(schedule):
+    learn(schedule, [12.0 + number / 100 for number in range(100)])
+
+    assert 12.0 <= schedule.begin(INTERVAL).first(0.0) <= 13.0
+    assert 2.0 <= schedule.begin(INTERVAL).first(10.0) <= 3.0
+
+
+def test_the_first_poll_is_never_sooner_than_an_interval_after_the_submit(schedule):
+    learn(schedule, [1.0 + number / 100 for number in range(100)])
+
+    assert schedule.begin(INTERVAL).first(0.0) >= INTERVAL
