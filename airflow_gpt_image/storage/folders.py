@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # The smallest part an S3 upload may have but for its last; what is smaller goes up in one request.
 _PART: Final = 5 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
+_BUFFER: Final = 64 * 1024
 
 _PART_SUFFIX: Final = ".part"
 
@@ -112,10 +113,10 @@ class DiskFolder(Folder):
         part = final.with_name(f".{uuid4().hex}{_PART_SUFFIX}")
         with self._trouble(final):
             try:
-                file = part.open("x+b")
+                file = part.open("x+b", buffering=_BUFFER)
             except FileNotFoundError:
                 part.parent.mkdir(parents=True, exist_ok=True)
-                file = part.open("x+b")
+                file = part.open("x+b", buffering=_BUFFER)
         try:
             # Also what the caller does with it: a disk is full while an image is written.
             with self._trouble(final), file:
