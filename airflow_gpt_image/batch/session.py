@@ -162,13 +162,14 @@ class Session:
         return self._table.first("to_submit")
 
     def _only_waits(self, *, full: bool) -> bool:
-        """Return whether every generation in flight has been polled since anything else happened."""
-        table = self._table
+        """Return whether each in flight was polled since anything else happened, or that was long ago."""
+        table, timing = self._table, self._context.timing
         if not self._options.deferrable or table.count("working") or (self.has_more and not full):
             return False
-        waiting, soon = table.entries("waiting"), time.monotonic() + self._context.timing.longest_late_hold
+        waiting, now = table.entries("waiting"), time.monotonic()
+        soon, long_idle = now + timing.longest_late_hold, now - self._active_until > timing.longest_idle
         return bool(waiting) and all(
-            entry.asked_at > soon if entry.asked_at else entry.polled_at > self._active_until
+            entry.asked_at > soon if entry.asked_at else long_idle or entry.polled_at > self._active_until
             for entry in waiting
         )
 
@@ -275,14 +276,13 @@ class Session:
         self._table.move(entry, "waiting", record)
         if not entry.asked_at:
             self._active()
-        poll_interval = self._options.poll_interval
 
         def on_poll(seen: str) -> None:
             entry.polled_at = time.monotonic()
 
         generation = await self._poller.wait(
             record.generation_id or "",
-            poll_interval=poll_interval,
+            poll_interval=self._options.poll_interval,
             deadline=self.deadline(record),
             on_poll=on_poll,
             on_unknown_status=self._trouble.unknown_status,

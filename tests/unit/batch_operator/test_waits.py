@@ -180,6 +180,15 @@ def test_the_state_store_never_has_the_apis_own_words(deferring, api):
 # Deferrals and destinations
 
 
+def test_a_worker_is_not_held_until_a_poll_that_comes_late(deferring):
+    deferring.retimed(longest_idle=0.3)
+
+    with pytest.raises(TaskDeferred) as deferred:
+        deferring.begin(requests=["a vase", "a chair"], poll_interval=3600)
+
+    assert len(deferred.value.trigger.generation_ids) == 2
+
+
 @pytest.mark.parametrize(
     ("in_flight", "enough"), [(10, 9), (8, 4)], ids=["all of them", "and more to submit"]
 )

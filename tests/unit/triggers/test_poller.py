@@ -203,7 +203,7 @@ def test_a_client_that_was_refused_is_not_given_to_the_next_one(
     # A key was changed while somebody's look was still under way with the old one.
     emulator.settings(keys=["sk-emulator", "sk-new"])
     slow, refused, fresh = submit("slow"), submit("refused"), submit("fresh", key="sk-new")
-    emulator.fault("get:late=1;match=slow")
+    emulator.fault("get:late=3;match=slow")
     emulator.fault("get:invalid_api_key*1;match=refused")
 
     async def scenario():
