@@ -14,6 +14,18 @@ def polls(emulator):
     return emulator.books()["requests"]["poll"]
 
 
+class Unchanged:
+    """Tells whether a number has been the same for some time."""
+
+    def __init__(self):
+        self._value, self._since = None, 0.0
+
+    def for_seconds(self, seconds, value):
+        if value != self._value:
+            self._value, self._since = value, time.monotonic()
+        return time.monotonic() - self._since >= seconds
+
+
 def count(event):
     return sum(map(len, event["generation_ids"].values()))
 
@@ -54,12 +66,14 @@ def test_when_enough_is_reached_nothing_is_asked_any_more_and_nothing_is_left(
     emulator.fault("generation:never;match=for ever")
     never = [submit(f"for ever {number}") for number in range(100)]
     quick = submit("quick")
+    polls_now = Unchanged()
 
     async def scenario():
         (event,) = await events_of(trigger(*never, quick, enough=1))
         left = asyncio.all_tasks() - {asyncio.current_task()}
-        # What was under way when its connection closed may still come in.
         await until(lambda: relay.open == 0)
+        # What was under way when its connection closed may still come in, but nothing after that.
+        await until(lambda: polls_now.for_seconds(0.3, polls(emulator)), seconds=60)
         before = polls(emulator)
         await asyncio.sleep(0.2)
         return event, left, polls(emulator) - before
