@@ -191,4 +191,4 @@ def test_a_server_that_answers_with_headers_without_end_is_given_up(serve):
     server = serve(behave)
 
     with pytest.raises(errors.GptImageError):
-        run(server.url, read, read_timeout=5, retrying=Retrying(most_sends=1))
+        run(server.url, read, read_timeout=1, retrying=Retrying(most_sends=1))
