@@ -32,7 +32,7 @@ class BatchOptions:
     reuse: Reuse = "run"
     on_invalid: OnInvalid = "fail"
     max_in_flight: int = 500
-    poll_interval: float = 10.0
+    poll_interval: float = 5.0
     timeout: float = 3600.0
     item_retries: int = 2
     on_item_failure: OnItemFailure = "continue"

@@ -44,6 +44,10 @@ T = TypeVar("T")
 # Images at a time: one may take 17 MB on its way to a store.
 _STORED_AT_ONCE: Final = 8
 
+# A second, of all generations in flight together. When more are in flight than that allows, each is polled
+# less often: the next ones are submitted all the same.
+_MOST_POLLS: Final = 80
+
 _ONCE: Final = Retrying(most_sends=1)
 
 
@@ -282,7 +286,7 @@ class Session:
 
         generation = await self._poller.wait(
             record.generation_id or "",
-            poll_interval=self._options.poll_interval,
+            poll_interval=max(self._options.poll_interval, self._table.count("waiting") / _MOST_POLLS),
             deadline=self.deadline(record),
             on_poll=on_poll,
             on_unknown_status=self._trouble.unknown_status,

@@ -100,6 +100,7 @@ class GptImageBatchOperator(TellsLineage, MaskedOperator):
     :param gpt_image_conn_id: the ``gpt_image`` connection. (templated)
     :param deferrable: wait in the triggerer when waiting is all there is to do; False: on the worker.
     :param poll_interval: seconds from one poll of a generation to the next, or a ``timedelta``; above 0.
+        Longer while more than 80 a second would be polled.
     :param timeout: seconds that one generation may take, or a ``timedelta``; above 0. It goes on, and the
         next try waits for it again.
 
@@ -166,7 +167,7 @@ class GptImageBatchOperator(TellsLineage, MaskedOperator):
         dry_run: bool = False,
         gpt_image_conn_id: str = "gpt_image_default",
         deferrable: bool = True,
-        poll_interval: float | timedelta = 10.0,
+        poll_interval: float | timedelta = 5.0,
         timeout: float | timedelta = 3600.0,
         **kwargs: Any,
     ) -> None:

@@ -177,6 +177,20 @@ def test_the_state_store_never_has_the_apis_own_words(deferring, api):
     assert ("402 insufficient_credits" in str(caught.value), "top up" in str(caught.value)) == (True, True)
 
 
+# Polls
+
+
+def test_of_many_in_flight_each_is_polled_less_often(batch, api):
+    api.settings(duration=4)
+    batch.retimed(first_rate=150.0)
+
+    result = batch.run(requests=[f"poster {number}" for number in range(150)], poll_interval=0.5)
+
+    assert result["stored"] == 150
+    # Every half a second it would be some eight for each.
+    assert api.books()["requests"]["poll"] < 7 * 150
+
+
 # Deferrals and destinations
 
 
