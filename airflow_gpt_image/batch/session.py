@@ -44,8 +44,7 @@ T = TypeVar("T")
 # Images at a time: one may take 17 MB on its way to a store.
 _STORED_AT_ONCE: Final = 8
 
-# A second, of all generations in flight together. When more are in flight than that allows, each is polled
-# less often: the next ones are submitted all the same.
+# A second, of all in flight together: when these are many, each is polled less often.
 _MOST_POLLS: Final = 80
 
 _ONCE: Final = Retrying(most_sends=1)
