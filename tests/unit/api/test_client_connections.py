@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import time
@@ -49,6 +50,38 @@ def test_a_connection_is_used_again_for_the_next_call(reach, serve):
         client.get(ID)
 
     assert (server.connections, len(server.requests)) == (1, 3)
+
+
+def test_images_of_one_host_come_over_one_connection(reach, serve):
+    def keep(connection, server):
+        while True:
+            server.ask(connection)
+            connection.sendall(HEAD % 3 + b"PNG")
+
+    server = serve(keep)
+    client, into = reach(base_url=server.url), io.BytesIO()
+
+    for _ in range(3):
+        client.download(f"{server.url}/1.png", into)
+
+    assert into.getvalue() == b"PNG" * 3
+    assert (server.connections, len(server.requests)) == (1, 3)
+
+
+def test_an_image_whose_kept_connection_is_closed_meanwhile_is_asked_for_on_another_one(reach, serve):
+    def hang_up_when_asked_again(connection, server):
+        server.ask(connection)
+        connection.sendall(HEAD % 3 + b"PNG")
+        server.ask(connection)
+
+    server = serve(hang_up_when_asked_again)
+    client, into = reach(base_url=server.url), io.BytesIO()
+
+    for _ in range(3):
+        client.download(f"{server.url}/1.png", into)
+
+    assert into.getvalue() == b"PNG" * 3
+    assert server.connections == 3
 
 
 def test_what_a_server_says_late_on_a_reads_connection_is_not_taken_for_a_submits_answer(reach, serve):
