@@ -340,10 +340,15 @@ class GptImageTrigger(BaseTrigger):
             passing = error is None or isinstance(error, (GenerationTimeoutError, GenerationNotFoundError))
             if tally.settled >= enough or not passing:
                 over.set_result(None)
+                # Now, for until the trigger has its turn others would be polled in vain.
+                for wait in waits:
+                    wait.cancel()
 
         so_far = self._told()
         single = len(self.generation_ids) == 1 and so_far is not None and not so_far.total
         for generation_id, kind in zip(self.generation_ids, self._kinds(), strict=False):
+            if over.done():
+                return
             waits.append(
                 poller.start(
                     generation_id,

@@ -292,4 +292,4 @@ def test_a_refused_key_is_not_tried_for_every_single_id(emulator, use_connection
     event = event_of(trigger(*ids))
 
     assert event["reason"] == "error"
-    assert polls(emulator) <= 2 * MOST_AT_ONCE
+    assert polls(emulator) <= MOST_AT_ONCE
