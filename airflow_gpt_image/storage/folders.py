@@ -1,8 +1,9 @@
 """A destination is a folder on this machine's disk or on a store that Airflow knows; both act alike.
 
-A file is drafted where nobody looks and published in one step: a reader sees a whole file or none. On a disk
-that step is a rename, on a store it is the upload's end. What a killed worker leaves behind is a hidden part
-on a disk; on a store it is at most an unfinished upload, which nobody sees and a lifecycle rule removes.
+A file is drafted in memory, or where nobody looks, and published in one step: a reader sees a whole file or
+none. On a disk that step is a rename, on a store it is the upload's end. What a killed worker leaves behind
+is at most a hidden part on a disk; on a store it is an unfinished upload, which nobody sees and a lifecycle
+rule removes.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 from uuid import uuid4
 
 from airflow_gpt_image.api.text import quote_path, single_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
 from airflow_gpt_image.storage.destinations import DISK_SCHEMES, check_destination
-from airflow_gpt_image.storage.disk_files import NotRegularError, open_regular
+from airflow_gpt_image.storage.disk_files import NotRegularError, open_regular, write_new
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 # The smallest part an S3 upload may have but for its last; what is smaller goes up in one request.
 _PART: Final = 5 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
-_BUFFER: Final = 64 * 1024
+# Larger than most images, and small enough for eight at a time.
+_IN_MEMORY: Final = 4 * 1024 * 1024
 
 _PART_SUFFIX: Final = ".part"
 
@@ -50,8 +52,18 @@ class Folder(Protocol):
     def address(self, name: str) -> str:
         """Return where a file of this name is, as the next task can open it."""
 
-    def draft(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """Open a file to write and read that nobody sees yet, and that is gone unless it is published."""
+    @contextmanager
+    def draft(self, name: str) -> Iterator[BinaryIO]:
+        """
+        Open a file to write and read that nobody sees, and that is gone unless it is published.
+
+        It is in memory while it is small. Each look at one on a disk would let other threads go first.
+        """
+        try:
+            with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+                yield cast("BinaryIO", file)
+        except OSError as error:
+            raise failed(f"A draft of {self.address(name)}", error) from error
 
     def publish(self, draft: BinaryIO, name: str) -> str:
         """Put a draft in its place, in one step; what was there is replaced. Return its address."""
@@ -106,37 +118,29 @@ class DiskFolder(Folder):
     def address(self, name: str) -> str:
         return str(self._root / name)
 
-    @contextmanager
-    def draft(self, name: str) -> Iterator[BinaryIO]:
-        final = self._root / name
-        # In the same folder, so that the last step is a rename; hidden, so that nobody's glob picks it up.
-        part = final.with_name(f".{uuid4().hex}{_PART_SUFFIX}")
-        with self._trouble(final):
-            try:
-                file = part.open("x+b", buffering=_BUFFER)
-            except FileNotFoundError:
-                part.parent.mkdir(parents=True, exist_ok=True)
-                file = part.open("x+b", buffering=_BUFFER)
-        try:
-            # Also what the caller does with it: a disk is full while an image is written.
-            with self._trouble(final), file:
-                yield file
-        finally:
-            part.unlink(missing_ok=True)
+    def write(self, name: str, data: bytes) -> str:
+        return self._replace(name, [data])
 
     def publish(self, draft: BinaryIO, name: str) -> str:
+        return self._replace(name, _chunks(draft))
+
+    def _replace(self, name: str, chunks: Iterable[bytes]) -> str:
         final = self._root / name
         with self._trouble(final):
-            _flush(draft)
-            Path(draft.name).replace(final)
+            part = self._write_part(final, chunks)
+            try:
+                part.replace(final)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
         return str(final)
 
     def publish_new(self, draft: BinaryIO, name: str) -> bool:
         final = self._root / name
         with self._trouble(final):
-            _flush(draft)
+            part = self._write_part(final, _chunks(draft))
             try:
-                os.link(draft.name, final)  # the draft's own name goes with the draft
+                os.link(part, final)
             except FileExistsError:
                 return False
             except OSError as error:
@@ -144,8 +148,20 @@ class DiskFolder(Folder):
                     raise
                 if final.exists():
                     return False
-                Path(draft.name).replace(final)
+                part.replace(final)
+            finally:
+                part.unlink(missing_ok=True)
         return True
+
+    def _write_part(self, final: Path, chunks: Iterable[bytes]) -> Path:
+        # In the same folder, so that the last step is a rename; hidden, so that nobody's glob picks it up.
+        part = final.with_name(f".{uuid4().hex}{_PART_SUFFIX}")
+        try:
+            write_new(part, chunks)
+        except FileNotFoundError:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            write_new(part, chunks)
+        return part
 
     def read(self, name: str) -> bytes | None:
         path = self._root / name
@@ -205,15 +221,6 @@ class StoreFolder(Folder):
 
     def address(self, name: str) -> str:
         return f"{self._given}/{name}"
-
-    @contextmanager
-    def draft(self, name: str) -> Iterator[BinaryIO]:
-        # Without a name on the disk either: a killed worker leaves nothing behind.
-        try:
-            with tempfile.TemporaryFile() as file:
-                yield file
-        except OSError as error:
-            raise failed(f"A draft of {self.address(name)}", error) from error
 
     def publish(self, draft: BinaryIO, name: str) -> str:
         with self._trouble(name):
@@ -365,10 +372,10 @@ def open_file(path: str) -> BinaryIO:
     return file
 
 
-def _flush(draft: BinaryIO) -> None:
-    # What a power cut leaves behind must not be an empty file under the final name.
-    draft.flush()
-    os.fsync(draft.fileno())
+def _chunks(draft: BinaryIO) -> Iterator[bytes]:
+    draft.seek(0)
+    while chunk := draft.read(_CHUNK):
+        yield chunk
 
 
 def _is_part(name: str) -> bool:

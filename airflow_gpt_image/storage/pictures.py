@@ -7,7 +7,6 @@ import os
 import re
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from typing import BinaryIO, Final
 
 import imagesize
@@ -28,7 +27,6 @@ KINDS: Final = tuple(_CONTENT_TYPES)
 """What an image can be: also the ending of its name."""
 
 _CHUNK: Final = 1024 * 1024
-_MOST_IN_MEMORY: Final = 4 * 1024 * 1024
 
 # In a row or a column, as records have it at most.
 _MOST_PIXELS: Final = 1_000_000
@@ -74,7 +72,6 @@ def inspect_image(file: BinaryIO, source: str) -> Picture:
     :raises DownloadError: when it is cut off, can't be read, or is no image: a page of a proxy, an error's
         text, or nothing. Fetching it again can help.
     """
-    file = _in_memory(file)
     kind = _kind(file, source)
     size = _size(file, source)
     if not _is_whole(file, kind):
@@ -85,20 +82,12 @@ def inspect_image(file: BinaryIO, source: str) -> Picture:
 
 def is_whole(file: BinaryIO) -> bool:
     """Return whether a file is a whole image by its own bytes, however its transfer ended."""
-    file = _in_memory(file)
     try:
         kind = _kind(file, "")
         _size(file, "")
     except DownloadError:
         return False
     return _is_whole(file, kind)
-
-
-def _in_memory(file: BinaryIO) -> BinaryIO:
-    """Return the same bytes, in memory unless they are many: each look at a file lets others go first."""
-    file.seek(0)
-    data = file.read(_MOST_IN_MEMORY + 1)
-    return BytesIO(data) if len(data) <= _MOST_IN_MEMORY else file
 
 
 def _kind(file: BinaryIO, source: str) -> str:

@@ -6,6 +6,9 @@ import errno
 import gc
 import io
 import os
+import re
+import resource
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -373,6 +376,59 @@ class _Broken:
         if self._left < 0:
             raise OSError("the disk is broken")
         return self._file.read(size)
+
+
+@pytest.mark.parametrize(("umask", "permissions"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_a_small_file_may_be_read_by_whom_the_umask_allows(disk, umask, permissions):
+    before = os.umask(umask)
+    try:
+        address = open_folder(disk.destination).write("records/r.json", b"{}")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(Path(address).stat().st_mode) == permissions
+
+
+@pytest.fixture
+def small_disk():
+    """A disk on which no file can be larger than 1,000 bytes: of more it takes the beginning."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_small_file_that_the_disk_takes_in_part_leaves_the_old_one_and_no_part(disk, small_disk):
+    folder = open_folder(disk.destination)
+    folder.write("records/r.json", b"old")
+
+    with pytest.raises(DestinationError, match=re.escape("records/r.json")):
+        folder.write("records/r.json", b"x" * 1_001)
+
+    assert folder.read("records/r.json") == b"old"
+    assert [path.name for path in Path(disk.destination, "records").iterdir()] == ["r.json"]
+
+
+def test_a_large_draft_that_the_disk_does_not_take_says_whose_it_is_and_leaves_nothing(place, small_disk):
+    folder = open_folder(place.destination)
+
+    with (
+        pytest.raises(DestinationError, match=r"a\.png could not be read or written"),
+        folder.draft("a.png") as draft,
+    ):
+        draft.write(b"x" * 5 * 1024 * 1024)
+
+    assert place.names() == []
+
+
+def test_a_small_file_that_cannot_take_its_place_leaves_no_part(disk):
+    folder = open_folder(disk.destination)
+    folder.write("records/r.json/deeper", b"old")
+
+    with pytest.raises(DestinationError):
+        folder.write("records/r.json", b"new")
+
+    assert [path.name for path in Path(disk.destination, "records").iterdir()] == ["r.json"]
 
 
 def test_an_upload_that_breaks_off_leaves_the_old_file_and_no_part(bucket):

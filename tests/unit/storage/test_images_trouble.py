@@ -144,19 +144,19 @@ def test_generations_that_land_in_one_folder_at_once_do_not_meet(emulator, made,
     assert len(place.names()) == 6
 
 
-def test_a_disk_that_is_full_says_where_and_landing_again_works(made, client, place):
+def test_a_disk_that_is_full_says_where_and_landing_again_works(made, client, disk):
     generation = made()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
     try:
         with pytest.raises(DestinationError, match="could not be read or written"):
-            store(place, client, generation)
+            store(disk, client, generation)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    assert place.names() == []
-    store(place, client, generation)
-    assert len(place.names()) == 1
+    assert disk.names() == []
+    store(disk, client, generation)
+    assert len(disk.names()) == 1
 
 
 # Images that aren't there
