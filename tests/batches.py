@@ -159,6 +159,8 @@ QUICK = Timing(
     insist=20.0,
     insist_withdrawn=0.5,
     patience=Patience(lasts=1.0, first_pause=0.05),
+    idle=0.3,
+    idle_each=0.0,
 )
 """A batch that begins at a rate it would otherwise feel its way to, and doesn't wait long for the dead."""
 

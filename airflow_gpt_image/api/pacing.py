@@ -69,7 +69,7 @@ _MEMORY: Final = 32
 
 
 class Pacer:
-    """Say when the next submit may go, for all senders of one event loop together. It has no lock.
+    """Say when the next submit may go, for all senders of a worker together. It has no lock.
 
     Every ``now`` is in monotonic seconds.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
 
 from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.pricing import Prices
@@ -23,8 +21,6 @@ from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.timing import Clock
 from airflow_gpt_image.log import Log
 from airflow_gpt_image.storage.folders import Folder
-
-T = TypeVar("T", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,3 @@ class BatchContext:
     def now(self) -> datetime:
         """Return the time of day, in UTC."""
         return self.clock.now()
-
-
-class InThread(Protocol):
-    """Calls something that blocks, in a thread."""
-
-    async def __call__(self, function: Callable[..., T], /, *args: Any) -> T: ...

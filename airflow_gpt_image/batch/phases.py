@@ -48,15 +48,14 @@ class Entry:
     An item and what it is at.
 
     :param record: the one that counts, of those that are known.
-    :param polled_at: when its generation was last read, in seconds of a monotonic clock.
-    :param asked_at: when its image, which is late, is asked for again, by the same clock; 0: it isn't late.
+    :param asked_at: when its image, which is late, is asked for again, in seconds of a monotonic clock; 0: it
+        isn't late.
     :param found: the generation that was found finished by the worker that submitted it.
     """
 
     item: Item
     phase: Phase
     record: Record | None = None
-    polled_at: float = 0.0
     asked_at: float = 0.0
     found: str = ""
 

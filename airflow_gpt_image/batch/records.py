@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from decimal import Decimal
 from itertools import chain
+from threading import Lock
 from typing import NamedTuple
 
 from airflow_gpt_image.batch.filenames import StoredFiles, is_named_for
@@ -54,6 +55,7 @@ class BatchRecords:
         self._known: dict[Identity, list[Record]] = {}
         self._payers: dict[Payer, Payer] = {}
         self._ids: set[str] = set()
+        self._telling = Lock()
         self.adopted = 0
         self.files = StoredFiles(folder.folder)
 
@@ -161,8 +163,9 @@ class BatchRecords:
 
     def is_known(self, generation_id: str) -> bool:
         """Return whether an id is another submit's already; from now on it is."""
-        known = generation_id in self._ids
-        self._ids.add(generation_id)
+        with self._telling:
+            known = generation_id in self._ids
+            self._ids.add(generation_id)
         return known
 
     def spent(self) -> tuple[Decimal, Decimal]:

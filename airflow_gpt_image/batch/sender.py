@@ -1,5 +1,5 @@
 """The only place of a batch that submits: a place in the rate, the lease, the intent, the POST, the id. In
-that order.
+that order, and from its place to its id in one thread, so that no event loop comes between a POST and its id.
 
 If the process dies: before the intent nothing is paid for; from there on the intent says that nobody knows,
 until the id stands in its place: at most as many items as were being submitted at that moment, and never one
@@ -8,16 +8,16 @@ twice. If the work ends in any other way, what is between its intent and its id 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import timedelta
-from functools import partial
+from threading import Lock
+from typing import Final
 
-from airflow_gpt_image.api.client import AsyncGptImageClient
+from airflow_gpt_image.api.client import GptImageClient
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pacing import LEAST_RATE, Pacer
 from airflow_gpt_image.api.retrying import Retrying
-from airflow_gpt_image.batch.context import BatchContext, InThread
+from airflow_gpt_image.batch.context import BatchContext
 from airflow_gpt_image.batch.outcomes import CircuitBreaker
 from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.errors import (
@@ -34,34 +34,32 @@ from airflow_gpt_image.ledger import submitting
 from airflow_gpt_image.ledger.record import Record, intend
 from airflow_gpt_image.storage.signing import signed
 
+# Seconds after which whoever waits looks whether anything may still be submitted.
+_LONGEST_NAP: Final = 0.5
+
 
 class Sender:
     """
-    Submits items of a plan, as fast as the API takes them and no faster.
+    Submits items of a plan, as fast as the API takes them and no faster. It blocks; many threads may use it.
 
-    :param client: is used for nothing else, so that no submit queues up behind polls.
+    :param client: sends nothing twice by itself.
     """
 
-    def __init__(self, context: BatchContext, client: AsyncGptImageClient, in_thread: InThread) -> None:
+    def __init__(self, context: BatchContext, client: GptImageClient) -> None:
         timing = context.timing
         self._context = context
         self._client = client
-        self._in_thread = in_thread
-        self._pacer = _pacer(timing.first_rate, context.client.settings.rate_limit)
+        self._pacer = _pacer(timing.first_rate, client.settings.rate_limit)
         self._breaker = CircuitBreaker(
             longest_refusal=timing.longest_refusal, longest_hold=timing.longest_hold
         )
         self._write_backoff = Retrying(longest_pause=timing.write_pause)
-        # Taken before the intent: an item that only queues has none.
-        self._senders = asyncio.Semaphore(timing.senders)
-        self._order = asyncio.Lock()
-        self._renewing = asyncio.Lock()
-        self._under_way: set[asyncio.Task[Record]] = set()
-        settings = context.client.settings
-        seconds = submitting.answer_seconds(settings.connect_timeout, settings.read_timeout)
+        # Held for as long as it takes to count; those for whose turn and whose write others wait are apart.
+        self._counting, self._order, self._renewing = Lock(), Lock(), Lock()
+        seconds = submitting.answer_seconds(client.settings.connect_timeout, client.settings.read_timeout)
         self._answer_time = timedelta(seconds=seconds + timing.expires_after)
 
-    async def submit(self, entry: Entry) -> Record:
+    def submit(self, entry: Entry) -> Record:
         """
         Submit an item; return its record, with the generation's id.
 
@@ -71,63 +69,51 @@ class Sender:
         :raises GptImageError: when it wasn't accepted; that is on record.
         """
         context, item = self._context, entry.item
-        async with self._senders:
-            context.budget.reserve(item.index, item.credits)
+        context.budget.reserve(item.index, item.credits)
+        try:
+            self._wait_for_place()
+            request = context.plan.request(item)
+            intent = self._intent(entry, request)
             try:
-                await self._rate_slot()
-                # A line of a file that was written a moment ago: a thread would take longer than reading it.
-                request = context.plan.request(item)
-                intent = self._intent(entry, request)
-                try:
-                    options = context.options
-                    sign = partial(signed, request, seconds=options.timeout, references=options.references)
-                    # Most rows name no object, and going to a thread for nothing costs each of them.
-                    prepared = await self._in_thread(sign) if request.image_urls else request
-                except InvalidRequestError as error:
-                    await self._write_outcome(entry, intent.not_accepted(error, context.now()))
-                    raise
-                await self.ensure_lease()
-                context.stop.check()
-                # A task of its own: whoever waits for it may be cancelled, what is between intent and id may
-                # not.
-                sending = asyncio.create_task(self._send(entry, intent, prepared))
-                self._under_way.add(sending)
-                sending.add_done_callback(self._over)
-                return await asyncio.shield(sending)
-            finally:
-                context.budget.release(item.index)
+                options = context.options
+                prepared = signed(request, seconds=options.timeout, references=options.references)
+            except InvalidRequestError as error:
+                self._write_outcome(entry, intent.not_accepted(error, context.now()))
+                raise
+            self.ensure_lease()
+            context.stop.check()
+            return self._send(entry, intent, prepared)
+        finally:
+            context.budget.release(item.index)
 
     def resumed(self) -> None:
         """Count a generation that is in flight, and was submitted before."""
-        self._pacer.resumed(1)
+        with self._counting:
+            self._pacer.resumed(1)
 
     def finished(self) -> None:
         """Count a generation that is in flight no longer, or isn't watched any more."""
-        self._pacer.finished(time.monotonic())
+        with self._counting:
+            self._pacer.finished(time.monotonic())
 
-    async def drain(self) -> None:
-        """Wait until nothing is between its intent and its id; comes after the stop."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
-
-    async def ensure_lease(self) -> None:
+    def ensure_lease(self) -> None:
         """
         Make sure that this worker has not been replaced.
 
         :raises LedgerError: when it has been, or that can't be told.
         """
         if self._context.lease.needs_renewal:
-            async with self._renewing:
-                await self._in_thread(self._context.lease.renew)
+            with self._renewing:
+                self._context.lease.renew()
 
-    async def ensure_not_replaced(self) -> None:
+    def ensure_not_replaced(self) -> None:
         """
         Make sure of it as far as the store answers; for what may be done without it.
 
         :raises ReplacedError: when another worker goes on.
         """
         try:
-            await self.ensure_lease()
+            self.ensure_lease()
         except ReplacedError:
             raise
         except LedgerError as error:
@@ -149,112 +135,129 @@ class Sender:
             answer_by=now + self._answer_time,
         )
 
-    def _over(self, sending: asyncio.Task[Record]) -> None:
-        self._under_way.discard(sending)
-        if not sending.cancelled():
-            sending.exception()  # it is retrieved here, should nobody wait for it any more
-
-    async def _send(self, entry: Entry, intent: Record, prepared: ImageRequest) -> Record:
+    def _send(self, entry: Entry, intent: Record, prepared: ImageRequest) -> Record:
         """Carry out one submit: intent, POST, id."""
         context = self._context
 
-        async def write_intent(record: Record) -> None:
+        def write_intent(record: Record) -> None:
             try:
-                await self._in_thread(context.records.write, record)
+                context.records.write(record)
             except DestinationError as error:
                 # It may have been written all the same.
-                await self._write_outcome(entry, record.not_accepted(error, context.now()))
+                self._write_outcome(entry, record.not_accepted(error, context.now()))
                 raise
             context.lease.note(recorded=context.records.folder.scope)
 
-        async def write_outcome(record: Record) -> None:
+        def write_outcome(record: Record) -> None:
             if record.charges == intent.charges:
                 context.budget.charge(entry.item.index, record.credits)
-            await self._write_outcome(entry, record)
+            self._write_outcome(entry, record)
 
-        return await submitting.arun(
-            submitting.submit(
-                intent,
-                prepared,
-                now=context.now,
-                name=lambda _: entry.item.name,
-                is_known=context.records.is_known,
-                tell=context.tell,
-            ),
+        return submitting.submit(
+            intent,
+            prepared,
             write_intent=write_intent,
             post=lambda request: self._post(entry, intent, request),
             write_outcome=write_outcome,
+            now=context.now,
+            name=lambda _: entry.item.name,
+            is_known=context.records.is_known,
+            tell=context.tell,
         )
 
-    async def _post(self, entry: Entry, intent: Record, prepared: ImageRequest) -> str:
+    def _post(self, entry: Entry, intent: Record, prepared: ImageRequest) -> str:
         """Send a request until the API takes it, or refuses it for another reason than the rate."""
         context = self._context
         while True:
             # Writing the intent took its time; others may have been told to wait meanwhile, or are while the
             # lease is renewed. A hold can outlast the lease, so that is made sure of in every round.
-            await self.ensure_lease()
-            while held := self._pacer.held(time.monotonic()):
-                await self._pause(held)
-                await self.ensure_lease()
+            self.ensure_lease()
+            while held := self._held():
+                self._nap(held)
+                self.ensure_lease()
             waited = (context.now() - intent.intended_at).total_seconds()
             if waited > context.timing.rewrite_after:
                 changes = {"intended_at": context.now(), "answer_by": context.now() + self._answer_time}
                 intent = intent.model_copy(update=changes)
-                await self._in_thread(context.records.write, intent)
-                await self.ensure_lease()
+                context.records.write(intent)
+                self.ensure_lease()
             context.stop.check()
             context.lease.check()
             context.lock.check()
             try:
-                generation_id = await self._client.submit(
+                generation_id = self._client.submit(
                     prepared, on_rate_limit=lambda: context.tell(RateLimited("submit"))
                 )
             except RateLimitError as error:
                 self._refused(error)
-                await self._rate_slot()
+                self._wait_for_place()
             except SubmissionUnknownError as error:
-                if error.generation_id is None and self._breaker.lost():
-                    context.stop.set(error)
-                if error.generation_id is not None:
-                    context.log.warning("%s", error.message)
-                    self._accepted()
+                self._unknown(error)
                 raise
             except GptImageError as error:
-                if error.status is not None:
-                    self._pacer.passed(time.monotonic())
-                if self._breaker.failed(entry.item.index, error):
-                    context.stop.set(error)
+                self._failed(entry, error)
                 raise
             else:
                 self._accepted()
                 return generation_id
 
-    async def _rate_slot(self) -> None:
+    def _wait_for_place(self) -> None:
         """Wait until the rate allows one more submit; one asks at a time, so they go in order."""
-        async with self._order:
-            while pause := self._pacer.pause(time.monotonic()):
-                await self._pause(pause)
-            self._context.stop.check()
+        with self._order:
+            while True:
+                self._context.stop.check()
+                with self._counting:
+                    pause = self._pacer.pause(time.monotonic())
+                if not pause:
+                    return
+                self._nap(pause)
 
-    def _accepted(self) -> None:
-        self._breaker.accepted()
-        self._pacer.accepted(time.monotonic())
-
-    def _refused(self, error: RateLimitError) -> None:
-        now = time.monotonic()
-        self._pacer.refused(now, error.retry_after)
-        if self._breaker.refused(now, error.retry_after or 0.0):
-            self._context.stop.set(error)
-
-    async def _pause(self, seconds: float) -> None:
+    def _nap(self, seconds: float) -> None:
         """Sleep, but not on when nothing may be submitted any more."""
         self._context.stop.check()
-        await asyncio.sleep(min(seconds, 1.0))
+        time.sleep(min(seconds, _LONGEST_NAP))
         self._context.stop.check()
+
+    # --- what came of it, for the rate and for the others
+
+    def _held(self) -> float:
+        with self._counting:
+            return self._pacer.held(time.monotonic())
+
+    def _accepted(self) -> None:
+        with self._counting:
+            self._breaker.accepted()
+            self._pacer.accepted(time.monotonic())
+
+    def _refused(self, error: RateLimitError) -> None:
+        with self._counting:
+            now = time.monotonic()
+            self._pacer.refused(now, error.retry_after)
+            stops = self._breaker.refused(now, error.retry_after or 0.0)
+        if stops:
+            self._context.stop.set(error)
+
+    def _unknown(self, error: SubmissionUnknownError) -> None:
+        if error.generation_id is not None:
+            self._context.log.warning("%s", error.message)
+            self._accepted()
+            return
+        with self._counting:
+            stops = self._breaker.lost()
+        if stops:
+            self._context.stop.set(error)
+
+    def _failed(self, entry: Entry, error: GptImageError) -> None:
+        with self._counting:
+            if error.status is not None:
+                self._pacer.passed(time.monotonic())
+            stops = self._breaker.failed(entry.item.index, error)
+        if stops:
+            self._context.stop.set(error)
 
     # --- on record
 
-    async def _write_outcome(self, entry: Entry, record: Record) -> None:
+    def _write_outcome(self, entry: Entry, record: Record) -> None:
         """
         Put on record what came of a submit, again and again until the destination takes it.
 
@@ -269,7 +272,7 @@ class Sender:
         give_up_at = context.clock.elapsed() + seconds
         while True:
             try:
-                await self._in_thread(context.records.write, record)
+                context.records.write(record)
             except DestinationError as error:
                 failures += 1
                 problem = error
@@ -280,17 +283,17 @@ class Sender:
                 if context.lease.state.stranded:
                     context.lease.forget_stranded(record)
                 return
-            stranded = stranded or await self._strand(record)
+            stranded = stranded or self._strand(record)
             over = context.clock.elapsed() >= give_up_at
             if over or (stranded and context.stop.interrupted):
                 if record.generation_id or not stranded:
                     context.stop.set(problem)
                 return
-            await asyncio.sleep(self._write_backoff.backoff(failures))
+            time.sleep(self._write_backoff.backoff(failures))
 
-    async def _strand(self, record: Record) -> bool:
+    def _strand(self, record: Record) -> bool:
         try:
-            await self._in_thread(self._context.lease.keep_stranded, record)
+            self._context.lease.keep_stranded(record)
         except LedgerError as error:
             self._context.log.warning("Nor could the task state store keep it: %s", error.message)
             return False

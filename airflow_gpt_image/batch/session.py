@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from airflow_gpt_image.api import flows
-from airflow_gpt_image.api.client import AsyncGptImageClient
+from airflow_gpt_image.api.client import AsyncGptImageClient, GptImageClient
 from airflow_gpt_image.api.models import Generation
 from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.batch.context import BatchContext
@@ -36,7 +38,6 @@ from airflow_gpt_image.events import Failed, Polled, Progressed, RateLimited, St
 from airflow_gpt_image.events.telling import code_of
 from airflow_gpt_image.ledger.record import GenerationFacts, Record
 from airflow_gpt_image.polling.poller import Poller
-from airflow_gpt_image.polling.schedule import Schedule
 from airflow_gpt_image.storage.images import ImageFile, ImageFolder, about
 
 T = TypeVar("T")
@@ -73,11 +74,13 @@ class Session:
         # Of the generations that this session submitted: those before were told of by whoever waited.
         self._started = context.now()
         self._lags: list[float] = []
-        # Two clients, so that no submit queues up behind polls; neither sends anything twice by itself.
-        settings, senders = context.client.settings, context.timing.senders
-        self._submitting = AsyncGptImageClient(settings, retrying=_ONCE, at_once=senders)
+        # Neither sends anything twice by itself.
+        settings = context.client.settings
+        self._submitting = GptImageClient(settings, retrying=_ONCE)
         self._polling = AsyncGptImageClient(settings, retrying=_ONCE)
-        self._sender = Sender(context, self._submitting, self._in_thread)
+        self._sender = Sender(context, self._submitting)
+        # Of their own: one that waits for its place must not be in the way of images that are to be stored.
+        self._senders = ThreadPoolExecutor(context.timing.senders, "gpt-image-submit")
         self._check_failures()
 
     async def run(self) -> list[Entry]:
@@ -89,9 +92,8 @@ class Session:
         :raises LedgerError: when this worker is out of date.
         :raises DestinationTakenError: when another task has taken the destination.
         """
-        async with self._submitting, self._polling:
-            # A worker's slot is given back when all have been polled once more, so none is left out for long.
-            self._poller = Poller(self._polling, schedule=Schedule(longest=0.0), retrying=_ONCE)
+        async with self._polling:
+            self._poller = Poller(self._polling, retrying=_ONCE)
             tasks: set[asyncio.Task[None]] = set()
             try:
                 return self._table.entries("waiting") if await self._work(tasks) else []
@@ -165,16 +167,17 @@ class Session:
         return self._table.first("to_submit")
 
     def _only_waits(self, *, full: bool) -> bool:
-        """Return whether each in flight was polled since anything else happened, or that was long ago."""
+        """
+        Return whether waiting has been all that is left for as long as another worker takes to get here: so
+        this one waits in vain no longer than giving it up too early would cost.
+        """
         table, timing = self._table, self._context.timing
         if not self._options.deferrable or table.count("working") or (self.has_more and not full):
             return False
         waiting, now = table.entries("waiting"), time.monotonic()
-        soon, long_idle = now + timing.longest_late_hold, now - self._active_until > timing.longest_idle
-        return bool(waiting) and all(
-            entry.asked_at > soon if entry.asked_at else long_idle or entry.polled_at > self._active_until
-            for entry in waiting
-        )
+        idle = now - self._active_until > timing.idle + timing.idle_each * len(table)
+        late = now + timing.longest_late_hold
+        return bool(waiting) and all(entry.asked_at > late if entry.asked_at else idle for entry in waiting)
 
     async def _tick(self) -> None:
         """Log the progress, and keep the lock on the destination."""
@@ -199,7 +202,8 @@ class Session:
 
     async def _drain(self) -> None:
         """Wait for what mustn't be cut off: submits that are under way, and a lock that is being renewed."""
-        await self._sender.drain()
+        await self._in_thread(partial(self._senders.shutdown, cancel_futures=True))
+        self._submitting.close()
         if self._locking is not None:
             await asyncio.wait([self._locking])
 
@@ -212,7 +216,7 @@ class Session:
             during: During = "submit"
             try:
                 if record is None:
-                    record = await self._sender.submit(entry)
+                    record = await self._in_thread(self._sender.submit, entry, of=self._senders)
                 else:
                     self._sender.resumed()
                 during = "wait"
@@ -279,15 +283,10 @@ class Session:
         self._table.move(entry, "waiting", record)
         if not entry.asked_at:
             self._active()
-
-        def on_poll(seen: str) -> None:
-            entry.polled_at = time.monotonic()
-
         generation = await self._poller.wait(
             record.generation_id or "",
             poll_interval=max(self._options.poll_interval, self._table.count("waiting") / _MOST_POLLS),
             deadline=self.deadline(record),
-            on_poll=on_poll,
             on_unknown_status=self._trouble.unknown_status,
             seconds=None,
             kind=entry.item.kind,
@@ -313,14 +312,14 @@ class Session:
         entry.asked_at = 0.0
         self._table.move(entry, "working")
         async with self._storing:
-            # A successor may have paid for the item again by now, as its author wants it, and stored that.
-            await self._sender.ensure_not_replaced()
             stored = await self._in_thread(self._fetch_images, entry, record, generation)
         self._table.move(entry, "stored", stored)
         self._context.tell(Stored(len(stored.images), stored.seconds))
         self._active()
 
     def _fetch_images(self, entry: Entry, record: Record, generation: Generation) -> Record:
+        # A successor may have paid for the item again by now, as its author wants it, and stored that.
+        self._sender.ensure_not_replaced()
         context, name = self._context, record.name or entry.item.name
         request = context.plan.request(entry.item)
         age = record.age_of_images(generation, context.now())
@@ -350,13 +349,13 @@ class Session:
         """Put on record how it ended; it is not worth losing the others for."""
         entry.record = record
         try:
-            # A successor may have paid for it again by now, and stored it; "failed" would pay once more.
-            await self._sender.ensure_lease()
             await self._in_thread(self._write, entry, record)
         except DestinationError as error:
             self._context.stop.set(error)
 
     def _write(self, entry: Entry, record: Record) -> None:
+        # A successor may have paid for it again by now, and stored it; "failed" would pay once more.
+        self._sender.ensure_lease()
         request = self._context.plan.request(entry.item)
         self._context.records.write(record.model_copy(update={"request": request}))
 
@@ -396,5 +395,5 @@ class Session:
         """Note that something else happened than waiting."""
         self._active_until = time.monotonic()
 
-    async def _in_thread(self, function: Callable[..., T], /, *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._context.threads, function, *args)
+    async def _in_thread(self, function: Callable[..., T], /, *args: Any, of: Executor | None = None) -> T:
+        return await asyncio.get_running_loop().run_in_executor(of or self._context.threads, function, *args)

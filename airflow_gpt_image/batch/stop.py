@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -12,21 +13,28 @@ from airflow_gpt_image.log import Log
 
 
 class Stop:
-    """Hold the first reason why nothing more is submitted, if there is one."""
+    """
+    Hold the first reason why nothing more is submitted, if there is one.
+
+    Many threads may use it, and a signal's handler.
+    """
 
     def __init__(self, log: Log, error: GptImageError | None = None) -> None:
         self.error = error
         self._log = log
+        self._setting = RLock()
 
     def set(self, error: GptImageError) -> None:
         """Submit nothing more; what is in flight still finishes."""
-        if self.error is None:
+        with self._setting:
+            if self.error is not None:
+                return
             self.error = error
-            self._log.warning(
-                "Nothing more is submitted; what is in flight still finishes and is stored.\n%s: %s",
-                type(error).__name__,
-                error.message,
-            )
+        self._log.warning(
+            "Nothing more is submitted; what is in flight still finishes and is stored.\n%s: %s",
+            type(error).__name__,
+            error.message,
+        )
 
     @property
     def interrupted(self) -> bool:

@@ -33,7 +33,10 @@ class Timing:
     :param longest_refusal: the rate limit refusing everything for so long stops the submitting, too.
     :param report_every: between two lines in the log that tell the progress.
     :param idle_after: with nothing happening for so long, it is checked whether waiting is all that is left.
-    :param longest_idle: with nothing happening for so long, waiting is all that is left, polled or not.
+    :param idle: with nothing happening for so long, waiting is all that is left: Airflow takes so long to
+        start a worker again.
+    :param idle_each: so much longer for each image of the batch: a worker that goes on reads as long what was
+        stored before.
     :param patience: how long an image that doesn't arrive counts as late.
     :param longest_late_hold: an image that is asked for so soon again is waited for on the worker.
     :param first_rate: submits per second to begin with.
@@ -56,7 +59,8 @@ class Timing:
     longest_refusal: float = 600.0
     report_every: float = REPORT_EVERY
     idle_after: float = 0.25
-    longest_idle: float = 5.0
+    idle: float = 5.0
+    idle_each: float = 0.002
     patience: Patience = field(default_factory=Patience)
     longest_late_hold: float = 5.0
     first_rate: float = 2.0

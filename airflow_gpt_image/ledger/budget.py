@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from decimal import Decimal
+from threading import RLock
 
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.errors import CreditLimitError, InsufficientCreditsError
@@ -15,7 +16,7 @@ from airflow_gpt_image.errors import CreditLimitError, InsufficientCreditsError
 
 class Budget:
     """
-    The credits of a task instance since its last clear.
+    The credits of a task instance since its last clear. May be used by many threads at once.
 
     :param limit: ``max_credits``; None: no bound.
     :param charged: what it was charged already; ``refunded`` likewise.
@@ -36,6 +37,7 @@ class Budget:
         self._prices = prices
         self._reserved: dict[Hashable, Decimal] = {}
         self._reserved_sum = Decimal(0)
+        self._changing = RLock()
 
     @property
     def spent(self) -> Decimal:
@@ -49,23 +51,27 @@ class Budget:
         :param key: tells the image from the others; what is reserved for it already stays so.
         :raises CreditLimitError: when that would be more than ``max_credits``; nothing may be submitted.
         """
-        if key not in self._reserved:
-            self.check(credits)
-            self._reserved[key] = credits
-            self._reserved_sum += credits
+        with self._changing:
+            if key not in self._reserved:
+                self.check(credits)
+                self._reserved[key] = credits
+                self._reserved_sum += credits
 
     def release(self, key: Hashable) -> None:
         """Give back what was reserved for an image: it was not charged, or is on record as charged."""
-        self._reserved_sum -= self._reserved.pop(key, Decimal(0))
+        with self._changing:
+            self._reserved_sum -= self._reserved.pop(key, Decimal(0))
 
     def charge(self, key: Hashable, credits: Decimal) -> None:
         """Count what was charged, or may have been."""
-        self.release(key)
-        self.charged += credits
+        with self._changing:
+            self.release(key)
+            self.charged += credits
 
     def refund(self, credits: Decimal) -> None:
         """Count what came back."""
-        self.refunded += credits
+        with self._changing:
+            self.refunded += credits
 
     def check(self, credits: Decimal, *, images: int = 1) -> None:
         """

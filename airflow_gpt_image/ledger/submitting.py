@@ -1,7 +1,4 @@
-"""The order of one submit, as a generator that the single path and the batch carry out: intent, POST, id.
-
-Whoever drives it writes what it yields to the places of record, sends the request, and throws back in what
-that raised.
+"""The order of one submit, for single images and batches: intent, POST, id.
 
 What if the process dies? Before the intent nothing is paid for. From there on the intent says that nobody
 knows, until the id stands in its place. What if the answer isn't the API's own? Then nobody knows either: the
@@ -12,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import plain
@@ -30,63 +26,52 @@ from airflow_gpt_image.ledger.record import Record
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Step:
-    """
-    What has to be done next.
-
-    :param do: ``write_intent``: put an intent in every place of record, the fence last; if one doesn't take
-        it, nothing may be sent. ``post``: send the request once; comes back: the generation id.
-        ``write_outcome``: put on record what came of the POST; it has to reach one place, whatever it takes.
-    :param what: the record, or with ``post`` the request.
-    """
-
-    do: Literal["write_intent", "post", "write_outcome"]
-    what: Any
-
-
-Flow = Generator[Step, Any, Record]
-
-
 def submit(
     intent: Record,
     prepared: ImageRequest,
     *,
+    write_intent: Callable[[Record], object],
+    post: Callable[[ImageRequest], str],
+    write_outcome: Callable[[Record], object],
     now: Callable[[], datetime],
     name: Callable[[str], str | None],
     is_known: Callable[[str], bool],
     tell: Tell = ignore,
-) -> Flow:
+) -> Record:
     """
     Submit a request; return the record with the generation's id.
 
     :param prepared: the request as it is sent: reference images are signed.
+    :param write_intent: puts the intent in every place of record, the fence last; if one doesn't take it,
+        raises, and nothing is sent.
+    :param post: sends the request once, and returns the generation's id.
+    :param write_outcome: puts on record what came of the POST; it has to reach one place, whatever it takes.
     :param name: gives the name of a generation's images, for the record.
     :param is_known: tells whether an id is another submit's already.
     :param tell: is told what came of it, once that is on record.
     :raises SubmissionUnknownError: when it may have been accepted and nobody knows.
     :raises GptImageError: when it was not accepted.
     """
-    yield Step("write_intent", intent)
+    write_intent(intent)
     try:
-        generation_id: str = yield Step("post", prepared)
+        generation_id = post(prepared)
     except SubmissionUnknownError as error:
         if error.generation_id is None:
-            yield Step("write_outcome", intent.unknown(error))
+            write_outcome(intent.unknown(error))
             tell(Unknown(prepared.resolution, intent.credits))
             raise
         generation_id = error.generation_id
     except GptImageError as error:
-        yield Step("write_outcome", intent.not_accepted(error, now()))
+        write_outcome(intent.not_accepted(error, now()))
         tell(Refused(code_of(error)))
         raise
     if is_known(generation_id):
         unknown = same_id_error(generation_id)
-        yield Step("write_outcome", intent.unknown(unknown))
+        write_outcome(intent.unknown(unknown))
         tell(Unknown(prepared.resolution, intent.credits))
         raise unknown
     record = intent.submitted(generation_id, now(), name=name(generation_id))
-    yield Step("write_outcome", record)
+    write_outcome(record)
     size = RATIO_OF_AUTO if prepared.aspect_ratio == AUTO else prepared.aspect_ratio
     tell(Submitted(generation_id, size, prepared.resolution, record.credits, plain(record.usd)))
     return record
@@ -120,60 +105,6 @@ def answer_seconds(connect_timeout: float, read_timeout: float) -> float:
     The client keeps to it: see ``ClientSettings.connect_seconds`` and ``response_seconds``.
     """
     return 3 * connect_timeout + 2 * read_timeout + 5.0
-
-
-def run(
-    flow: Flow,
-    *,
-    write_intent: Callable[[Record], object],
-    post: Callable[[ImageRequest], str],
-    write_outcome: Callable[[Record], object],
-) -> Record:
-    """Carry out a submit with functions that block; return the record."""
-    carry_out: dict[str, Callable[[Any], object]] = {
-        "write_intent": write_intent,
-        "post": post,
-        "write_outcome": write_outcome,
-    }
-    step = next(flow)
-    try:
-        while True:
-            try:
-                came = carry_out[step.do](step.what)
-            except GptImageError as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(came)
-    except StopIteration as end:
-        record: Record = end.value
-        return record
-
-
-async def arun(
-    flow: Flow,
-    *,
-    write_intent: Callable[[Record], Awaitable[object]],
-    post: Callable[[ImageRequest], Awaitable[str]],
-    write_outcome: Callable[[Record], Awaitable[object]],
-) -> Record:
-    """Carry out a submit on an event loop; return the record."""
-    carry_out: dict[str, Callable[[Any], Awaitable[object]]] = {
-        "write_intent": write_intent,
-        "post": post,
-        "write_outcome": write_outcome,
-    }
-    step = next(flow)
-    try:
-        while True:
-            try:
-                came = await carry_out[step.do](step.what)
-            except GptImageError as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(came)
-    except StopIteration as end:
-        record: Record = end.value
-        return record
 
 
 def uninterrupted(function: Callable[[], T]) -> T:

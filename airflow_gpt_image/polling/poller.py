@@ -1,12 +1,12 @@
 """Drive many waits over one connection: one heap of due times, and few workers.
 
 Each wait is the flow that the clients drive, too; while it sleeps it costs a place in a heap, and no task. A
-flow decides what a response means for its generation. What it means for all of them is decided here:
+flow decides what a response means for its generation. For all of them:
 
-1. A refusal for the rate (429), or a Retry-After, holds all polls. A wait whose deadline comes before is
-   polled at its deadline.
+1. A refusal for the rate (429), or a Retry-After, holds all polls (see ``limits.py``). A wait whose deadline
+   comes before is polled at its deadline.
 2. While the API doesn't answer, or answers with a 5xx, polls are further and further apart, up to one round
-   of all waits in half a minute. The first answer ends that.
+   of all waits in half a minute (likewise). The first answer ends that.
 3. When the API refuses a poll for another reason, or is down, the connection may have been corrected: if so,
    polls go on with the corrected one, and that refusal ends no wait.
 4. While polls are overdue although the API answers, more are under way at the same time.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
-import math
 import random
 import time
 from collections import Counter
@@ -27,8 +26,9 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_gpt_image.api import flows
 from airflow_gpt_image.api.replies import NoResponse, Reply
-from airflow_gpt_image.api.retrying import Retrying, parse_retry_after
+from airflow_gpt_image.api.retrying import Retrying
 from airflow_gpt_image.api.steps import Flow, Send, Sleep, do_nothing
+from airflow_gpt_image.polling.limits import PollLimits, is_failure
 from airflow_gpt_image.polling.schedule import Pace, Schedule
 
 if TYPE_CHECKING:
@@ -44,14 +44,6 @@ _OVERDUE: Final = 0.25
 _LOOK_AFTER: Final = 0.05
 _LOOP_IS_LATE: Final = 0.025
 _LOOP_IS_BUSY: Final = 0.7
-
-# Seconds that one answer holds the polls of all, at most: one junk header is no reason to wait for a week.
-_LONGEST_HOLD: Final = 600.0
-
-# Seconds in which every wait has its turn while the API is down, and between two polls, at most.
-_ROUND_WHILE_DOWN: Final = 30.0
-_APART_WHILE_DOWN: Final = 1.0
-_FIRST_APART: Final = 0.005
 
 # Each time that a loop wakes up costs as much as several polls. So moments at which polls are due are rounded
 # to those of a grid: so coarse that some dozens are begun together, but a tenth of poll_interval at most.
@@ -117,12 +109,10 @@ class Poller:
         self._open = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._held_until = self._next_start = 0.0
-        self._refusals = self._failures = 0
+        self._limits, self._next_start = PollLimits(retrying, workers), 0.0
         self._limit, self._answered = workers, False
         self._looking: asyncio.TimerHandle | None = None
         self._sending: Counter[AsyncGptImageClient] = Counter()
-        self._polls = self._refused_polls = 0
         self._renew, self._on_any_end = renew, on_any_end
         self._renewing: asyncio.Task[None] | None = None
         self._renewed_at = -_RENEW_EVERY
@@ -160,7 +150,7 @@ class Poller:
         wait = Wait(flow, pace, deadline=deadline, poll_interval=poll_interval, on_end=on_end)
         self._open += 1
         if seconds is None:
-            seconds = self._rounded(pace.first(max(0.0, time.time() - (since or 0.0))), poll_interval)
+            seconds = self._rounded(pace.first(time.time()), poll_interval)
         self._put(wait, self._loop.time() + seconds)
         return wait
 
@@ -208,9 +198,7 @@ class Poller:
 
     def take_counts(self) -> tuple[int, int, int]:
         """Return the polls since this was called last, those refused for the rate, and the waits by now."""
-        counts = self._polls, self._refused_polls, self._open
-        self._polls = self._refused_polls = 0
-        return counts
+        return *self._limits.take_counts(), self._open
 
     async def aclose(self) -> None:
         """Let go of everything."""
@@ -269,7 +257,7 @@ class Poller:
 
     def _overdue(self, now: float) -> bool:
         """Return whether polls are overdue although the API answers."""
-        return bool(self._heap) and self._heap[0][0] + _OVERDUE <= now and not self._failures
+        return bool(self._heap) and self._heap[0][0] + _OVERDUE <= now and self._limits.answers
 
     def _look(self, since: float, cpu: float) -> None:
         """Allow more workers if polls are still overdue, and the API is what takes so long."""
@@ -299,24 +287,16 @@ class Poller:
             if wait.cancelled:
                 self._open -= 1
                 continue
-            held = self._held_until - now
+            held = self._limits.held(now)
             left = wait.deadline - time.time()
             if held > 0 and left > 0:
                 # Not all in the instant in which the hold ends: that would be refused again.
                 self._push(wait, now + min(held + random.random() * wait.poll_interval, left))
                 continue
-            self._next_start = now + self._apart()
+            self._next_start = now + self._limits.apart(self._open)
             return wait
         # The loop's others have their turn; whoever ends here is followed by another worker.
         return None
-
-    def _apart(self) -> float:
-        if self._failures <= self._most:
-            return 0.0
-        rounds = min(self._failures // self._most, 30)
-        return min(
-            math.ldexp(_FIRST_APART, rounds), _APART_WHILE_DOWN, _ROUND_WHILE_DOWN / max(self._open, 1)
-        )
 
     # --- what
 
@@ -357,12 +337,12 @@ class Poller:
         finally:
             self._sending[client] -= 1
             await self._close_if_replaced(client)
-        self._polls += 1
-        self._judge(reply)
+        self._limits.judge(reply, self._loop.time())
+        self._answered = self._answered or not is_failure(reply)
         if self._renew is not None:
             if isinstance(reply, NoResponse) or reply.status >= 500:
                 # In the meantime the others are polled as they are.
-                if self._failures > self._most:
+                if self._limits.is_down:
                     self._begin_renewal()
             elif 400 <= reply.status < 500 and reply.status != 429:
                 if client is self._client and (renewing := self._begin_renewal()) is not None:
@@ -398,23 +378,3 @@ class Poller:
         self._open -= 1
         self._on_any_end(generation, error)
         wait.on_end(generation, error)
-
-    def _judge(self, reply: Reply) -> None:
-        """Take from a reply what concerns all waits."""
-        if isinstance(reply, NoResponse) or reply.status >= 500:
-            self._failures += 1
-        else:
-            self._failures, self._answered = 0, True
-        if isinstance(reply, NoResponse):
-            return
-        asked = parse_retry_after(reply.headers.get("retry-after"), now=reply.at)
-        if reply.status == 429:
-            self._refusals += 1
-            self._refused_polls += 1
-            seconds = self._retrying.backoff(self._refusals) if asked is None else asked
-        elif reply.status == 503 and asked is not None:
-            seconds = asked
-        else:
-            self._refusals = 0
-            return
-        self._held_until = max(self._held_until, self._loop.time() + min(seconds, _LONGEST_HOLD))

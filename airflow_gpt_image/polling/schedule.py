@@ -6,8 +6,9 @@
    ``poll_interval`` at those at which hardly any does: up to the age itself, or three poll_intervals while it
    is younger than that, but a minute at most. So an API that has become quicker is noticed.
 3. All polls together are no more than polling every ``poll_interval`` would make. For each generation these
-   moments are known from its first poll on. Of one that is still not finished, those that were left out are
-   saved; a poll between two of them uses one that was saved, and without any the next moment is waited for.
+   moments are known from its first poll on, or from its submit where the first poll waits. Those that were
+   left out are saved; a poll between two of them uses one that was saved, and without any the next moment is
+   waited for.
 
 Nothing here reads a clock.
 """
@@ -22,8 +23,10 @@ from typing import Final
 from airflow_gpt_image.api.models import Generation, ImageRequest
 from airflow_gpt_image.polling.durations import Durations
 
-# Seconds between two polls of a generation, at least, unless poll_interval itself is shorter.
+# Seconds between two polls of a generation, at least and at most, unless poll_interval itself is shorter or
+# longer.
 _SHORTEST: Final = 0.5
+_LONGEST: Final = 60.0
 # A young generation is polled when it is older by this share of its age.
 _SHARE_OF_AGE: Final = 0.125
 # Polls that are kept for later, and so many more for each wait: the savings of a long night are no reason to
@@ -48,12 +51,10 @@ class Schedule:
     """Share what is known of durations, and the savings of polls, among all waits on one connection.
 
     :param jitter: a number in [0, 1) each time it is called.
-    :param longest: seconds between two polls of a generation, at most, unless its ``poll_interval`` is
-        longer. Default 60; 0: never more than ``poll_interval``.
     """
 
-    def __init__(self, *, jitter: Callable[[], float] = random.random, longest: float = 60.0) -> None:
-        self.jitter, self._longest = jitter, longest
+    def __init__(self, *, jitter: Callable[[], float] = random.random) -> None:
+        self.jitter = jitter
         self._durations: dict[str, Durations] = {}
         self._saved = 0
         self.waits = 0
@@ -73,7 +74,7 @@ class Schedule:
 
         :param quickest: seconds until the first few of those end that have reached its age.
         """
-        patient = min(self._longest, max(age, 3 * poll_interval), quickest + poll_interval)
+        patient = min(_LONGEST, max(age, 3 * poll_interval), quickest + poll_interval)
         return max(poll_interval, patient)
 
     def save(self, polls: int) -> None:
@@ -92,12 +93,13 @@ class Pace:
     """Say when one generation is polled next. Built by :meth:`Schedule.begin` only."""
 
     __slots__ = (
+        "_begun",
         "_born",
         "_durations",
-        "_first",
         "_moments",
         "_part",
         "_poll_interval",
+        "_polled",
         "_schedule",
         "_since",
         "_sooner",
@@ -109,21 +111,26 @@ class Pace:
     ) -> None:
         self._schedule, self._durations = schedule, durations
         self._poll_interval, self._since = poll_interval, since
-        self._first: float | None = None
+        self._begun: float | None = None  # when the moments are counted from
         self._born = 0.0  # when it was submitted, by the clock of this machine
-        self._moments = 0  # that have passed since the first poll
+        self._polled = False
+        self._moments = 0  # that have passed
         self._sooner = False  # whether the next poll comes before the next of them
         self._spread = False  # whether it was set apart from those that were submitted with it
         self._part: int | None = None
 
-    def first(self, age: float) -> float:
-        """Return the seconds to the first poll of a generation that was submitted ``age`` seconds ago.
+    def first(self, now: float) -> float:
+        """Return the seconds to the first poll of a generation whose submit's time is known.
 
         ``poll_interval`` after the submit, for nothing is finished right after it; later, when others of its
         kind took longer.
+
+        :param now: in seconds since 1970.
         """
         interval = self._poll_interval
+        age = self._age(now)
         soonest = max(0.0, interval - age)
+        self._begin(now + soonest - interval, age + soonest - interval)
         best = self._durations.pause(age, interval, 0.5 + self._schedule.jitter())
         if best is None:
             return soonest
@@ -136,15 +143,17 @@ class Pace:
 
         :param now: the time of the poll that says so, in seconds since 1970.
         """
-        if self._first is None:
-            self._first = now
-            self._born = now - self._first_age(generation, now)
-            self._durations.see_first(now - self._born)
+        if not self._polled:
+            age = self._told_age(generation, now)
+            if self._begun is None:
+                self._begin(now, age)
+            self._born, self._polled = now - age, True
+        assert self._begun is not None
         # A clock that was set back has passed nothing.
-        moments = max(self._moments, int((now - self._first) / self._poll_interval + _ROUNDING))
+        moments = max(self._moments, int((now - self._begun) / self._poll_interval + _ROUNDING))
         passed, self._moments = moments - self._moments, moments
         self._schedule.save(passed if self._sooner else max(0, passed - 1))
-        next_moment = self._first + (moments + 1) * self._poll_interval - now
+        next_moment = self._begun + (moments + 1) * self._poll_interval - now
         rounding = _ROUNDING * self._poll_interval
         next_moment = min(next_moment, self._poll_interval + rounding)
         pause = self._best_pause(max(0.0, now - self._born))
@@ -157,11 +166,11 @@ class Pace:
         created, completed = generation.created_at, generation.completed_at
         if created is not None and completed is not None and completed >= created:
             self._durations.learn((completed - created).total_seconds(), now)
-        if self._first is None:
+        if self._begun is None:
             return
         # The moments that passed before it ended, and the one that would have found it.
-        ended = now - (self._seconds_over(generation) or now - self._first)
-        moments = max(self._moments, math.ceil((ended - self._first) / self._poll_interval) - 1)
+        ended = now - (self._seconds_over(generation) or now - self._begun)
+        moments = max(self._moments, math.ceil((ended - self._begun) / self._poll_interval) - 1)
         self._schedule.save(moments - self._moments + self._sooner)
 
     def leave(self) -> None:
@@ -170,6 +179,11 @@ class Pace:
             self._durations.leave(self._part)
             self._schedule.waits -= 1
             self._part = None
+
+    def _begin(self, begun: float, age: float) -> None:
+        """Count the moments from a time on, at which it had an age."""
+        self._begun = begun
+        self._durations.see_first(age)
 
     def _best_pause(self, age: float) -> float:
         """Return the seconds to the next poll that would be best, whatever has been saved."""
@@ -194,8 +208,11 @@ class Pace:
         # Both times may be cut to whole seconds.
         return (told - completed).total_seconds() + 1.0
 
-    def _first_age(self, generation: Generation, now: float) -> float:
+    def _told_age(self, generation: Generation, now: float) -> float:
         created, told = generation.created_at, generation.told_at
         if created is not None and told is not None and told >= created:
             return (told - created).total_seconds()
+        return self._age(now)
+
+    def _age(self, now: float) -> float:
         return 0.0 if self._since is None else max(0.0, now - self._since)

@@ -74,17 +74,10 @@ class ImageSubmitter:
                 raise LedgerError("Another run has just begun to submit the same request.")
             self.submitted = True
 
-        flow = submitting.submit(
-            intent,
-            prepared,
-            now=context.now,
-            name=lambda generation_id: context.names.of(identity, generation_id, request.prompt).stem(0),
-            is_known=ledger.is_known,
-            tell=context.tell,
-        )
         try:
-            record = submitting.run(
-                flow,
+            record = submitting.submit(
+                intent,
+                prepared,
                 write_intent=write_intent,
                 post=lambda sent: context.client.submit(
                     sent,
@@ -92,6 +85,10 @@ class ImageSubmitter:
                     on_rate_limit=lambda: context.tell(RateLimited("submit")),
                 ),
                 write_outcome=ledger.write_outcome,
+                now=context.now,
+                name=lambda generation_id: context.names.of(identity, generation_id, request.prompt).stem(0),
+                is_known=ledger.is_known,
+                tell=context.tell,
             )
         except SubmissionUnknownError as error:
             raise self.unknown_error(error.message, request, intent.intended_at, error) from None

@@ -195,7 +195,7 @@ def test_of_many_in_flight_each_is_polled_less_often(batch, api):
 
 
 def test_a_worker_is_not_held_until_a_poll_that_comes_late(deferring):
-    deferring.retimed(longest_idle=0.3)
+    deferring.retimed(idle=0.3)
 
     with pytest.raises(TaskDeferred) as deferred:
         deferring.begin(requests=["a vase", "a chair"], poll_interval=3600)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -55,6 +57,36 @@ def test_the_same_image_is_reserved_for_once():
     own.reserve("a", PRICE)
 
     assert own.spent == 0
+
+
+class Yielding(Decimal):
+    """An amount that lets other threads go first in the middle of a sum."""
+
+    def __radd__(self, other):
+        time.sleep(0.0001)
+        return Decimal.__radd__(self, other)
+
+
+def test_many_threads_together_reserve_and_charge_no_more_than_max_credits():
+    own, price = budget(PRICE * 100), Yielding(PRICE)
+
+    def buy(thread):
+        bought = 0
+        for number in range(20):
+            try:
+                own.reserve((thread, number), price)
+            except CreditLimitError:
+                continue
+            own.charge((thread, number), price)
+            bought += 1
+        return bought
+
+    with ThreadPoolExecutor(32) as threads:
+        bought = sum(threads.map(buy, range(32)))
+
+    assert (bought, own.charged) == (100, PRICE * 100)
+    with pytest.raises(CreditLimitError):
+        own.check(PRICE)
 
 
 def test_what_was_refused_reserves_nothing():

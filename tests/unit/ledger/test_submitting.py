@@ -1,9 +1,8 @@
-"""Every course that one submit can take, and that both drivers take it the same way."""
+"""Every course that one submit can take."""
 
 from __future__ import annotations
 
 import _thread
-import asyncio
 import itertools
 import signal
 import threading
@@ -30,7 +29,7 @@ from tests.task_instance import DiedError
 
 
 class Driven:
-    """What a driver was asked to do, and what comes of it."""
+    """What a submit does, and what comes of it."""
 
     def __init__(self, answer, intent_error=None, outcome_error=None, known=()):
         self.answer, self.intent_error, self.outcome_error = answer, intent_error, outcome_error
@@ -54,39 +53,22 @@ class Driven:
             raise self.outcome_error
 
 
-@pytest.fixture(params=["run", "arun"])
-def drive(request, intent):
-    """Carries out a submit: blocking, or on an event loop. Returns the record, or the error."""
-
-    def flow(driven):
-        return submitting.submit(
-            intent(),
-            REQUEST,
-            now=lambda: NOW,
-            name=lambda generation_id: f"{generation_id}-0",
-            is_known=lambda generation_id: generation_id in driven.known,
-        )
-
-    def run(driven):
-        steps = (driven.write_intent, driven.post, driven.write_outcome)
-        names = ("write_intent", "post", "write_outcome")
-        if request.param == "run":
-            return submitting.run(flow(driven), **dict(zip(names, steps, strict=True)))
-
-        def awaited(function):
-            async def step(value):
-                await asyncio.sleep(0)
-                return function(value)
-
-            return step
-
-        return asyncio.run(
-            submitting.arun(flow(driven), **dict(zip(names, map(awaited, steps), strict=True)))
-        )
+@pytest.fixture
+def drive(intent):
+    """Carries out a submit. Returns the record, or the error."""
 
     def drive(driven):
         try:
-            return run(driven)
+            return submitting.submit(
+                intent(),
+                REQUEST,
+                write_intent=driven.write_intent,
+                post=driven.post,
+                write_outcome=driven.write_outcome,
+                now=lambda: NOW,
+                name=lambda generation_id: f"{generation_id}-0",
+                is_known=lambda generation_id: generation_id in driven.known,
+            )
         except GptImageError as error:
             return error
 

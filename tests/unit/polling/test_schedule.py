@@ -48,6 +48,10 @@ def first_pause(schedule, *, age, kind="", told=True, since=None):
     return pace.pause(under_way(created=-age, told=told), START)
 
 
+def first_pause_without_savings(schedule):
+    return schedule.begin(INTERVAL, kind="new").pause(under_way(), START)
+
+
 @pytest.fixture
 def schedule():
     return Schedule(jitter=lambda: 0.5)
@@ -76,13 +80,6 @@ def test_no_poll_is_left_out_for_longer_than_the_age_or_three_intervals(schedule
     assert first_pause(schedule, age=1.0) == pytest.approx(3 * INTERVAL)
     assert first_pause(schedule, age=30.0) == pytest.approx(30.0)
     assert first_pause(schedule, age=500.0) == pytest.approx(60.0)
-
-
-def test_a_schedule_may_be_told_to_leave_none_out():
-    schedule = Schedule(jitter=lambda: 0.5, longest=0.0)
-    learn(schedule, [1_000.0 + number for number in range(100)])
-
-    assert first_pause(schedule, age=500.0) == INTERVAL
 
 
 def test_where_most_end_polls_are_close_together(schedule):
@@ -178,9 +175,15 @@ def test_polls_that_were_left_out_while_it_went_on_are_saved_for_others(schedule
     assert pauses == [0.5] * 6 + [INTERVAL] * 4
 
 
-def polls_of_one(schedule, *, lasts, early):
-    """How often one is polled until it ends, when each poll comes so much before it is due."""
-    pace, now, polls = schedule.begin(INTERVAL), 0.0, 0
+def polls_of_one(schedule, *, lasts, early=0.0, at_once=True):
+    """
+    How often one is polled until it ends.
+
+    :param early: each poll comes so many seconds before it is due.
+    :param at_once: the first one comes right after the submit, and not as the schedule has it.
+    """
+    pace, polls = schedule.begin(INTERVAL, since=START), 0
+    now = 0.0 if at_once else pace.first(START)
     while True:
         polls += 1
         if now >= lasts:
@@ -198,20 +201,75 @@ def test_polls_that_come_a_little_early_are_no_more_than_polling_every_interval_
     assert polls <= sum(1 + math.ceil(each / INTERVAL) for each in lasts)
 
 
+def first(schedule, *, age):
+    return schedule.begin(INTERVAL, since=START - age).first(START)
+
+
 def test_the_first_poll_of_one_that_was_just_submitted_comes_an_interval_later(schedule):
-    assert schedule.begin(INTERVAL).first(0.0) == INTERVAL
-    assert schedule.begin(INTERVAL).first(2.0) == INTERVAL - 2.0
-    assert schedule.begin(INTERVAL).first(60.0) == 0.0
+    assert first(schedule, age=0.0) == INTERVAL
+    assert first(schedule, age=2.0) == INTERVAL - 2.0
+    assert first(schedule, age=60.0) == 0.0
 
 
 def test_the_first_poll_comes_later_when_others_of_its_kind_took_longer(schedule):
     learn(schedule, [12.0 + number / 100 for number in range(100)])
 
-    assert 12.0 <= schedule.begin(INTERVAL).first(0.0) <= 13.0
-    assert 2.0 <= schedule.begin(INTERVAL).first(10.0) <= 3.0
+    assert 12.0 <= first(schedule, age=0.0) <= 13.0
+    assert 2.0 <= first(schedule, age=10.0) <= 3.0
 
 
 def test_the_first_poll_is_never_sooner_than_an_interval_after_the_submit(schedule):
     learn(schedule, [1.0 + number / 100 for number in range(100)])
 
-    assert schedule.begin(INTERVAL).first(0.0) >= INTERVAL
+    assert first(schedule, age=0.0) >= INTERVAL
+
+
+@pytest.fixture
+def late_first(schedule):
+    """One that is first polled when two moments have passed; the next would have found it at 15."""
+    learn(schedule, [14.0 + number / 200 for number in range(100)])
+    pace = schedule.begin(INTERVAL, since=START)
+    now = pace.first(START)
+    assert 14.0 <= now <= 14.6
+    return pace, now
+
+
+def test_polls_that_a_late_first_one_left_out_are_saved_for_others(schedule, late_first):
+    pace, now = late_first
+    pace.finish(finished(takes=13.2, now=now), START + now)
+
+    sooner = [schedule.begin(INTERVAL, kind="new") for _ in range(10)]
+    pauses = [each.pause(under_way(), START) for each in sooner]
+
+    assert pauses == [0.5] * 2 + [INTERVAL] * 8
+
+
+def test_one_that_a_late_first_poll_left_out_may_be_used_for_the_next(schedule, late_first):
+    pace, now = late_first
+
+    assert pace.pause(under_way(now=now), START + now) == 0.5
+    assert first_pause_without_savings(schedule) == INTERVAL
+
+
+@pytest.mark.parametrize("lasts", [lambda n: 10.0 + n % 20 + 0.4, lambda n: 4.0 + n % 3, lambda n: 61.0])
+def test_with_a_late_first_poll_they_are_no_more_than_polling_every_interval_makes(schedule, lasts):
+    durations = [lasts(number) for number in range(300)]
+
+    polls = sum(polls_of_one(schedule, lasts=each, at_once=False) for each in durations)
+
+    assert polls <= sum(math.ceil(each / INTERVAL) for each in durations)
+
+
+def test_with_a_late_first_poll_as_many_polls_find_an_end_in_half_the_time(schedule):
+    lags = []
+    for number in range(600):
+        lasts = 10.0 + number * 7 % 200 / 10
+        pace = schedule.begin(INTERVAL * 2, since=START)
+        now = pace.first(START)
+        while now < lasts:
+            now += pace.pause(under_way(now=now), START + now)
+        pace.finish(finished(takes=lasts, now=now), START + now)
+        lags.append(now - lasts)
+
+    # Every ten seconds it would be five, on average.
+    assert sum(lags[200:]) / len(lags[200:]) < 2.75
