@@ -6,6 +6,7 @@ Nothing here resolves a name. What a name leads to is asked of :func:`is_public`
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -68,6 +69,7 @@ _LONGEST_NAME: Final = 253
 _NUMBER: Final = re.compile(r"0x[0-9a-f]+|[0-9]+")
 
 
+@lru_cache(maxsize=1_024)
 def normalize_host(host: str) -> str:
     """
     Return a host in the form that a resolver makes of it, so that two hosts can be compared.
@@ -127,6 +129,7 @@ def is_ip_address(host: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=1_024)
 def is_loopback(host: str) -> bool:
     """Return whether a host is this machine by name: ``localhost`` or a loopback address."""
     name = normalize_host(host)
@@ -139,6 +142,7 @@ def is_loopback(host: str) -> bool:
     return (mapped or ip).is_loopback
 
 
+@lru_cache(maxsize=1_024)
 def is_public(address: str) -> bool:
     """Return whether an IP address is one of the public internet: global unicast, and nothing special.
 

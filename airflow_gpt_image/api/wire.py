@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar
 
 import httpcore
@@ -63,7 +64,7 @@ def common_headers() -> dict[str, str]:
 def _request(
     settings: ClientSettings,
     method: str,
-    url: httpx.URL | str,
+    url: httpx.URL,
     *,
     headers: Mapping[str, str],
     extensions: Mapping[str, Any],
@@ -79,9 +80,14 @@ def _request(
     )
 
 
+# All submits have one address, and an image's is asked for its host first: reading it takes a tenth of all
+# that is done here.
+_parsed = lru_cache(maxsize=64)(httpx.URL)
+
+
 def look_up_arguments(url: str) -> tuple[str, int]:
     """Return the host and port to look up for an address."""
-    parsed = httpx.URL(url)
+    parsed = _parsed(url)
     return parsed.raw_host.decode("ascii"), parsed.port or (443 if parsed.scheme == "https" else 80)
 
 
@@ -151,7 +157,7 @@ class Sending:
         return _request(
             self._settings,
             call.method,
-            self._settings.base_url + call.path,
+            _parsed(self._settings.base_url + call.path),
             json=call.body,
             headers={"authorization": f"Bearer {self._settings.api_key}", "accept": "application/json"},
             extensions={"trace": trace},
@@ -224,7 +230,7 @@ class Fetching:
 
     def request(self) -> httpx.Request:
         """Return the request: to the address that was checked, in the name of the host."""
-        url = httpx.URL(self._step.url)
+        url = _parsed(self._step.url)
         if self._step.address is None:
             return _request(self._settings, "GET", url, headers={}, extensions={})
         return _request(
