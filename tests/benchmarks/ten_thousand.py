@@ -84,7 +84,7 @@ def _print(told: dict[str, Any], books: dict[str, Any], images: Path) -> None:
         "submits accepted / failed and refunded": f"{len(charges):,} / {len(charges) - sum(kept.values()):,}",
         "images paid for twice / lost": f"{twice} / {PROMPTS - stored}",
         "looks at the API for each image": f"{books['requests']['poll'] / PROMPTS:.1f}",
-        "CPU of the worker": f"{told['cpu']:.0f} s ({told['cpu'] / PROMPTS * 1000:.0f} ms for each image)",
+        "CPU of the worker": f"{told['cpu']:.0f} s ({told['cpu'] / PROMPTS * 1000:.1f} ms for each image)",
         "growth of its memory (RSS)": f"{told['growth']:.0f} MB",
         "deferrals / largest trigger and event": f"{told['deferrals']} / {told['largest']:,} bytes",
     }.items():
