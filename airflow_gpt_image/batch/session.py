@@ -1,8 +1,8 @@
 """The work of a batch between two deferrals: submit, poll and store side by side, as long as there is more to
 do than to wait.
 
-Each item has a coroutine of its own, of which a bounded number is under way. What blocks (the destination,
-the lease) happens in threads. What concerns all items stops the submitting at once: then what is in flight
+Each item has a coroutine of its own, of which a bounded number is under way. What blocks (submits, the
+destination) happens in threads. What concerns all items stops the submitting at once: then what is in flight
 still finishes and is stored.
 """
 
