@@ -49,6 +49,9 @@ class Tally:
     :param so_far: returns how far the task was before; None: that isn't known. Asked when a line needs it.
     """
 
+    # Ten thousand may be kept at the same time.
+    __slots__ = ("_began", "_log", "_so_far", "_total", "_warned", "failures", "finished", "seen")
+
     def __init__(
         self, log: Log, total: int, *, now: float, so_far: Callable[[], SoFar | None] = lambda: None
     ) -> None:
