@@ -33,7 +33,7 @@ test-rooms: $(VENV)/.dev
 	$(BIN)/python -m coverage run -m pytest -n 2 -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*,airflow_gpt_image/errors.py" --fail-under=100
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not soak" tests/integration tests/packaging tests/unit \
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak" tests/integration tests/packaging tests/unit \
 		--ignore tests/unit/api --ignore tests/unit/test_errors.py $(ARGS)
 
 test-airflow: $(VENV)/.dev

@@ -105,6 +105,8 @@ def run_cases(python: Path) -> list[Result]:
             # Longer than the time in which a callback is left to the poll.
             emulator.fault("generation:takes=20*1;match=called_back:")
             emulator.fault("submit:lost*1;match=lost_answer:")
+            # Longer than a batch's worker stays when waiting is all that is left.
+            emulator.fault("generation:takes=12;match=one_batch:")
             port = free_port()
             env = {
                 "AIRFLOW__GPT_IMAGE__CALLBACK_BASE_URL": f"http://127.0.0.1:{port}",
@@ -123,6 +125,7 @@ def run_cases(python: Path) -> list[Result]:
                 cases = CASES + (LOOPS if airflow.version >= (3, 4) else ())
                 rounds = _Rounds(airflow, emulator, cases)
                 first = rounds.run(clear=False)
+                rounds.check_said("one_batch", "Waiting is all that is left", first)
                 rounds.check_said("called_back", "the API called back", first)
                 rounds.check_said("lost_answer", "its callback told the id", first)
                 second = rounds.run(clear=True)

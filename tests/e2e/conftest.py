@@ -86,8 +86,9 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer, store: Objec
     shutil.copytree(EXAMPLES, dags / "examples")
     images = home / "images"
     env = {
-        # A submit whose worker died is unknown when its answer can't come any more: here after a minute.
-        "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(connect_timeout=2, read_timeout=20),
+        # A submit whose worker died is unknown when its answer can't come any more: here after 37 seconds.
+        # Answers that are late are so by twelve seconds at most.
+        "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(connect_timeout=2, read_timeout=13),
         "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(images),
         f"AIRFLOW_CONN_{CONN_ID.upper()}": store.airflow_connection(),
     }

@@ -427,7 +427,9 @@ def test_nothing_is_paid_twice_and_nothing_lost_whatever_is_killed(
 ) -> None:
     dag_id, on_s3, kills = drawn(seed)
     prompts = places.prompts(f"killed {seed}", 100)
-    faults = ("generation:failed*3;after=20", "generation:takes=9", "submit:late=1")
+    # The last ones are slow, so that the task defers for them.
+    house.emulator.settings(duration=9)
+    faults = ("generation:failed*3;after=20", "generation:takes=20;after=80", "submit:late=1")
     began = time.monotonic()
     batch = places.start(dag_id, prompts, places.bucket() if on_s3 else places.disk(), *faults)
     killer = Killer(batch)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +17,28 @@ OURS = Path(__file__).parent / "dags"
 
 
 @pytest.fixture(scope="session")
-def dags():
+def database(tmp_path_factory):
+    """A migrated database: made once for all processes that run these tests side by side, and copied."""
+    own = Path(os.environ["AIRFLOW_HOME"], "airflow.db")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    made = shared / "airflow.db"
+    with Path(shared, "airflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            # In a process of its own: it sets up logging and a session, and leaves neither of them behind.
+            subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True
+            )
+            shutil.move(own, made)
+    shutil.copy(made, own)
+
+
+@pytest.fixture(scope="session")
+def dags(database):
     """Our DAGs and the examples by id, parsed and in the database of this session."""
     Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).mkdir(exist_ok=True)  # else Airflow complains
-    # In a process of its own: it sets up logging and a session, and leaves neither of them behind.
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 

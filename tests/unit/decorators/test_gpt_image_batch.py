@@ -241,7 +241,7 @@ def test_after_a_deferral_it_is_not_called_again_and_the_ui_shows_what_is_carrie
         calls.append("called")
         return ["a", "b"]
 
-    api.settings(duration=1.5)
+    api.settings(duration=8)  # longer than a worker stays when waiting is all that is left
     task = decorated(posters, deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         task.begin()
