@@ -21,10 +21,12 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from signal import SIGKILL
 from statistics import quantiles
 
 import psutil
@@ -33,6 +35,8 @@ from tests.benchmarks.waiting_api import ends_at, id_of
 
 MANY = os.environ.get("WAITING", "100 1000 1000@0.15 10000")
 POLL_INTERVAL = 5.0
+# Seconds. A contestant that can't keep up takes ever longer.
+LIMIT = 600.0
 SHORTEST, LONGEST = 10.0, 30.0
 OURS = "GptImageTrigger"
 OVER_HTTPX = "GptImageTrigger without aiohttp"
@@ -137,10 +141,17 @@ def _contest(contestant: str, many: int, address: str) -> Iterator[Figures]:
     environment = {f"AIRFLOW_CONN_{name}_DEFAULT": json.dumps(each) for name, each in connections.items()}
     done = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     assert done.stdout is not None
-    for line in done.stdout:
-        if line.startswith(FIGURES):
-            yield Figures(**json.loads(line.removeprefix(FIGURES)))
-    if done.wait():
+    overdue = threading.Timer(LIMIT, done.kill)
+    overdue.start()
+    try:
+        for line in done.stdout:
+            if line.startswith(FIGURES):
+                yield Figures(**json.loads(line.removeprefix(FIGURES)))
+    finally:
+        overdue.cancel()
+    if (code := done.wait()) == -SIGKILL and not contestant.startswith(OURS):
+        print(f"| {many:,} | {contestant} | not over after {LIMIT:.0f} s | | | | | |", flush=True)
+    elif code:
         raise SystemExit(f"{contestant} failed.")
 
 

@@ -316,7 +316,7 @@ def test_texts_that_are_told_by_those_before_them_are_read(tmp_path, encoding):
 
 def test_a_small_file_of_such_texts_that_stands_for_gigabytes_is_refused(tmp_path):
     path = tmp_path / "x.parquet"
-    table = pyarrow.table({"prompt": ["a teapot"] * 300, "page": ["x" * MEGABYTE] * 300})
+    table = pyarrow.table({"prompt": ["a teapot"] * 3_000, "page": ["x" * MEGABYTE] * 3_000})
     encodings = {"page": "DELTA_BYTE_ARRAY", "prompt": "PLAIN"}
     parquet.write_table(table, path, compression="zstd", use_dictionary=False, column_encoding=encodings)
     del table
