@@ -104,28 +104,38 @@ def test_in_whatever_order_the_one_at_work_keeps_it_and_who_comes_is_refused(tmp
         assert holds == [True, False]
 
 
-def test_of_two_that_start_at_the_same_time_again_and_again_never_both_hold_it(lock, place):
+def test_of_two_that_start_at_the_same_time_again_and_again_never_both_hold_it(lock, place, folder):
     rounds = 100 if place.destination.startswith("/") else 25
-    start = threading.Barrier(2)
+    together = threading.Barrier(2)
 
     def run(owner):
         held = []
         for _ in range(rounds):
-            mine = lock(owner)
-            start.wait()
+            mine = lock(owner, folder=folder)  # a fixture isn't asked for by two threads at once
+            together.wait()
             try:
                 mine.acquire()
             except DestinationTakenError:
                 held.append(False)
             else:
                 held.append(True)
-            start.wait()
+            together.wait()
             if held[-1]:
                 mine.release()
         return held
 
-    with ThreadPoolExecutor(2) as pair:
-        one, two = pair.map(run, (ME, YOU))
+    def run_or_end_both(owner):
+        try:
+            return run(owner)
+        except BaseException:
+            together.abort()  # else the other one waits for ever, and nobody learns why
+            raise
 
+    with ThreadPoolExecutor(2) as pair:
+        runs = [pair.submit(run_or_end_both, owner) for owner in (ME, YOU)]
+    errors = [error for ended in runs if (error := ended.exception()) is not None]
+    assert [error for error in errors if not isinstance(error, threading.BrokenBarrierError)] == []
+
+    one, two = (ended.result() for ended in runs)
     assert not any(first and second for first, second in zip(one, two, strict=True))
     assert place.names() == []
