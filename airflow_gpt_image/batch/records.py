@@ -55,7 +55,7 @@ class BatchRecords:
         self._known: dict[Identity, list[Record]] = {}
         self._payers: dict[Payer, Payer] = {}
         self._ids: set[str] = set()
-        self._telling = Lock()
+        self._changing_ids = Lock()
         self.adopted = 0
         self.files = StoredFiles(folder.folder)
 
@@ -163,7 +163,7 @@ class BatchRecords:
 
     def is_known(self, generation_id: str) -> bool:
         """Return whether an id is another submit's already; from now on it is."""
-        with self._telling:
+        with self._changing_ids:
             known = generation_id in self._ids
             self._ids.add(generation_id)
         return known

@@ -22,11 +22,13 @@ from airflow_gpt_image.batch.outcomes import CircuitBreaker
 from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.errors import (
     DestinationError,
+    DestinationTakenError,
     GptImageError,
     InvalidRequestError,
     LedgerError,
     RateLimitError,
     ReplacedError,
+    StoppedError,
     SubmissionUnknownError,
 )
 from airflow_gpt_image.events import RateLimited
@@ -35,7 +37,10 @@ from airflow_gpt_image.ledger.record import Record, intend
 from airflow_gpt_image.storage.signing import signed
 
 # Seconds after which whoever waits looks whether anything may still be submitted.
-_LONGEST_NAP: Final = 0.5
+_LONGEST_SLEEP: Final = 0.5
+
+# Of what keeps a submit back right before it is sent: it says nothing of the API.
+_NOT_SENT: Final = (StoppedError, LedgerError, DestinationTakenError)
 
 
 class Sender:
@@ -54,7 +59,8 @@ class Sender:
             longest_refusal=timing.longest_refusal, longest_hold=timing.longest_hold
         )
         self._write_backoff = Retrying(longest_pause=timing.write_pause)
-        # Held for as long as it takes to count; those for whose turn and whose write others wait are apart.
+        # For the pacer and the breaker, free again at once; for whose turn it is to wait for a place; for who
+        # renews the lease, which takes as long as the store.
         self._counting, self._order, self._renewing = Lock(), Lock(), Lock()
         seconds = submitting.answer_seconds(client.settings.connect_timeout, client.settings.read_timeout)
         self._answer_time = timedelta(seconds=seconds + timing.expires_after)
@@ -173,7 +179,7 @@ class Sender:
             # lease is renewed. A hold can outlast the lease, so that is made sure of in every round.
             self.ensure_lease()
             while held := self._held():
-                self._nap(held)
+                self._sleep(held)
                 self.ensure_lease()
             waited = (context.now() - intent.intended_at).total_seconds()
             if waited > context.timing.rewrite_after:
@@ -181,13 +187,15 @@ class Sender:
                 intent = intent.model_copy(update=changes)
                 context.records.write(intent)
                 self.ensure_lease()
-            context.stop.check()
-            context.lease.check()
-            context.lock.check()
             try:
                 generation_id = self._client.submit(
-                    prepared, on_rate_limit=lambda: context.tell(RateLimited("submit"))
+                    prepared,
+                    # Also when it is connected: that may take longer than the lease lasts.
+                    before_send=self._check,
+                    on_rate_limit=lambda: context.tell(RateLimited("submit")),
                 )
+            except _NOT_SENT:
+                raise
             except RateLimitError as error:
                 self._refused(error)
                 self._wait_for_place()
@@ -201,6 +209,12 @@ class Sender:
                 self._accepted()
                 return generation_id
 
+    def _check(self) -> None:
+        """Refuse to send what may not be sent any more, or what a successor may be sending, too."""
+        self._context.stop.check()
+        self._context.lease.check()
+        self._context.lock.check()
+
     def _wait_for_place(self) -> None:
         """Wait until the rate allows one more submit; one asks at a time, so they go in order."""
         with self._order:
@@ -210,12 +224,12 @@ class Sender:
                     pause = self._pacer.pause(time.monotonic())
                 if not pause:
                     return
-                self._nap(pause)
+                self._sleep(pause)
 
-    def _nap(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         """Sleep, but not on when nothing may be submitted any more."""
         self._context.stop.check()
-        time.sleep(min(seconds, _LONGEST_NAP))
+        time.sleep(min(seconds, _LONGEST_SLEEP))
         self._context.stop.check()
 
     # --- what came of it, for the rate and for the others

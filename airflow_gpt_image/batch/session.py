@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -216,7 +216,8 @@ class Session:
             during: During = "submit"
             try:
                 if record is None:
-                    record = await self._in_thread(self._sender.submit, entry, of=self._senders)
+                    loop = asyncio.get_running_loop()
+                    record = await loop.run_in_executor(self._senders, self._sender.submit, entry)
                 else:
                     self._sender.resumed()
                 during = "wait"
@@ -395,5 +396,5 @@ class Session:
         """Note that something else happened than waiting."""
         self._active_until = time.monotonic()
 
-    async def _in_thread(self, function: Callable[..., T], /, *args: Any, of: Executor | None = None) -> T:
-        return await asyncio.get_running_loop().run_in_executor(of or self._context.threads, function, *args)
+    async def _in_thread(self, function: Callable[..., T], /, *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._context.threads, function, *args)

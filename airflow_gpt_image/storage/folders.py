@@ -57,7 +57,7 @@ class Folder(Protocol):
         """
         Open a file to write and read that nobody sees, and that is gone unless it is published.
 
-        It is in memory while it is small. Each look at one on a disk would let other threads go first.
+        It is in memory while it is small: then nothing but its publishing is a call to the system.
         """
         try:
             with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:

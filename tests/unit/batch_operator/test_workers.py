@@ -6,9 +6,13 @@ import json
 import multiprocessing
 import os
 import random
+import select
+import socket
+import socketserver
 import threading
 import time
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,7 +22,7 @@ from airflow_gpt_image.errors import (
     ReplacedError,
     TaskInterruptedError,
 )
-from tests.batches import TEN, BatchTask, paid, replaced_at, states_of, statuses
+from tests.batches import TEN, BatchTask, paid, replaced_at, states_of, statuses, until
 from tests.fake_clock import RunningClock
 from tests.task_instance import DiedError
 
@@ -70,6 +74,60 @@ def test_a_worker_that_is_replaced_while_it_submits_stops_and_what_it_was_submit
     assert set(paid(api).values()) == {1}
     assert result["stored"] + result["unknown"] == 10
     assert result["unknown"] <= 2
+
+
+class Gate(socketserver.ThreadingTCPServer):
+    """What stands before the API, and takes no connection until it is opened."""
+
+    request_queue_size, daemon_threads, block_on_close = 0, True, False
+
+    def __init__(self, api):
+        super().__init__(("127.0.0.1", 0), None)
+        self.api = "127.0.0.1", urlsplit(api.url).port
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        # Two fill the queue: whoever connects now is asked to try again, a second later.
+        self.others = [socket.socket() for _ in range(2)]
+        for other in self.others:
+            other.setblocking(False)
+            other.connect_ex(self.server_address)
+
+    def open(self):
+        for other in self.others:
+            other.close()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def finish_request(self, request, client_address):
+        with socket.create_connection(self.api) as api:
+            ends = {request: api, api: request}
+            while True:
+                for end in select.select(list(ends), [], [])[0]:
+                    if not (data := end.recv(65536)):
+                        return
+                    ends[end].sendall(data)
+
+
+def test_a_worker_whose_lease_ends_while_it_connects_sends_nothing(batch, api, connect):
+    with Gate(api) as gate:
+        connect(gate.url, api.key, extra={"verify": False})
+        batch.clock = RunningClock()
+
+        def time_passes():
+            until(lambda: "intent" in states_of(batch).values())
+            time.sleep(0.2)  # it connects
+            batch.clock.forward(11.0)
+            gate.open()
+
+        passing = threading.Thread(target=time_passes)
+        passing.start()
+        with pytest.raises(LedgerError, match="another one may have taken over"):
+            batch.run(requests=["a teapot"])
+        passing.join()
+        submits = api.books()["submits"]
+        result = batch.run(requests=["a teapot"])
+        gate.shutdown()
+
+    assert submits == 0
+    assert (result["stored"], set(paid(api).values())) == (1, {1})
 
 
 def test_a_worker_that_is_replaced_while_it_waits_puts_no_failure_on_record(batch, api):
