@@ -26,6 +26,18 @@ needs_browser = pytest.mark.skipif(
     PROGRAM is None and "CI" not in os.environ, reason="no Chromium on this machine; apt-get install chromium"
 )
 
+# Gives the middle of an element that was the same one at the same place when it was asked before.
+_WHERE_IT_STANDS_STILL = """e => {
+  if (!e) return null;
+  e.scrollIntoView({block: "center"});
+  const box = e.getBoundingClientRect();
+  const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+  const before = window.lastAskedFor;
+  window.lastAskedFor = {e, x, y};
+  const still = before && before.e === e && before.x === x && before.y === y;
+  return still && e.contains(document.elementFromPoint(x, y)) ? [x, y] : null;
+}"""
+
 
 class Page:
     """The page of a browser, driven over Chromium's own protocol."""
@@ -69,18 +81,19 @@ class Page:
         self.press_text(selector, "")
 
     def press_text(self, selector: str, text: str) -> None:
-        """Press the last of those that say a text."""
+        """
+        Press the last of those that say a text, once it stands still and nothing covers it.
+
+        A page that is still being laid out puts something else under the mouse between press and release.
+        """
         found = (
             f"[...document.querySelectorAll({json.dumps(selector)})]"
             f".filter(e => !e.disabled && e.innerText.includes({json.dumps(text)})).at(-1)"
         )
-        self.until(f"!!{found}")
-        box = self.run(
-            f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
-        )
+        x, y = self.until(f"({_WHERE_IT_STANDS_STILL})({found})")
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def type(self, selector: str, text: str) -> None:
         """Type into a field in place of what is in it."""
