@@ -13,14 +13,17 @@ class NotRegularError(OSError):
     """What has the path is a pipe or a device, not a file."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, *, folder: int | None = None) -> BinaryIO:
     """
     Open a file for reading. A pipe would be waited for, and a device need not end.
 
+    :param folder: descriptor of the folder that the file is in; then a link there is refused. None: links are
+        followed.
     :raises NotRegularError: or another OSError.
     """
     # O_NONBLOCK is for the opening alone; a file's reading knows no difference.
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    more = os.O_NONBLOCK | (0 if folder is None else os.O_NOFOLLOW)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | more, dir_fd=folder))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise NotRegularError("not a regular file")

@@ -1,0 +1,1 @@
+"""Show images in Airflow's UI: pages, their data, and the images' own bytes."""
