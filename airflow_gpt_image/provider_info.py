@@ -57,6 +57,18 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://aws_default@my-bucket/gpt-image-records",
                         "default": "",
                     },
+                    "gallery_roots": {
+                        "description": (
+                            "Folders whose images the API server shows in the Images tab, written as tasks "
+                            "name them in destination, separated by commas. Nothing else is shown: a Dag's "
+                            "author may name any path, and the API server may read what authors may not. "
+                            "Empty: no images are shown."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://aws_default@my-bucket/images, /mnt/images",
+                        "default": "",
+                    },
                     "callback_base_url": {
                         "description": (
                             "Public address of Airflow's API server, as the API reaches it. With it and "

@@ -64,7 +64,9 @@ def running(
     ):
         say(f"The API's emulator listens on {emulator.url}")
         say("Airflow starts: api-server, scheduler, dag-processor, triggerer …")
-        with ScratchAirflow(Path(home), dags_folder=DAGS, database=database, port=port) as airflow:
+        # What the examples store is shown in the Images tab.
+        shown = {"AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": str(output)}
+        with ScratchAirflow(Path(home), dags_folder=DAGS, database=database, port=port, env=shown) as airflow:
             _furnish(airflow, emulator, output)
             say(f"Airflow is up on {airflow.url}")
             yield airflow, emulator

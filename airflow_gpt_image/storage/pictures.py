@@ -63,6 +63,33 @@ def kind_of(content_type: str) -> str | None:
     return next((kind for kind, known in _CONTENT_TYPES.items() if known == content_type), None)
 
 
+@dataclass(frozen=True)
+class Header:
+    """
+    What the first bytes of an image file say; whether the rest follows is not known.
+
+    :param kind: ``png``, ``jpg`` or ``webp``.
+    :param size: in pixels, as stored.
+    """
+
+    kind: str
+    size: Size
+
+    @property
+    def content_type(self) -> str:
+        return _CONTENT_TYPES[self.kind]
+
+
+def read_header(file: BinaryIO, source: str) -> Header:
+    """
+    Look at the beginning of an image file, and at no more of it than its size takes.
+
+    :param source: where it came from, for messages.
+    :raises DownloadError: when it is no PNG, JPEG or WebP image, or has no pixel size.
+    """
+    return Header(_kind(file, source), _size(file, source))
+
+
 def inspect_image(file: BinaryIO, source: str) -> Picture:
     """
     Look at a whole image file.

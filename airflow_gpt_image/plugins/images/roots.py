@@ -68,8 +68,8 @@ class Roots:
     """
     The folders whose files may be shown.
 
-    :param roots: absolute paths of this machine, or addresses of folders on stores that Airflow knows, written
-        as tasks name them in ``destination``.
+    :param roots: absolute paths of this machine, or addresses of folders on stores that Airflow knows,
+        written as tasks name them in ``destination``.
     :raises ValueError: when one is neither, or is the whole disk.
     """
 
@@ -101,7 +101,7 @@ class Roots:
         return bool(self._roots)
 
     def check(self, path: str) -> str | None:
-        """Return None when a file may be served, which need not be there; else the reason in people's words."""
+        """Return why a file may not be served, in people's words; None when it may. It need not be there."""
         try:
             self.locate(path)
         except OutsideRootsError as error:
