@@ -42,7 +42,7 @@ class Tokens:
             return None
         try:
             read = self._signer.loads(token)
-        except BadData:
+        except (BadData, UnicodeEncodeError):
             return None
         match read:
             case [str(of_dag), str(path)] if of_dag == dag_id:

@@ -1,0 +1,142 @@
+"""Thumbnails are made once, kept within a bound, and the event loop goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import threading
+import time
+
+import pytest
+from PIL import Image
+
+from airflow_gpt_image.plugins.images.rasters import Limits, check_picture, draw_thumbnail
+from airflow_gpt_image.plugins.images.refusals import BUSY, NO_PICTURE, RefusedError, unreadable
+from airflow_gpt_image.plugins.images.sources import Source
+from airflow_gpt_image.plugins.images.thumbnails import Thumbnails
+
+
+class Maker:
+    """Makes thumbnails when it is let, and counts them."""
+
+    def __init__(self, *, held=False, error=None, data=b"a thumbnail"):
+        self.made = 0
+        self.let = threading.Event()
+        self._error, self._data = error, data
+        if not held:
+            self.let.set()
+
+    def __call__(self):
+        self.made += 1
+        assert self.let.wait(60)
+        if self._error is not None:
+            raise self._error
+        return self._data
+
+
+@pytest.fixture
+def thumbnails():
+    made = Thumbnails(threads=2, waiting=4, kept_bytes=10_000)
+    yield made
+    made.close()
+
+
+def test_of_many_who_ask_at_once_one_has_it_made_and_it_is_kept(thumbnails):
+    make = Maker(held=True)
+
+    async def ask():
+        asked = [asyncio.create_task(thumbnails.get("a", make)) for _ in range(20)]
+        await asyncio.sleep(0)
+        make.let.set()
+        return {await each for each in asked} | {await thumbnails.get("a", make)}
+
+    assert asyncio.run(ask()) == {b"a thumbnail"}
+    assert make.made == 1
+
+
+def test_who_goes_away_does_not_take_it_from_others(thumbnails):
+    make = Maker(held=True)
+
+    async def ask():
+        first = asyncio.create_task(thumbnails.get("a", make))
+        second = asyncio.create_task(thumbnails.get("a", make))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        make.let.set()
+        return await second
+
+    assert asyncio.run(ask()) == b"a thumbnail"
+    assert make.made == 1
+
+
+def test_more_than_may_wait_are_told_to_come_again(thumbnails):
+    make = Maker(held=True)
+
+    async def ask():
+        waiting = [asyncio.create_task(thumbnails.get(key, make)) for key in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError) as refused:
+            await thumbnails.get("one more", make)
+        make.let.set()
+        await asyncio.gather(*waiting)
+        return refused.value.refusal
+
+    assert asyncio.run(ask()) == BUSY
+
+
+def test_those_asked_for_longest_ago_make_room(thumbnails):
+    make = Maker(data=b"x" * 3_000)
+
+    async def ask():
+        for key in ("a", "b", "c", "a", "d", "a"):
+            await thumbnails.get(key, make)
+        so_far = make.made
+        await thumbnails.get("b", make)
+        return so_far, make.made
+
+    assert asyncio.run(ask()) == (4, 5)
+
+
+def test_what_is_no_picture_is_looked_at_once_and_a_store_that_is_away_again(thumbnails):
+    no_picture = Maker(error=RefusedError(NO_PICTURE))
+    away = Maker(error=RefusedError(unreadable("s3://a/b", "It is away.")))
+
+    async def ask():
+        for _ in range(3):
+            for key, make in (("a", no_picture), ("b", away)):
+                with pytest.raises(RefusedError):
+                    await thumbnails.get(key, make)
+
+    asyncio.run(ask())
+
+    assert (no_picture.made, away.made) == (1, 3)
+
+
+def test_the_loop_goes_on_while_thumbnails_are_made(thumbnails):
+    file = io.BytesIO()
+    picture = Image.frombytes("RGB", (320, 180), random.Random(1).randbytes(320 * 180 * 3))
+    picture.resize((3840, 2160)).save(file, "PNG", compress_level=1)
+    data = file.getvalue()
+
+    def draw():
+        source = Source(io.BytesIO(data), len(data))
+        return draw_thumbnail(source, check_picture(source, Limits()), 1024)
+
+    started = time.perf_counter()
+    draw()
+    alone = time.perf_counter() - started
+
+    async def longest_gap():
+        made = [asyncio.create_task(thumbnails.get(key, draw)) for key in range(4)]
+        longest, last = 0.0, time.perf_counter()
+        while not all(each.done() for each in made):
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+        await asyncio.gather(*made)
+        return longest
+
+    # Made in the loop, the gap would be as long as one takes, on any machine.
+    assert asyncio.run(longest_gap()) < alone / 2
