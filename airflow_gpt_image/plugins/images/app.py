@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from airflow.api_fastapi.core_api.security import GetUserDep
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
@@ -56,7 +58,7 @@ class ImagesTab:
     def app(self) -> FastAPI:
         """Return the application, to be mounted at ``/gpt-image``."""
         app = FastAPI(title="GPT Image's images", openapi_url=None, docs_url=None, redoc_url=None)
-        for kind in (RefusedError, HTTPException, Exception):
+        for kind in (RefusedError, HTTPException):
             app.exception_handler(kind)(_refuse)
         for path, route in (
             ("/static/{version}/{name}", self.static),
@@ -107,25 +109,28 @@ class ImagesTab:
 
         return await self._picture(request, find)
 
-    async def file(self, user: GetUserDep, dag_id: str, token: str) -> Response:
+    async def file(self, request: Request, user: GetUserDep, dag_id: str, token: str) -> Response:
         """Answer with a file that a batch wrote, as a download."""
 
         def find() -> str:
             _require(user, dag_id)
             return self._files.verify(dag_id, token)
 
-        return await self._files.paper(find)
+        with _failures_told(request):
+            return await self._files.paper(find)
 
     async def data(self, request: Request, user: GetUserDep, place: str) -> Response:
         """Answer with the document of a place, or of one of its tiles."""
-        text, tag = await self._in_thread(self._data, user, place, request)
+        with _failures_told(request):
+            text, tag = await self._in_thread(self._data, user, place, request)
         if is_known(request.headers.get("if-none-match"), tag):
             return not_modified(tag)
         return Response(text, media_type="application/json", headers=headers(tag=tag))
 
     async def page(self, user: GetUserDep, request: Request, place: str) -> Response:
         """Answer with the page of a place."""
-        text = await self._in_thread(self._page, user, place, request)
+        with _failures_told(request):
+            text = await self._in_thread(self._page, user, place, request)
         return HTMLResponse(text, headers=headers(pages.POLICY))
 
     def _data(self, user: Any, place: str, request: Request) -> tuple[str, str]:
@@ -157,7 +162,9 @@ class ImagesTab:
         return document
 
     async def _picture(self, request: Request, find: Callable[[], str]) -> Response:
-        return await self._files.picture(find, request.query_params, request.headers.get("if-none-match"))
+        with _failures_told(request):
+            known = request.headers.get("if-none-match")
+            return await self._files.picture(find, request.query_params, known)
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
@@ -173,11 +180,21 @@ def _require(user: Any, dag_id: str) -> None:
         raise RefusedError(refusals.may_not_read(dag_id))
 
 
+@contextmanager
+def _failures_told(request: Request) -> Iterator[None]:
+    """Log what nobody expected, and answer that it failed: what went wrong is nothing for a browser."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except Exception as error:
+        _log.exception("%s could not be answered.", request.url.path)
+        raise RefusedError(refusals.FAILED) from error
+
+
 async def _refuse(request: Request, error: Exception) -> Response:
     """Answer with the reason, in the form that was asked for: a page, a document, or a text."""
     refusal = _refusal_of(error)
-    if refusal is refusals.FAILED:
-        _log.error("%s could not be answered.", request.url.path, exc_info=error)
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     match path.strip("/").split("/")[0]:
         case "image" | "file" | "result" | "static":
@@ -191,11 +208,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
 def _refusal_of(error: Exception) -> Refusal:
     if isinstance(error, RefusedError):
         return error.refusal
-    if not isinstance(error, HTTPException):
-        return refusals.FAILED
+    assert isinstance(error, HTTPException)
     match error.status_code:
         case 401:
             return refusals.NOT_SIGNED_IN
-        case 403:  # a login that Airflow doesn't accept
+        case 403:  # Airflow's word for a login that it doesn't accept
             return refusals.BAD_SIGN_IN
     return Refusal(error.status_code, "This can't be answered", str(error.detail))

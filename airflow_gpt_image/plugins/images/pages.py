@@ -20,7 +20,8 @@ POLICY: Final = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self'",
+        # An image that isn't kept is at the API's own hosts, which may be any.
+        "img-src 'self' https:",
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -95,11 +96,10 @@ def problem(refusal: Refusal) -> dict[str, Any]:
 
 def page(document: Mapping[str, Any]) -> str:
     """Return the HTML that shows a document."""
-    texts = {
-        "title": html.escape(str(document.get("title") or "Images")),
-        "static": html.escape(f"{base_path()}/static/{static_version()}"),
-        "document": to_json(document),
-    }
+    static = f"{base_path()}/static/{static_version()}"
+    texts = {re.sub(r"\W", "_", name): html.escape(f"{static}/{name}") for name in static_files()}
+    texts["title"] = html.escape(str(document.get("title") or ""))
+    texts["document"] = to_json(document)
     # In one go: what is put in isn't looked at again.
     return _PLACEHOLDER.sub(lambda found: texts[found[1]], _shell())
 
