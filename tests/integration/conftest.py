@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from tests.airflow_database import migrate
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 OURS = Path(__file__).parent / "dags"
@@ -19,20 +17,8 @@ OURS = Path(__file__).parent / "dags"
 @pytest.fixture(scope="session")
 def database(tmp_path_factory):
     """A migrated database: made once for all processes that run these tests side by side, and copied."""
-    own = Path(os.environ["AIRFLOW_HOME"], "airflow.db")
     shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    made = shared / "airflow.db"
-    with Path(shared, "airflow.db.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            # In a process of its own: it sets up logging and a session, and leaves neither of them behind.
-            subprocess.run(
-                [sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True
-            )
-            shutil.move(own, made)
-    shutil.copy(made, own)
+    migrate(shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
 
 
 @pytest.fixture(scope="session")

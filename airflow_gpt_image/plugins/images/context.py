@@ -1,0 +1,44 @@
+"""What every document is made with: who asks, and what may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_gpt_image.plugins.images.addresses import file_url, image_urls
+from airflow_gpt_image.plugins.images.roots import Roots
+from airflow_gpt_image.plugins.images.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Context:
+    """
+    Who asks, and what may be shown.
+
+    :param user: as Airflow's auth manager knows it.
+    :param may_read: says of a user and a Dag's id whether its results may be read.
+    :param readable_dags: gives a user's Dags whose results may be read.
+    :param now: the time of day, with a zone.
+    """
+
+    user: Any
+    roots: Roots
+    tokens: Tokens
+    may_read: Callable[[Any, str], bool]
+    readable_dags: Callable[[Any], set[str]]
+    now: datetime
+
+    def can_read(self, dag_id: str) -> bool:
+        """Return whether who asks may read a Dag's results."""
+        return self.may_read(self.user, dag_id)
+
+    def image(self, dag_id: str, path: str | None, **facts: Any) -> dict[str, Any]:
+        """Return the document of a stored image: its addresses, if it may be shown."""
+        return image_urls(dag_id, path, self.roots, self.tokens, **facts)
+
+    def link(self, dag_id: str, path: object) -> dict[str, str] | None:
+        """Return a link to a file that a task wrote; None when there is none, or it may not be served."""
+        url = file_url(dag_id, path, self.roots, self.tokens) if isinstance(path, str) else None
+        return None if url is None else {"label": str(path).rpartition("/")[2][:200], "url": url}

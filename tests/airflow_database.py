@@ -1,0 +1,118 @@
+"""A migrated Airflow database of the test session, and task instances in it as Airflow leaves them behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+NOW = datetime(2026, 11, 26, 18, 12, 9, tzinfo=UTC)
+
+
+def migrate(shared: Path) -> None:
+    """Put a migrated database where Airflow looks: made once for all processes side by side, and copied."""
+    own = Path(os.environ["AIRFLOW_HOME"], "airflow.db")
+    made = shared / "airflow.db"
+    with Path(shared, "airflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            # In a process of its own: it sets up logging and a session, and leaves neither of them behind.
+            subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True
+            )
+            shutil.move(own, made)
+    shutil.copy(made, own)
+
+
+class AirflowDatabase:
+    """Dag runs and task instances, written into Airflow's database without any Dag."""
+
+    def run(self, dag_id: str, run_id: str, *, due: datetime = NOW) -> None:
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+        from sqlalchemy import insert
+
+        with create_session() as session:
+            fields = {"run_type": "manual", "run_after": due, "state": "success", "created_at": due}
+            session.execute(insert(DagRun).values(dag_id=dag_id, run_id=run_id, **fields))
+
+    def task(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        *,
+        map_index: int = -1,
+        state: str | None = "success",
+        operator: str = "GptImageGenerateOperator",
+        result: object = None,
+        spent: object = None,
+        kept: dict[str, Any] | None = None,
+        rendered: dict[str, Any] | None = None,
+        ended: datetime | None = NOW,
+        label: str | None = None,
+        tries: tuple[int, int] = (1, 3),
+    ) -> None:
+        from airflow.models.renderedtifields import RenderedTaskInstanceFields
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.models.xcom import XComModel
+        from airflow.state import TaskScope, get_state_backend
+        from airflow.utils.session import create_session
+        from sqlalchemy import insert
+        from uuid6 import uuid7
+
+        names = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        with create_session() as session:
+            session.execute(
+                insert(TaskInstance.__table__).values(
+                    id=uuid7(),
+                    **names,
+                    state=state,
+                    operator=operator,
+                    custom_operator_name=operator,
+                    try_number=tries[0],
+                    max_tries=tries[1],
+                    pool="default_pool",
+                    pool_slots=1,
+                    queue="default",
+                    priority_weight=1,
+                    start_date=None if ended is None else ended - timedelta(seconds=30),
+                    end_date=ended,
+                    rendered_map_index=label,
+                )
+            )
+        with create_session() as session:
+            for key, value in (("return_value", result), ("spent", spent)):
+                if value is not None:
+                    XComModel.set(key, value, **names, serialize=False, session=session)
+            for key, value in (kept or {}).items():
+                get_state_backend().set(
+                    TaskScope(dag_id, run_id, task_id, map_index), key, json.dumps(value), session=session
+                )
+            if rendered is not None:
+                session.execute(insert(RenderedTaskInstanceFields).values(**names, rendered_fields=rendered))
+
+    def keep(self, task: Any, *, state: str | None = "success", result: object = None, **fields: Any) -> None:
+        """Write down a task instance of :mod:`tests.task_instance` as its tries have left it."""
+        kept = {key: json.loads(text) for key, text in task.store.texts.items()}
+        names = (task.dag_id, task.run_id, task.task_id)
+        tries = (task.try_number, task.max_tries)
+        given = {"map_index": task.map_index, "kept": kept, "tries": tries, "spent": task.pushed.get("spent")}
+        self.task(*names, state=state, result=result, **{**given, **fields})
+
+    def clear(self) -> None:
+        """Forget all runs, and what belongs to them."""
+        from airflow.models.dagrun import DagRun
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import delete
+
+        with create_session() as session:
+            session.execute(delete(TaskInstance.__table__))
+            session.execute(delete(DagRun.__table__))

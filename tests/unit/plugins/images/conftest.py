@@ -1,0 +1,46 @@
+"""Airflow's database, roots and a user, for the documents of the Images tab."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.airflow_database import NOW, AirflowDatabase, migrate
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    shared = tmp_path_factory.getbasetemp()
+    migrate(shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
+
+
+@pytest.fixture
+def airflow(migrated):
+    """Airflow's database, with nothing in it."""
+    database = AirflowDatabase()
+    database.clear()
+    return database
+
+
+@pytest.fixture
+def show(airflow, tmp_path):
+    """Makes the document of a place, as somebody sees it who may read these Dags."""
+    from airflow_gpt_image.plugins.images import documents
+    from airflow_gpt_image.plugins.images.roots import Roots
+    from airflow_gpt_image.plugins.images.tokens import Tokens
+
+    def show(path, *, roots=None, readable=("shop",), now=NOW, **query):
+        context = documents.Context(
+            user="somebody",
+            roots=Roots([str(tmp_path)] if roots is None else roots),
+            tokens=Tokens("a secret of twenty-six bytes"),
+            may_read=lambda user, dag_id: dag_id in readable,
+            readable_dags=lambda user: set(readable),
+            now=now,
+        )
+        place = documents.Place.parse(path)
+        assert place is not None
+        return documents.build(place, documents.Query.parse(query), context)
+
+    return show
