@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import random
 import threading
@@ -11,6 +12,8 @@ import threading
 import httpx
 import pytest
 from PIL import Image
+
+from tests.airflow_database import AirflowDatabase
 
 HTML = b"<!doctype html><script>alert(1)</script>"
 
@@ -249,6 +252,74 @@ def test_our_own_script_and_style_need_no_login_and_are_kept_where_the_address_h
         assert "immutable" not in server.get(f"static/other/{name}", user=None).headers["cache-control"]
     for name in ("page.html", "../app.py", "%2e%2e%2fapp.py", "nothing.js"):
         assert server.get(f"static/x/{name}", user=None).status_code in (401, 404)
+
+
+class Poster:
+    """A task instance of the Dag ``shop`` that has returned something."""
+
+    def __init__(self, result, run_id="manual__2026-11-26T18:12:09+00:00"):
+        self.run_id = run_id
+        database = AirflowDatabase()
+        database.clear()
+        database.run("shop", run_id)
+        database.task("shop", run_id, "poster", result=result)
+
+
+def test_a_picture_of_a_result_is_served_by_its_place_in_it(server):
+    paths = [server.store(name, picture(seed=seed)) for seed, name in enumerate(("a.png", "b.png"))]
+    poster = Poster({"images": [{"path": path} for path in paths]})
+
+    answers = [server.get(f"result/shop/{poster.run_id}/poster/-1/{at}?size=full") for at in (0, 1, 2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 404]
+    assert [answer.content for answer in answers[:2]] == [picture(seed=0), picture(seed=1)]
+    assert (
+        server.get(f"result/shop/{poster.run_id}/poster/-1/0?size=256").headers["content-type"]
+        == "image/webp"
+    )
+    assert server.get(f"result/shop/{poster.run_id}/poster/-1/0", user="visitor").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        (None, 404),
+        ("images", 404),
+        ({"images": "abc"}, 404),
+        ({"images": [None]}, 404),
+        ({"images": [{"path": None}]}, 404),
+        ({"images": [{"path": ["/etc/passwd"]}]}, 404),
+        ({"images": [{"path": "/etc/passwd"}]}, 403),
+        ({"images": [{"path": "s3://other@bucket/a.png"}]}, 403),
+    ],
+)
+def test_a_result_that_holds_anything_else_shows_nothing(server, result, status):
+    poster = Poster(result)
+
+    assert server.get(f"result/shop/{poster.run_id}/poster/-1/0").status_code == status
+
+
+@pytest.mark.parametrize(
+    "rest", ["poster/-1/-1", "poster/-1/x", "poster/-1/9999999", "poster/5/0", "other/-1/0", "poster/-2/0"]
+)
+def test_a_place_that_is_not_in_the_result_is_not_there(server, rest):
+    poster = Poster({"images": [{"path": server.store("a.png", picture())}]})
+
+    assert server.get(f"result/shop/{poster.run_id}/{rest}").status_code == 404
+
+
+def test_a_page_holds_its_document_and_the_document_is_had_alone_and_once(server):
+    poster = Poster({"generation_id": "g", "images": [{"path": server.store("a.png", picture())}]})
+    place = f"task/shop/{poster.run_id}/poster/-1"
+
+    page, data = server.get(place), server.get(f"data/{place}")
+
+    embedded = page.text.partition('id="document">')[2].partition("</script>")[0]
+    assert json.loads(embedded) | {"updated": 0} == data.json() | {"updated": 0}
+    assert data.json()["kind"] == "single"
+    again = server.get(f"data/{place}", **{"if-none-match": data.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert server.get(f"data/{place}/tile/no-such-tile").status_code == 404
 
 
 def test_an_address_that_leads_nowhere_is_a_polite_page(server):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from airflow import __version__ as airflow_version
+import airflow
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_gpt_image.plugins.made_when_asked import MadeWhenAsked
@@ -28,7 +28,7 @@ _OPERATORS: Final = (
 _OURS: Final = {"applies_to": {"operator_name": list(_OPERATORS)}}
 
 # 3.3 refuses all plugins where a view has a destination that it doesn't know.
-_KNOWS_ASSETS: Final = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 4)
+_KNOWS_ASSETS: Final = tuple(int(part) for part in airflow.__version__.split(".")[:2]) >= (3, 4)
 
 
 def _view(destination: str, name: str, page: str, **more: Any) -> dict[str, Any]:

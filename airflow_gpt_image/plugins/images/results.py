@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 
+from airflow_gpt_image.plugins.images import airflow_rows
+from airflow_gpt_image.plugins.images.places import Place
 from airflow_gpt_image.plugins.images.refusals import NO_RESULT, RefusedError
 
-_RESULT: Final = "return_value"
-# Far above any map index and any number of images; longer ones are no numbers of ours.
-_LONGEST: Final = 9
+# Far above any number of images; longer ones are no numbers of ours.
+_LONGEST: Final = 6
 
 
 def image_path(dag_id: str, run_id: str, task_id: str, map_index: str, number: str) -> str:
@@ -22,24 +22,29 @@ def image_path(dag_id: str, run_id: str, task_id: str, map_index: str, number: s
     :param number: of the image, from 0.
     :raises RefusedError: when the task has returned no such image, or it isn't stored.
     """
-    index, at = _whole_number(map_index), _whole_number(number)
-    with create_session() as session:
-        query = XComModel.get_many(
-            key=_RESULT, dag_ids=dag_id, run_id=run_id, task_ids=task_id, map_indexes=index, limit=1
-        )
-        row: Any = session.scalars(query).first()
-        value = None if row is None else row.value
-    images = value.get("images") if isinstance(value, dict) else None
-    if not isinstance(images, list) or not 0 <= at < len(images) or not isinstance(images[at], dict):
+    place = Place.parse("/".join(["task", dag_id, run_id, task_id, map_index]))
+    if place is None or not (number.isascii() and number.isdigit() and len(number) <= _LONGEST):
         raise RefusedError(NO_RESULT)
-    path = images[at].get("path")
+    images = _images(place)
+    image = images[int(number)] if int(number) < len(images) else None
+    path = image.get("path") if isinstance(image, dict) else None
     if not isinstance(path, str):
         raise RefusedError(NO_RESULT)
     return path
 
 
-def _whole_number(text: str) -> int:
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST):
-        raise RefusedError(NO_RESULT)
-    return int(text)
+def _images(place: Place) -> list[object]:
+    """Return the images of a task instance's result; of iterations with one address, the latest one's."""
+    with create_session() as session:
+        found = airflow_rows.find(
+            session, place.dag_id, [place.run_id], task_id=place.task_id, any_operator=True
+        )
+        rows = [
+            row
+            for row in found
+            if row.map_index == place.map_index and place.loop_index in (None, row.loop_index)
+        ][-1:]
+        airflow_rows.load(session, rows, records=False, rendered=False)
+    result = rows[0].result if rows else None
+    images = result.get("images") if isinstance(result, dict) else None
+    return images if isinstance(images, list) else []

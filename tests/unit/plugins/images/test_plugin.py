@@ -63,8 +63,8 @@ def test_each_view_has_a_route_of_its_own_and_airflow_knows_its_destination():
 def test_each_view_leads_to_a_place_also_beneath_a_path(destination):
     href = VIEWS[destination]["href"]
     for placeholder, value in (
-        ("{DAG_ID}", "shop"), ("{RUN_ID}", "manual__2026-11-26T18:12:09+00:00"), ("{TASK_ID}", "group.poster"),
-        ("{ASSET_ID}", "7"),
+        ("{DAG_ID}", "shop"), ("{RUN_ID}", "manual__2026-11-26T18:12:09+00:00"),
+        ("{TASK_ID}", "group.poster"), ("{ASSET_ID}", "7"),
     ):  # fmt: skip
         href = href.replace(placeholder, value)
 
