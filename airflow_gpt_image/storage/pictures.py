@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -171,18 +172,30 @@ def _jpeg_ends(file: BinaryIO) -> bool:
     A preview inside a segment has an end marker of its own, which is passed over with the segment. Where
     another picture begins, the end of the first one is missing.
     """
+    markers = list(_jpeg_markers(file))
+    return markers[-1:] == [_EOI] and _SOS in markers
+
+
+def count_jpeg_scans(file: BinaryIO) -> int:
+    """
+    Return how many scans a JPEG has. Cameras and the API write about ten at most; a decoder goes over all
+    pixels for each, of which a small file can have millions. Counting them costs a search through the file.
+    """
+    return sum(marker == _SOS for marker in _jpeg_markers(file))
+
+
+def _jpeg_markers(file: BinaryIO) -> Iterator[int]:
+    """Yield the markers of a JPEG's segments up to its end, as far as it can be read."""
     file.seek(2)
-    scans = 0
     for _ in range(_MOST_SEGMENTS):
         marker = _next_marker(file)
-        if marker in (None, _SOI, _EOI):
-            return marker == _EOI and scans > 0
-        length = int.from_bytes(file.read(2), "big")
+        if marker is None:
+            return
+        yield marker
+        length = 0 if marker in (_SOI, _EOI) else int.from_bytes(file.read(2), "big")
         if length < 2:
-            return False
+            return
         file.seek(length - 2, os.SEEK_CUR)
-        scans += marker == _SOS
-    return False
 
 
 def _next_marker(file: BinaryIO) -> int | None:

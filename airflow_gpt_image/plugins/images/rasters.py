@@ -9,11 +9,13 @@ from typing import Any, Final
 from airflow_gpt_image.errors import DownloadError
 from airflow_gpt_image.plugins.images.refusals import BROKEN, NO_PICTURE, RefusedError, too_large
 from airflow_gpt_image.plugins.images.sources import Source
-from airflow_gpt_image.storage.pictures import Header, read_header
+from airflow_gpt_image.storage.pictures import Header, count_jpeg_scans, read_header
 
 # Bytes of WebP that a thumbnail may have, by its longer side.
 _MOST_BYTES: Final = {256: 15_000, 512: 50_000, 1024: 150_000}
 _QUALITIES: Final = (80, 60, 40, 20)
+# Ours: a decoder would be at it for hours.
+_MOST_SCANS: Final = 100
 _FORMATS: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 
 
@@ -65,6 +67,9 @@ def draw_thumbnail(source: Source, header: Header, side: int) -> bytes:
     """
     from PIL import Image, ImageOps
 
+    if header.kind == "jpg" and count_jpeg_scans(source.file) > _MOST_SCANS:
+        raise RefusedError(BROKEN)
+    source.file.seek(0)
     try:
         with Image.open(source.file, formats=(_FORMATS[header.kind],)) as image:
             if image.size != header.size:

@@ -141,6 +141,14 @@ def test_a_text_in_a_png_that_unpacks_without_end_is_refused():
     assert refusal_of(with_bomb) == BROKEN
 
 
+def test_a_jpeg_of_scans_without_number_is_refused_before_a_decoder_sees_it():
+    whole = saved(noise((600, 400)), "JPEG", progressive=True)
+    last_scan = whole[whole.rindex(b"\xff\xda") : -2]
+
+    assert drawn(whole[:-2] + last_scan + whole[-2:])[1].size == (256, 171)
+    assert refusal_of(whole[:-2] + last_scan * 200 + whole[-2:]) == BROKEN
+
+
 def test_what_is_a_picture_and_a_page_at_once_is_drawn_without_the_page():
     data, image = drawn(saved(noise((600, 400))) + HTML)
 
