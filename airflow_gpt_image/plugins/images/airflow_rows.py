@@ -32,14 +32,14 @@ Makes = Literal["image", "batch"]
 HAS_REGIONS: Final = hasattr(TaskInstance, "region_id")
 """Whether this is Airflow 3.4, where a task may have iterations."""
 
-_OPERATORS: Final[dict[str, Makes]] = {
+OPERATORS: Final[dict[str, Makes]] = {
     "GptImageGenerateOperator": "image",
     "GptImageSensor": "image",
     "_GptImageDecoratedOperator": "image",
     "GptImageBatchOperator": "batch",
     "_GptImageBatchDecoratedOperator": "batch",
 }
-_STATE_KEYS: Final[dict[str, Makes]] = {IMAGE_KEY: "image", BATCH_KEY: "batch"}
+STATE_KEYS: Final[dict[str, Makes]] = {IMAGE_KEY: "image", BATCH_KEY: "batch"}
 _RESULT: Final = "return_value"
 
 UNFINISHED: Final = frozenset(
@@ -92,11 +92,11 @@ class TaskRow:
     @property
     def makes(self) -> Makes | None:
         """Return what it makes; None: it is no task of ours, as far as can be told."""
-        for known, makes in _STATE_KEYS.items():
+        for known, makes in STATE_KEYS.items():
             if known in self.kept:
                 return makes
-        if self.operator in _OPERATORS:
-            return _OPERATORS[self.operator]
+        if self.operator in OPERATORS:
+            return OPERATORS[self.operator]
         if isinstance(self.result, dict) and isinstance(self.result.get("images"), list):
             return "image" if "generation_id" in self.result else None
         return None
@@ -122,32 +122,37 @@ def find(
     :param any_operator: return others, too.
     """
     ti = TaskInstance
-    columns = (ti.id, ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.state, ti.operator,
-               ti.custom_operator_name, ti._rendered_map_index, ti.try_number, ti.max_tries, ti.start_date,
-               ti.end_date)  # fmt: skip
-    regions = (ti.region_id,) if HAS_REGIONS else ()
-    query = select(*columns, *regions).where(ti.dag_id == dag_id, ti.run_id.in_(run_ids))
+    query = select(*columns()).where(ti.dag_id == dag_id, ti.run_id.in_(run_ids))
     if task_id is not None:
         query = query.where(ti.task_id == task_id)
     if not any_operator:
         query = query.where(
-            or_(ti.operator.in_(_OPERATORS), ti.task_id.in_(_tasks_with_records(dag_id, run_ids)))
+            or_(ti.operator.in_(OPERATORS), ti.task_id.in_(_tasks_with_records(dag_id, run_ids)))
         )
     query = query.order_by(ti.run_id, ti.task_id, ti.map_index).limit(limit)
-    rows = [_task_row(*found) for found in session.execute(query)]
-    if HAS_REGIONS:
-        _name_iterations(session, rows)
+    rows = [task_row(*found) for found in session.execute(query)]
+    name_iterations(session, rows)
     return rows
+
+
+def columns() -> tuple[Any, ...]:
+    """Return what is selected of task instances, for :func:`task_row`."""
+    ti = TaskInstance
+    named = (ti.id, ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.state, ti.operator,
+             ti.custom_operator_name, ti._rendered_map_index, ti.try_number, ti.max_tries, ti.start_date,
+             ti.end_date)  # fmt: skip
+    return (*named, *((ti.region_id,) if HAS_REGIONS else ()))
 
 
 def _tasks_with_records(dag_id: str, run_ids: Sequence[str]) -> Any:
     """Select the tasks whose operators are called otherwise: somebody's subclasses of ours."""
     store = TaskStateStoreModel
-    named = (store.dag_id == dag_id, store.run_id.in_(run_ids), store.key.in_(_STATE_KEYS))
+    named = (store.dag_id == dag_id, store.run_id.in_(run_ids), store.key.in_(STATE_KEYS))
     return select(store.task_id).where(*named).distinct()
 
 
-def _task_row(*found: Any) -> TaskRow:
+def task_row(*found: Any) -> TaskRow:
+    """Return a task instance out of :func:`columns`."""
     ti_id, dag_id, run_id, task_id, map_index, state, operator, custom, *more = found
     label, tries, most, begun, ended, *region_id = more
     return TaskRow(
@@ -168,8 +173,10 @@ def _task_row(*found: Any) -> TaskRow:
     )
 
 
-def _name_iterations(session: Session, rows: Iterable[TaskRow]) -> None:
+def name_iterations(session: Session, rows: Iterable[TaskRow]) -> None:
     """Tell map indexes from iterations: Airflow 3.4 has both in one column, and their region tells which."""
+    if not HAS_REGIONS:
+        return
     from airflow_gpt_image.plugins.images.airflow_regions import nodes
 
     regional: defaultdict[Any, list[TaskRow]] = defaultdict(list)
@@ -263,7 +270,7 @@ def _load_records(session: Session, rows: Sequence[TaskRow]) -> None:
     store = TaskStateStoreModel
     place = (store.region_id, store.region_index) if HAS_REGIONS else (store.map_index,)
     query = select(store.run_id, store.task_id, *place, store.key, _bounded(store.value))
-    query = query.where(*_names_are(store, rows), store.key.in_(_STATE_KEYS))
+    query = query.where(*_names_are(store, rows), store.key.in_(STATE_KEYS))
     owners = {(row.run_id, row.task_id, *(row.region or (row.map_index,))): row for row in rows}
     for found in session.execute(query):
         owner = owners.get(tuple(found[:-2]))

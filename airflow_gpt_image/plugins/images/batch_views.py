@@ -114,7 +114,8 @@ def summary_of_result(row: TaskRow) -> Summary | None:
 def destination_of(row: TaskRow) -> str | None:
     """Return where a batch puts its images, as its attempts have it, else as it was rendered."""
     state = _state(row)
-    return (state.destination if state else None) or foreign.path(row.rendered.get("destination"))
+    told = (state.destination if state else None) or foreign.path(row.rendered.get("destination"))
+    return told.rstrip("/") if told else None
 
 
 def _by_manifest(row: TaskRow, rows: BatchRows) -> BatchView:

@@ -42,6 +42,12 @@ class Cache(Generic[V]):
                     self._making.pop(key, None)
         return value
 
+    def peek(self, key: Hashable) -> V | None:
+        """Return the value of a key if it is kept."""
+        with self._lock:
+            known = self._find(key)
+        return None if known is None else known[0]
+
     def _find(self, key: Hashable) -> tuple[V, int] | None:
         known = self._kept.get(key)
         if known is not None:

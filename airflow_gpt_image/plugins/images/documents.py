@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from airflow_gpt_image.plugins.images import assets, dags, mapped, runs, tasks
+from airflow_gpt_image.plugins.images import assets, dags, mapped, overview, runs, tasks
 from airflow_gpt_image.plugins.images.context import Context
 from airflow_gpt_image.plugins.images.places import Kind, Place, Query
 
@@ -24,6 +24,7 @@ _BUILDERS: Final[dict[Kind, Callable[[Place, Query, Context], dict[str, Any] | N
     "run": runs.build,
     "dag": dags.build,
     "asset": assets.build,
+    "all": overview.build,
 }
 
 
