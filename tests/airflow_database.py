@@ -106,6 +106,23 @@ class AirflowDatabase:
         given = {"map_index": task.map_index, "kept": kept, "tries": tries, "spent": task.pushed.get("spent")}
         self.task(*names, state=state, result=result, **{**given, **fields})
 
+    def asset(self, *sources: tuple[str, str, str, int]) -> int:
+        """An asset that task instances updated one after the other: its id."""
+        from airflow.models.asset import AssetEvent, AssetModel
+        from airflow.utils.session import create_session
+        from uuid6 import uuid7
+
+        with create_session() as session:
+            asset = AssetModel(name=f"pictures {uuid7()}", uri=f"s3://bucket/{uuid7()}", group="asset")
+            session.add(asset)
+            session.flush()
+            for number, (dag_id, run_id, task_id, map_index) in enumerate(sources):
+                source = {"source_dag_id": dag_id, "source_run_id": run_id, "source_task_id": task_id}
+                at = NOW + timedelta(seconds=number)
+                event = AssetEvent(asset_id=asset.id, source_map_index=map_index, timestamp=at, **source)
+                session.add(event)
+            return int(asset.id)
+
     def clear(self) -> None:
         """Forget all runs, and what belongs to them."""
         from airflow.models.dagrun import DagRun

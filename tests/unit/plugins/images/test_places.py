@@ -69,8 +69,8 @@ def test_a_query_keeps_what_makes_sense():
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"page": "0"}, {"page": "-1"}, {"page": "٣"}, {"page": "1e9"}, {"status": "<b>"}, {"sort": "drop table"},
-     {"days": "12"}, {"days": "9" * 5_000}],
+    [{}, {"page": "0"}, {"page": "-1"}, {"page": "٣"}, {"page": "1e9"}, {"status": "<b>"},
+     {"sort": "drop table"}, {"days": "12"}, {"days": "9" * 5_000}],
 )  # fmt: skip
 def test_what_makes_no_sense_in_a_query_counts_as_not_given(given):
     assert Query.parse(given | {"days": "7"}) == Query()
