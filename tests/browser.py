@@ -39,12 +39,35 @@ _WHERE_IT_STANDS_STILL = """e => {
 }"""
 
 
+# What a page must not say while it is used. A policy's violation is no error of a script: it is an event.
+_LISTEN = """
+globalThis.violations = [];
+addEventListener("securitypolicyviolation", e => violations.push(`${e.violatedDirective} ${e.blockedURI}`));
+"""
+
+# As Chromium wants a key: its code, and the text it types.
+_KEY_CODES = {
+    "Tab": 9,
+    "Enter": 13,
+    "Escape": 27,
+    "PageUp": 33,
+    "PageDown": 34,
+    "End": 35,
+    "Home": 36,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
+
+
 class Page:
     """The page of a browser, driven over Chromium's own protocol."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
+        self._said: list[str] = []
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)
@@ -54,6 +77,60 @@ class Page:
             if answer.get("id") == number:
                 assert "error" not in answer, answer
                 return answer["result"]
+            self._hear(answer)
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        told = event.get("params", {})
+        if event.get("method") == "Runtime.exceptionThrown":
+            details = told["exceptionDetails"]
+            self._said.append(details.get("exception", {}).get("description") or details["text"])
+        elif event.get("method") == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning"):
+            self._said.append(" ".join(str(part.get("value")) for part in told["args"]))
+        elif event.get("method") == "Log.entryAdded" and told["entry"]["level"] == "error":
+            self._said.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+
+    def listen(self) -> None:
+        """Hear from now on what goes wrong in pages: `complaints` has it."""
+        for room in ("Page", "Runtime", "Log"):
+            self.call(f"{room}.enable")
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=_LISTEN)
+
+    def complaints(self) -> list[str]:
+        """Return errors of scripts, of the console and of the content policy since the page was opened."""
+        return [*self.run("globalThis.violations ?? []"), *self._said]
+
+    def visit(self, url: str) -> None:
+        """Open an address afresh, also when only what is behind its `#` is another."""
+        self.call("Page.navigate", url="about:blank")
+        self.until("location.href === 'about:blank'")
+        self._said.clear()
+        self.call("Page.navigate", url=url)
+        self.until("location.href !== 'about:blank' && document.readyState === 'complete'")
+
+    def resize(self, width: int, height: int) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
+    def prefer(self, **features: str) -> None:
+        """Set what the system prefers: `color_scheme="dark"`, `reduced_motion="reduce"`."""
+        media = [
+            {"name": f"prefers-{name.replace('_', '-')}", "value": value} for name, value in features.items()
+        ]
+        self.call("Emulation.setEmulatedMedia", features=media)
+
+    def key(self, *keys: str) -> None:
+        """Press keys of the keyboard one after the other, such as `Enter`, `ArrowDown` or `f`."""
+        for key in keys:
+            code = _KEY_CODES.get(key, ord(key.upper()[0]))
+            text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+            common = {"key": key, "windowsVirtualKeyCode": code}
+            self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
+            self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def run(self, script: str) -> Any:
         """Return what an expression of JavaScript is."""

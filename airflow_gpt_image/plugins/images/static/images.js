@@ -366,7 +366,8 @@ const fact = (label, value, wide = false) =>
 const copied = (label, value, name) =>
   has(value) && h("div.wide", null, h("dt", null, label), h("dd.copied", null, h("code", { "data-text": true }, value), copyButton(name)));
 
-function facts(picture) {
+/** List what is known of a picture; of one whose details are still on their way only the prompt. */
+function facts(picture, known = true) {
   const image = chosenImage(picture);
   const status = picture.status;
   const tries = picture.tries;
@@ -395,7 +396,7 @@ function facts(picture) {
     null,
     picture.reused && h("p", null, h("span.badge.done", null, "Reused, nothing paid")),
     has(picture.prompt) && h("div.prompt", null, h("h2.label", null, "Prompt"), h("p", null, picture.prompt)),
-    h("dl", null, list),
+    known && h("dl", null, list),
   );
 }
 
@@ -436,11 +437,11 @@ const live = () =>
     ? h("p.live.stale", null, `Not updated for `, ticks("heard"), `. ${trouble}`)
     : page.live && h("p.live", null, h("span.dot"), "Live · updated ", ticks("heard"), " ago");
 
-const pager = () =>
+const pager = (name = "Pages") =>
   (page.pages > 1 || page.total > 0) &&
   h(
     "nav.pager",
-    { "aria-label": "Pages" },
+    { "aria-label": name },
     h("span.number", null, `${count(page.first)}–${count(page.last)} of ${count(page.total)}`),
     page.pages > 1 && [["before", "Previous page", page.page > 1], ["after", "Next page", page.page < page.pages]].map(([way, name, can]) =>
       h("button.small", { type: "button", "data-do": "page", "data-value": page.page + (way === "after" ? 1 : -1), "aria-label": name, disabled: !can }, icon(way)),
@@ -466,7 +467,7 @@ function sheet() {
   return [
     h("header.head", null, h("div.top", null, top), statusBar(page.counts), batch ? [chips(page.counts), h("div.tools", null, tools)] : h("div.tools", null, chips(page.counts), tools)),
     none ? nothingMatches(captions) : h("ul.tiles.sheet", { "aria-label": "Images" }, page.tiles.map((tile) => tileItem(tile, true))),
-    page.pages > 1 && h("div.foot", null, pager()),
+    page.pages > 1 && h("div.foot", null, pager("Pages, below")),
   ];
 }
 
@@ -635,7 +636,7 @@ function drawPanel() {
     { "aria-labelledby": "panel-title", open: panel.open },
     h("header", null, h("h2", { id: "panel-title" }, tile.caption), h("span.fine.muted.number", null, `${count(number)} of ${count(page.total)}`), h("button.quiet", { type: "button", "data-do": "close", "aria-label": "Close" }, icon("close"))),
     h("div.view", null, arrow("before", "Previous image", number > 1), stage(picture, tile.image?.thumb2 ?? tile.image?.thumb), arrow("after", "Next image", number < page.total)),
-    h("div.side", null, h("div.scroll", { tabindex: 0, role: "group", "aria-label": "Facts" }, pictures.get(opened)?.failed && h("p.muted", null, pictures.get(opened).failed), facts(picture)), actions(picture)),
+    h("div.side", null, h("div.scroll", { tabindex: 0, role: "group", "aria-label": "Facts" }, pictures.get(opened)?.failed && h("p.muted", null, pictures.get(opened).failed), facts(picture, pictures.has(opened))), actions(picture)),
     h("footer", null, h("span", null, key("←", "→"), "previous, next"), h("span", null, key("F"), "full size"), h("span", null, key("D"), "download"), h("span", null, key("C"), "copy path"), h("span", null, key("Esc"), "close")),
   );
   morph(panel, tree);
