@@ -144,7 +144,7 @@ class Page:
         while time.monotonic() < deadline:
             if found := self.run(script):
                 return found
-            time.sleep(0.2)
+            time.sleep(0.05)
         raise AssertionError(f"{script} never was true; the page says:\n{self.text()}")
 
     def text(self) -> str:

@@ -80,7 +80,7 @@ def _paged(rows: list[dict[str, Any]], query: dict[str, str], captions: list[str
         if text in f"{row['caption']} {row['prompt']}".casefold() and status in (None, row["status"])
     ]
     if query.get("sort") == "status":
-        found.sort(key=lambda row: row["status"])
+        found.sort(key=lambda row: row["status"] != "unknown")
     pages = max(1, -(-len(found) // PER_PAGE))
     page = min(max(1, int(query.get("page", "1"))), pages)
     first = (page - 1) * PER_PAGE

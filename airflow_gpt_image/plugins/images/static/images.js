@@ -618,15 +618,17 @@ const pictures = new Map();
 const loaded = new Set();
 const reasons = new Map();
 let opened = null;
+// A tile may leave the page while its panel is open: what was shown of it last, and where it was.
+let last = { tile: null, index: 0 };
 let at = null;
 
 const sheetAt = () => (page.tiles?.some((tile) => tile.key === at) ? at : page.tiles?.[0]?.key);
 const indexOf = (key) => (page.tiles ?? []).findIndex((tile) => tile.key === key);
 
 function drawPanel() {
-  const index = indexOf(opened);
-  const tile = page.tiles?.[index];
-  if (!tile) return panel.open && panel.close();
+  const found = indexOf(opened);
+  if (found >= 0) last = { tile: page.tiles[found], index: found };
+  const { tile, index } = last;
   const picture = { columns: {}, ...tile, ...pictures.get(opened) };
   const number = page.first + index;
   const arrow = (way, name, can) => h(`button.arrow.${way}`, { type: "button", "data-do": "turn", "data-value": way === "after" ? 1 : -1, "aria-label": name, disabled: !can }, icon(way));
@@ -674,7 +676,8 @@ async function openTile(key) {
 
 /** Show the next or the previous picture, also over the end of a page. */
 async function turn(step) {
-  let index = indexOf(opened) + step;
+  const found = indexOf(opened);
+  let index = found >= 0 ? found + step : last.index + Math.min(step, 0);
   if (index < 0 || index >= page.tiles.length) {
     const wanted = page.page + step;
     if (wanted < 1 || wanted > page.pages) return;
@@ -687,6 +690,7 @@ async function turn(step) {
 }
 
 panel.addEventListener("close", () => {
+  at = opened;
   opened = null;
   remember();
   render();
