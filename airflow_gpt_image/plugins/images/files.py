@@ -72,7 +72,7 @@ class Files:
         side = _side(query.get("size")) if self._can_draw else None
         tag = f"{facts.tag}-{side or 'full'}"
         if is_known(if_none_match, tag):
-            return not_modified(tag)
+            return not_modified(tag, query)
         if side is None:
             whole: Response = await self._run(self._whole, path, location, facts, tag, dict(query))
             return whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
@@ -56,9 +57,9 @@ def is_known(given: str | None, tag: str) -> bool:
     return tag in known
 
 
-def not_modified(tag: str) -> Response:
-    """Return the answer to who has it already."""
-    return Response(status_code=304, headers=headers(tag=tag))
+def not_modified(tag: str, query: Mapping[str, str] = MappingProxyType({})) -> Response:
+    """Return the answer to who has it already, and may keep it as long again."""
+    return Response(status_code=304, headers=headers(caching=_caching(query), tag=tag))
 
 
 def picture_headers(tag: str, path: str, kind: str, query: Mapping[str, str]) -> dict[str, str]:
@@ -71,13 +72,16 @@ def picture_headers(tag: str, path: str, kind: str, query: Mapping[str, str]) ->
         a file.
     """
     way = "attachment" if query.get("download") else "inline"
-    caching = _VERSIONED if query.get("v") else PRIVATE
     stem = path.rpartition("/")[2].rpartition(".")[0]
     sandboxed = f"{NOTHING}; sandbox"
     return {
-        **headers(sandboxed, caching=caching, tag=tag),
+        **headers(sandboxed, caching=_caching(query), tag=tag),
         "content-disposition": disposition(way, f"{stem or _DEFAULT_NAME}.{kind}"),
     }
+
+
+def _caching(query: Mapping[str, str]) -> str:
+    return _VERSIONED if query.get("v") else PRIVATE
 
 
 def whole_picture(source: Source, header: Header, more: Mapping[str, str]) -> Response:
