@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, Final
@@ -106,8 +106,28 @@ def _as_refusals(location: Location) -> Iterator[None]:
     except GptImageError as error:
         raise RefusedError(unreadable(location.address, str(error))) from error
     except Exception as error:  # each store has errors of its own kind
-        why = f"It answered: {type(error).__name__}: {single_line(str(error)) or 'no details'}."
+        missing = _missing_connection(location.address)
+        if missing:
+            why = f"The API server has no connection {missing}."
+        else:
+            why = f"It answered: {type(error).__name__}: {single_line(str(error)) or 'no details'}."
         raise RefusedError(unreadable(location.address, why)) from error
+
+
+def _missing_connection(address: str) -> str | None:
+    """Return the connection that an address names, if there is none: a store's own error seldom says that."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    conn_id, _, _ = address.partition("://")[2].partition("/")[0].rpartition("@")
+    if "://" not in address or not conn_id:
+        return None
+    with suppress(Exception):  # then that isn't known, and the store's own error is told
+        try:
+            BaseHook.get_connection(conn_id)
+        except AirflowNotFoundException:
+            return conn_id
+    return None
 
 
 def _tag(*facts: object) -> str:
