@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -31,6 +30,7 @@ from airflow_gpt_image.plugins.images.refusals import Refusal, RefusedError
 from airflow_gpt_image.plugins.images.results import image_path
 from airflow_gpt_image.plugins.images.roots import Roots
 from airflow_gpt_image.plugins.images.serving import headers, is_known, not_modified
+from airflow_gpt_image.plugins.images.threads import Threads
 from airflow_gpt_image.plugins.images.tokens import Tokens
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ImagesTab:
         self._roots = roots
         self._tokens = tokens
         self._files = Files(roots, tokens)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="gpt-image-pages")
+        self._threads = Threads(_THREADS, "gpt-image-pages")
 
     def app(self) -> FastAPI:
         """Return the application, to be mounted at ``/gpt-image``."""
@@ -122,7 +122,7 @@ class ImagesTab:
     async def data(self, request: Request, user: GetUserDep, place: str) -> Response:
         """Answer with the document of a place, or of one of its tiles."""
         with _failures_told(request):
-            text, tag = await self._in_thread(self._data, user, place, request)
+            text, tag = await self._threads.run(lambda: self._data(user, place, request))
         if is_known(request.headers.get("if-none-match"), tag):
             return not_modified(tag)
         return Response(text, media_type="application/json", headers=headers(tag=tag))
@@ -130,7 +130,7 @@ class ImagesTab:
     async def page(self, user: GetUserDep, request: Request, place: str) -> Response:
         """Answer with the page of a place."""
         with _failures_told(request):
-            text = await self._in_thread(self._page, user, place, request)
+            text = await self._threads.run(lambda: self._page(user, place, request))
         return HTMLResponse(text, headers=headers(pages.POLICY))
 
     def _data(self, user: Any, place: str, request: Request) -> tuple[str, str]:
@@ -165,9 +165,6 @@ class ImagesTab:
         with _failures_told(request):
             known = request.headers.get("if-none-match")
             return await self._files.picture(find, request.query_params, known)
-
-    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
 def make_app() -> FastAPI:

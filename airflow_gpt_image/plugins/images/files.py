@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 from starlette.responses import Response
 
@@ -22,6 +20,7 @@ from airflow_gpt_image.plugins.images.serving import (
     whole_picture,
 )
 from airflow_gpt_image.plugins.images.sources import Facts, look_at, open_source
+from airflow_gpt_image.plugins.images.threads import ANSWER_WITHIN, Threads, answer_within
 from airflow_gpt_image.plugins.images.thumbnails import Thumbnails
 from airflow_gpt_image.plugins.images.tokens import Tokens
 
@@ -56,7 +55,7 @@ class Files:
         self._limits = limits
         self._thumbnails = thumbnails or Thumbnails()
         self._can_draw = can_draw()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="gpt-image-files")
+        self._threads = Threads(_THREADS, "gpt-image-files")
 
     async def picture(
         self, find: Callable[[], str], query: Mapping[str, str], if_none_match: str | None
@@ -68,15 +67,15 @@ class Files:
         :param query: ``size`` is one of the thumbnails' or ``full``, which it is without one.
         :raises RefusedError: when there is nothing to be served.
         """
-        path, location, facts = await self._run(self._found, find)
+        path, location, facts = await self._threads.run(lambda: self._found(find))
         side = _side(query.get("size")) if self._can_draw else None
         tag = f"{facts.tag}-{side or 'full'}"
         if is_known(if_none_match, tag):
             return not_modified(tag, query)
         if side is None:
-            whole: Response = await self._run(self._whole, path, location, facts, tag, dict(query))
-            return whole
-        data = await self._thumbnails.get((location.address, tag), lambda: self._draw(location, facts, side))
+            return await self._threads.run(lambda: self._whole(path, location, facts, tag, query))
+        made = self._thumbnails.get((location.address, tag), lambda: self._draw(location, facts, side))
+        data = await answer_within(ANSWER_WITHIN, made)
         return Response(data, media_type="image/webp", headers=picture_headers(tag, path, "webp", query))
 
     async def paper(self, find: Callable[[], str]) -> Response:
@@ -86,8 +85,7 @@ class Files:
         :param find: gives its path, and refuses who may not see it. It may block.
         :raises RefusedError: when it is no such file, or there is nothing to be served.
         """
-        paper: Response = await self._run(self._paper, find)
-        return paper
+        return await self._threads.run(lambda: self._paper(find))
 
     def verify(self, dag_id: str, token: str) -> str:
         """
@@ -134,9 +132,6 @@ class Files:
         location = self._locate(path)
         facts = look_at(location)
         return attachment(open_source(location, facts), path, facts.tag)
-
-    async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
 
 def _side(size: str | None) -> int | None:

@@ -52,6 +52,12 @@ BROKEN: Final = Refusal(
 BUSY: Final = Refusal(
     503, "Too much at once", "This server is making other pictures.", "Try again in a moment."
 )
+SLOW: Final = Refusal(
+    504,
+    "This takes too long",
+    "The store or the database doesn't answer. The pictures are safe: only this page can't show them.",
+    "Try again in a moment.",
+)
 FAILED: Final = Refusal(
     500,
     "This page could not be made",
