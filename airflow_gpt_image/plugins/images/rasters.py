@@ -26,11 +26,12 @@ class Limits:
 
     :param bytes: of a file that is shown; downloads have no limit.
     :param pixels: of a picture that is shown, by its own header; more are refused before a decoder sees them.
-        The API's largest has 8.3 million. Decoded they take four bytes each, in every thread.
+        The API's largest has 8.3 million. Decoded they take four bytes each, in every thread, and while those
+        are copied the interpreter waits: some 2 ms for each million.
     """
 
     bytes: int = 64 * 1024 * 1024
-    pixels: int = 25_000_000
+    pixels: int = 16_000_000
 
 
 def check_picture(source: Source, limits: Limits) -> Header:
