@@ -129,6 +129,14 @@ FAILED = {
     "paid": "0.0000",
     "seconds": 9.8,
 }
+NOT_STORED = {
+    "refunded": False,
+    "paid": "0.0235",
+    "spent": "0.0235",
+    "code": None,
+    "message": "The disk is full",
+}
+NOT_SENT = {"refunded": False, "code": None, "message": "aspect_ratio must be one of 1:1, 16:9, 9:16"}
 UNREAD = "This server can't read s3://my_aws@shop. The pictures are safe: only this page can't show them."
 
 
@@ -138,6 +146,8 @@ def singles() -> dict[str, dict[str, Any]]:
         "done": picture(),
         "waiting": picture(status="in_flight", images=[], seconds=None, since=now(seconds=14)),
         "failed": picture(**FAILED),
+        "not_stored": picture(**{**FAILED, **NOT_STORED}),
+        "not_sent": picture(**{**FAILED, **NOT_SENT}),
         "unknown": picture(
             status="unknown",
             images=[],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from tests.gallery.documents import RUN, document, image, picture, tile
+from tests.gallery.documents import FAILED, RUN, document, image, picture, tile
 
 THINGS = {
     "TEA": "A red enamel teapot on a white background, studio light",
@@ -127,7 +127,10 @@ def tile_picture(key: str) -> dict[str, Any] | None:
     if row is None:
         return None
     number = int(key.split("-")[0])
-    whole = picture(images=[row["image"]] if row["image"] else [], ratio="1:1", seconds=18.4)
+    failed = FAILED if row["status"] == "failed" else {}
+    whole = picture(
+        **{"images": [row["image"]] if row["image"] else [], "ratio": "1:1", "seconds": 18.4, **failed}
+    )
     return whole | row | {"row": number, "variant": 1, "columns": {"sku": row["caption"], "season": "AW26"}}
 
 
@@ -228,6 +231,8 @@ def _run(number: int) -> dict[str, Any]:
         "images": 0 if failed else 1,
         "image": shown,
         "place": f"run/shop_pictures/{run_id}",
+        "status": "failed" if failed else "done",
+        "reason": REASONS["failed"] if failed else None,
         "share": share,
     }
 

@@ -52,6 +52,11 @@ def test_the_wheel_has_every_module_of_the_sources_and_its_types(names):
     assert wanted | {"airflow_gpt_image/py.typed"} <= set(names)
 
 
+def test_the_wheel_has_the_pages_of_the_images_tab(names):
+    folder = "airflow_gpt_image/plugins/images/static"
+    assert {f"{folder}/{name}" for name in ("page.html", "images.css", "images.js")} <= set(names)
+
+
 def test_the_wheel_has_no_tests_and_no_litter(names):
     assert [name for name in names if "test" in name.lower() and "pytest_plugin" not in name] == []
     assert [name for name in names if name.endswith((".pyc", ".db", ".cfg", ".log")) or "/." in name] == []

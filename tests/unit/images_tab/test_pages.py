@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from importlib import resources
 
 import pytest
@@ -37,7 +38,7 @@ def test_a_page_is_whole_and_fits_and_nothing_moves(page, gallery, artefacts, pl
     assert page.run(MOVED) == []
     assert page.run("document.querySelectorAll('h1').length") == 1
     assert accessibility(page) == []
-    name = place.removeprefix(f"{TASK}/").replace("/-1", "").split("/")[0].replace("#", "-").replace("?", "-")
+    name = re.sub(r"[^a-z0-9]+", "-", place.removeprefix(TASK).replace(RUN, "").replace("/-1", "")).strip("-")
     page.screenshot(artefacts / f"{name}-{shape}-{theme}.png")
 
 
@@ -97,6 +98,23 @@ def test_a_picture_in_flight_says_how_long_and_that_a_failure_costs_nothing(page
     assert "No worker slot is held meanwhile" in said
     before = page.run("document.querySelector('[data-tick=since]').textContent")
     page.until(f"document.querySelector('[data-tick=since]').textContent !== '{before}'")
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("state", "title", "rest"),
+    [
+        ("failed", "The API could not make this picture", "Refunded. This task has spent $0.00."),
+        ("not_stored", "The picture is paid for and not stored", "it is fetched again without a new charge"),
+        ("not_sent", "The task failed before anything was paid", "Nothing was charged."),
+    ],
+)
+def test_a_failure_says_what_happened_the_money_and_what_to_do(page, gallery, state, title, rest):
+    open_page(page, gallery.page(f"{TASK}/{state}/-1"))
+
+    assert page.run("document.querySelector('.notice h2').textContent") == title
+    assert rest in page.text()
+    assert "Clear the task in Airflow" in page.text()
 
 
 @needs_browser

@@ -204,6 +204,15 @@ def test_a_failed_rows_panel_has_the_apis_words_and_no_download(sheet):
     assert not sheet.run("!!document.querySelector('dialog.panel a[download]')")
 
 
+def test_what_the_panel_does_is_told_to_who_can_not_see_it(sheet):
+    sheet.press(".sheet li:nth-child(7) .tile")
+    sheet.until(f"{PANEL} === 'BAG-1042-OAK'")
+
+    sheet.key("ArrowRight")
+
+    sheet.until("document.querySelector('dialog.panel [role=status]').textContent === 'BOO-1049-SND, Done'")
+
+
 def test_letters_do_nothing_while_no_panel_is_open(sheet):
     sheet.run("document.querySelector('.sheet .tile').focus()")
 

@@ -131,7 +131,7 @@ const copyButton = (name) =>
 
 const count = (number) => Number(number ?? 0).toLocaleString("en-US");
 const images = (number) => `${count(number)} ${number === 1 ? "image" : "images"}`;
-const dollars = (text) => `$${String(text).replace(/^\d+/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","))}`;
+const dollars = (text) => (Number(text) === 0 && !/\.\d\d$/.test(text) ? "$0" : `$${String(text).replace(/^\d+/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","))}`);
 const has = (value) => value !== null && value !== undefined && value !== "";
 const moment = (iso) => (has(iso) && !Number.isNaN(Date.parse(iso)) ? new Date(iso) : null);
 const day = (iso, options = {}) =>
@@ -267,6 +267,10 @@ function stage(picture, preview) {
     const several = (picture.images?.length ?? 0) > 1 && h("ul.strip", { "aria-label": "Images" }, picture.images.map((one, index) => strip(picture, one, index, image)));
     return h("div.stage", null, large(picture, image, preview), several);
   }
+  if (!picture.images && picture.status !== "in_flight") {
+    // Its details are on their way: what the tile says is right, and nothing more is known.
+    return h("div.stage", null, h("div.card", null, icon(picture.status), h("h2", null, statusWord(picture.status)), h("p", null, picture.reason), h("p", null, picture.money)));
+  }
   if (picture.status === "failed") return h("div.stage", null, failure(picture));
   if (picture.status === "unknown") return h("div.stage", null, doubt(picture));
   const [width, height] = shape(picture, null);
@@ -311,7 +315,8 @@ function large(picture, image, preview) {
 
 /** Say why a picture isn't shown. Its first line is a heading where there are two. */
 function unseen(image, picture, source) {
-  const told = String(image.problem ?? reasons.get(source) ?? "The picture did not load.");
+  const lost = picture.kept === false ? "The API has it no more, or can't be reached." : "The picture did not load.";
+  const told = String(image.problem ?? reasons.get(source) ?? lost);
   const [, first, rest] = /^([^\n]+?(?:\n|(?<=[.:]) (?=The pictures are safe)))([^]+)$/.exec(told) ?? [null, told, ""];
   return h("div.card", null, icon("store"), h("h2", null, first.trim().replace(/\.$/, "")), paragraphs(rest), has(image.path) && codeBlock(image.path));
 }
@@ -322,16 +327,33 @@ const above = () => (tabbed ? " with ↻ above" : " in Airflow");
 const inCredits = (picture) => has(picture.credits) && h("span.muted", null, ` (${picture.credits} credits)`);
 const priced = (picture, amount = picture.price) => has(amount) && [dollars(amount), inCredits(picture)];
 
+const KEEP_STATE = " with “Keep task state and resume” ticked";
+
+/** Say what failed, what it came to in money, and what to do: the API, its picture on the way to us, or the task. */
 function failure(picture) {
   const answer = [picture.code, picture.message].filter(has).join(": ") || picture.reason;
-  const money = picture.refunded ? h("b", null, "Refunded.") : Number(picture.paid) > 0 ? h("b", null, `Paid: ${dollars(picture.paid)}.`) : h("b", null, "Nothing was charged.");
-  const steps = [
-    "If the prompt may hold something the API refuses, change it in the Dag.",
-    has(picture.price) ? ["Clear the task", above(), ". A new try pays ", priced(picture), " once."] : ["Clear the task", above(), " to try again."],
-    ["If it fails again with another prompt, the service may be down: wait, or set ", h("code", null, "retries"), "."],
-  ];
+  const paid = Number(picture.paid) > 0 && !picture.refunded;
+  const ofApi = has(picture.code) || picture.refunded;
+  const title = paid ? "The picture is paid for and not stored" : ofApi ? "The API could not make this picture" : "The task failed before anything was paid";
+  const money = picture.refunded ? "Refunded." : paid ? `Paid: ${dollars(picture.paid)}.` : "Nothing was charged.";
+  const again = ["Clear the task", above()];
+  const pays = has(picture.price) ? [". A new try pays ", priced(picture), " once."] : " to try again.";
+  const steps = paid
+    ? [[again, picture.outlives_clear ? "" : KEEP_STATE, ": it is fetched again without a new charge."]]
+    : ofApi
+      ? [
+          "If the prompt may hold something the API refuses, change it in the Dag.",
+          [again, pays],
+          ["If it fails again with another prompt, the service may be down: wait, or set ", h("code", null, "retries"), "."],
+        ]
+      : ["Mend in the Dag, or in the connection, what it says.", [again, pays]];
   return [
-    notice("failed", "The API could not make this picture", has(answer) && [h("p.muted", null, "It answered:"), h("blockquote", null, answer)], h("p", null, money, has(picture.spent) && ` This task has spent ${dollars(picture.spent)}.`)),
+    notice(
+      "failed",
+      title,
+      has(answer) && [h("p.muted", null, ofApi && !paid ? "It answered:" : "It said:"), h("blockquote", null, answer)],
+      h("p", null, h("b", null, money), has(picture.spent) && ` This task has spent ${dollars(picture.spent)}.`),
+    ),
     page.kind === "single" && h("section", null, h("h2.minor", null, "What to do"), h("ol.steps", null, steps.map((step) => h("li", null, h("span", null, step))))),
   ];
 }
@@ -356,8 +378,7 @@ const notKept = (picture) =>
       null,
       "This picture is only at the API, which does not keep it for ever. Download it now, or set ",
       h("code", null, 'destination="…"'),
-      " on the task",
-      picture.outlives_clear ? " and clear it: fetching it again pays nothing." : " for the next ones.",
+      ` on the task and clear it${picture.outlives_clear ? "" : KEEP_STATE}: fetching it again pays nothing.`,
     ),
   );
 
@@ -451,7 +472,7 @@ const pager = (name = "Pages") =>
 function sheet() {
   const batch = page.kind === "batch";
   const captions = page.captions ?? [];
-  const placeholder = batch ? `Filter by ${captions[0] ? `${captions[0]}, ` : ""}prompt or any column  ( / )` : "Filter by prompt";
+  const placeholder = batch ? `Filter by ${captions[0] && captions[0] !== "prompt" ? `${captions[0]}, ` : ""}prompt or any column  ( / )` : "Filter by prompt";
   const field = h("label.field", null, icon("search"), h("span.hidden", null, "Filter"), h("input", { type: "search", placeholder, value: query.text ?? "", autocomplete: "off", spellcheck: "false", maxlength: 200 }));
   const tools = [
     field,
@@ -505,19 +526,20 @@ function dag() {
   const chosen = page.chosen;
   const inChosen = Array.isArray(chosen) ? chosen : chosen?.tasks ?? [];
   const now = query.run ?? chosen?.run_id ?? runs[0]?.run_id;
-  const open = runs.find((one) => one.run_id === now);
+  const open = chosen?.run_id ? chosen : runs.find((one) => one.run_id === now);
+  const listed = runs.some((one) => one.run_id === now);
   const item = (one, index) =>
     h(
       "li",
       { "data-key": `r${one.run_id}` },
       h(
         "button.run",
-        { type: "button", "data-do": "run", "data-value": one.run_id, "aria-pressed": one.run_id === now, tabindex: one.run_id === now || (!open && index === 0) ? 0 : -1, class: index ? "run" : "run newest" },
+        { type: "button", "data-do": "run", "data-value": one.run_id, "aria-pressed": one.run_id === now, tabindex: one.run_id === now || (!listed && index === 0) ? 0 : -1, class: index ? "run" : "run newest" },
         upright(one.share),
         h("span.usd", null, dollars(one.usd)),
-        box({ image: one.image, status: one.status ?? (one.images ? "done" : "failed"), reason: one.reason }),
+        one.image || one.status ? box({ ...one, money: null }) : h("span.box.bare", null, sign("image", "None")),
         h("span.date", null, minute(one.date)),
-        h("span.sub", null, one.images ? images(one.images) : one.image ? "" : "no image"),
+        h("span.sub", null, one.images || !one.status ? images(one.images) : statusWord(one.status).toLowerCase()),
         lying(one.share),
       ),
     );
@@ -584,7 +606,7 @@ function empty() {
 
 const KINDS = { single, sheet, batch: sheet, run, dag, asset, overview, empty, problem: empty };
 // What these say is said by the picture's own part of the page.
-const SAID_BELOW = /^(Not kept\.|This picture may or may not be paid for)/;
+const SAID_BELOW = /^(Not kept\.|This picture may or may not be paid for|The picture is paid for and not stored)/;
 
 function render() {
   const draw = KINDS[page.kind] ?? (() => h("p", null, "This page is older than the server. Load it again."));
@@ -639,6 +661,7 @@ function drawPanel() {
     h("header", null, h("h2", { id: "panel-title" }, tile.caption), h("span.fine.muted.number", null, `${count(number)} of ${count(page.total)}`), h("button.quiet", { type: "button", "data-do": "close", "aria-label": "Close" }, icon("close"))),
     h("div.view", null, arrow("before", "Previous image", number > 1), stage(picture, tile.image?.thumb2 ?? tile.image?.thumb), arrow("after", "Next image", number < page.total)),
     h("div.side", null, h("div.scroll", { tabindex: 0, role: "group", "aria-label": "Facts" }, pictures.get(opened)?.failed && h("p.muted", null, pictures.get(opened).failed), facts(picture, pictures.has(opened))), actions(picture)),
+    h("p.hidden", { role: "status" }, said),
     h("footer", null, h("span", null, key("←", "→"), "previous, next"), h("span", null, key("F"), "full size"), h("span", null, key("D"), "download"), h("span", null, key("C"), "copy path"), h("span", null, key("Esc"), "close")),
   );
   morph(panel, tree);
@@ -658,8 +681,10 @@ function ahead(image) {
 
 async function openTile(key) {
   opened = at = key;
+  if (!panel.open) said = "";
   drawPanel();
-  if (!panel.open) panel.showModal();
+  if (panel.open) say(`${last.tile.caption}, ${statusWord(last.tile.status)}`, true);
+  else panel.showModal();
   remember();
   if (pictures.has(key)) return;
   let picture;
@@ -793,10 +818,16 @@ function change(changes, wait = 0) {
 
 let saidAt = 0;
 let saying = 0;
+// The page's line can't be heard while the panel is open, so that has one, too.
+let said = "";
 /** Tell a screen reader: at once what the person asked for, what happens by itself at most each ten seconds. */
 function say(text, asked = false) {
   clearTimeout(saying);
-  saying = setTimeout(() => ((saidAt = Date.now()), (status.textContent = text)), asked ? 0 : Math.max(0, saidAt + SAY_AGAIN_MS - Date.now()));
+  saying = setTimeout(() => {
+    saidAt = Date.now();
+    said = text;
+    (panel.open ? panel.querySelector("[role=status]") : status).textContent = text;
+  }, asked ? 0 : Math.max(0, saidAt + SAY_AGAIN_MS - Date.now()));
 }
 
 setInterval(() => {
@@ -913,8 +944,8 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(from.textContent);
     say("Copied.", true);
-    button.classList.add("copied");
-    setTimeout(() => button.classList.remove("copied"), 2000);
+    button.replaceChildren(icon("done"));
+    setTimeout(() => button.replaceChildren(icon("copy")), 2000);
   } catch {
     // Without https the clipboard is out of reach: the person copies what is selected.
     getSelection().selectAllChildren(from);
