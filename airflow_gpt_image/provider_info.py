@@ -39,7 +39,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": [
             f"airflow_gpt_image.tasks.links.{name}"
-            for name in ("ImageLink", "FolderLink", "GenerationLink", "ManifestLink")
+            for name in ("GalleryLink", "ImageLink", "FolderLink", "GenerationLink", "ManifestLink")
         ],
         "config": {
             "gpt_image": {

@@ -21,13 +21,17 @@ from airflow_gpt_image import datasets
 from airflow_gpt_image.api.downloads import Patience
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.pricing import DEFAULT_PRICES
+from airflow_gpt_image.batch import manifest, report
 from airflow_gpt_image.batch.attempt import BatchAttempt
+from airflow_gpt_image.batch.contact_sheet import About
 from airflow_gpt_image.batch.filenames import FileNames
 from airflow_gpt_image.batch.manifest import read_manifest
+from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.batch.plan import Item, Plan
 from airflow_gpt_image.batch.timing import Timing
 from airflow_gpt_image.datasets import Row
 from airflow_gpt_image.errors import GenerationFailedError, InvalidRequestError, UpstreamError
+from airflow_gpt_image.ledger.budget import Budget
 from airflow_gpt_image.ledger.destination import ANY
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import GenerationFacts, ImageFile, Record, intend
@@ -119,6 +123,16 @@ def failed(item: Item, payer: Payer = ME, *, code: str = "invalid_request") -> R
 def late(item: Item, payer: Payer = ME) -> Record:
     """Paid for, and no image yet for a reason."""
     return submitted(item, payer).without_image(UpstreamError("The service is down.", code="upstream_error"))
+
+
+def manifest_of(
+    folder: Any, plan: Plan, entries: list[Entry], payer: Payer = ME, *, place: str = "", source: str = ""
+) -> dict[str, Any]:
+    """Write what a batch leaves behind, as its end does it; return the addresses."""
+    budget = Budget(None, prices=DEFAULT_PRICES)
+    result = report.result_of(entries, payer, DEFAULT_PRICES, budget)
+    about = About(result, DEFAULT_PRICES, NOW, source)
+    return manifest.write(folder, plan, entries, payer, about, place=place)
 
 
 # Destinations in trouble

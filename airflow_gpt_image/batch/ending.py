@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.batch import manifest, report
 from airflow_gpt_image.batch.checkpoint import Checkpoint
+from airflow_gpt_image.batch.contact_sheet import About
 from airflow_gpt_image.batch.context import BatchContext
 from airflow_gpt_image.batch.missing import refuse_missing
 from airflow_gpt_image.batch.phases import Entry, ItemTable
@@ -16,6 +17,12 @@ from airflow_gpt_image.errors import ItemsFailedError, UnsettledImagesError
 from airflow_gpt_image.events import Reused
 from airflow_gpt_image.ledger.record import furthest
 from airflow_gpt_image.log import span
+
+NO_PARQUET: Final = (
+    "There is no manifest.parquet, for pyarrow isn't installed.\n"
+    "With it: pip install 'airflow-provider-gpt-image[parquet]'"
+)
+"""What is said once, at a batch's end."""
 
 
 def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: str) -> dict[str, Any]:
@@ -29,13 +36,17 @@ def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: st
     :raises DestinationError: when images or records are gone that were there.
     """
     _read_rest(context, table)
-    entries, prices, source = list(table), context.prices, context.options.source
+    entries, prices, folder = list(table), context.prices, context.folder
     result = {
         **report.result_of(entries, context.payer, prices, context.budget),
         "invalid": begun.invalid,
         "seconds": round(context.now().timestamp() - begun.began, 1),
-        **manifest.write(context.folder, context.plan, entries, context.payer, place=place, source=source),
     }
+    about = About(result, prices, context.now(), context.options.source)
+    result |= manifest.write(folder, context.plan, entries, context.payer, about, place=place)
+    if result["manifest_parquet"] is None:
+        context.log.info("%s", NO_PARQUET)
+    manifest.write_summary(folder, result, about, place=place)
     context.plan.redact(context.folder)
     context.lease.release()
     context.lock.release()

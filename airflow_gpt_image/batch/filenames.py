@@ -99,7 +99,7 @@ class FileNames:
             **self._parts,
             "row": row.number,
             "fingerprint": fingerprint,
-            "slug": slug_of(row.request.prompt)[:_LONGEST_SLUG].strip("-"),
+            "slug": slug_of(row.request.prompt, _LONGEST_SLUG),
         }
         for name in self.columns:
             text = as_text(look_up(row.given, row.named, name))

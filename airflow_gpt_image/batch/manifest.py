@@ -5,15 +5,20 @@ They follow from the records and can be written anew at any time; each appears i
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote_path
+from airflow_gpt_image.batch import manifest_csv, manifest_parquet, metadata
+from airflow_gpt_image.batch.columns import columns_of
+from airflow_gpt_image.batch.contact_sheet import About, ContactSheet, name_of
+from airflow_gpt_image.batch.manifest_csv import CsvManifest
+from airflow_gpt_image.batch.manifest_parquet import ParquetManifest
+from airflow_gpt_image.batch.metadata import Metadata
 from airflow_gpt_image.batch.phases import Entry
 from airflow_gpt_image.batch.plan import Plan
 from airflow_gpt_image.datasets import BadCell, as_line
@@ -26,34 +31,14 @@ from airflow_gpt_image.storage.folders import Folder, open_file
 from airflow_gpt_image.storage.images import ImageFile
 
 JSONL: Final = "manifest.jsonl"
-CSV: Final = "manifest.csv"
+CSV: Final = manifest_csv.NAME
+PARQUET: Final = manifest_parquet.NAME
+METADATA: Final = metadata.NAME
+CONTACT_SHEET: Final = name_of(1)
+SUMMARY: Final = "summary.json"
 FAILURES: Final = "failures.jsonl"
 UNSETTLED: Final = "unsettled.jsonl"
 INVALID: Final = "invalid.jsonl"
-
-COLUMNS: Final = (
-    "row",
-    "variant",
-    "status",
-    "prompt",
-    "image_urls",
-    "aspect_ratio",
-    "resolution",
-    "nsfw_checker",
-    "generation_id",
-    "paths",
-    "error",
-    "error_code",
-    "error_message",
-    "credits",
-    "seconds",
-    "reused",
-    "fingerprint",
-)
-"""The columns of ``manifest.csv``; the data set's own other columns come behind them, with ``data.``."""
-
-# A cell that begins so is a formula to a spreadsheet; the apostrophe makes it text.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 # No line of ours is as long, and a file without line ends shall not fill the memory.
 _LONGEST_LINE: Final = 64 * 1024 * 1024
@@ -77,31 +62,103 @@ def place_of(payer: Payer, history: History) -> str:
 
 
 def write(
-    folder: Folder, plan: Plan, entries: Sequence[Entry], payer: Payer, *, place: str = "", source: str = ""
+    folder: Folder,
+    plan: Plan,
+    entries: Sequence[Entry],
+    payer: Payer,
+    about: About,
+    *,
+    place: str = "",
 ) -> dict[str, str | None]:
     """
-    Write all of them.
+    Write all of them, in one pass over the items.
 
     :param entries: every item, with the record that counts.
     :param payer: what others paid for, or the same task instance before its last clear, is ``reused``.
+    :param about: the batch as a whole. Its source isn't removed: it may be an earlier ``failures.jsonl``.
     :param place: where in the destination: of :func:`place_of`.
-    :param source: where the rows came from, which isn't removed: it may be an earlier ``failures.jsonl``.
-    :return: their addresses, as the task's result has them; None for one without rows, which isn't there.
+    :return: their addresses, as the task's result has them; None for one that isn't there: one without
+        rows, the Parquet file where pyarrow isn't installed, and ``metadata.jsonl`` in a place of its own,
+        from where its readers find no image.
     :raises DestinationError: when the destination doesn't take them.
     """
-    with folder.draft(place + JSONL) as draft:
+    columns = columns_of(plan)
+    with ExitStack() as drafts:
+        lines, table, typed, images = (
+            drafts.enter_context(folder.draft(place + name)) for name in (JSONL, CSV, PARQUET, METADATA)
+        )
+        csv, parquet = CsvManifest(table, columns), ParquetManifest.open(typed, columns)
+        described = Metadata(images, columns)
+        sheet = ContactSheet(
+            lambda name, page: folder.write(place + name, page),
+            about,
+            payer,
+            len(entries),
+            caption=next(iter(columns), None),
+            up="../" * place.count("/"),
+        )
         for entry in entries:
-            draft.write(_json(line(folder, plan, entry, payer)))
-        written = folder.publish(draft, place + JSONL)
-    with folder.draft(place + CSV) as draft:
-        _write_csv(draft, (line(folder, plan, entry, payer) for entry in entries), _columns(plan))
-        written_csv = folder.publish(draft, place + CSV)
+            told, files = line(folder, plan, entry, payer), _files(entry)
+            lines.write(_json(told))
+            csv.add(told)
+            if parquet is not None:
+                parquet.add(told)
+            if not place:
+                described.add(told, files)
+            sheet.add(told, files)
+        csv.close()
+        if parquet is not None:
+            parquet.close()
+        sheet.close()
+        addresses = {
+            "manifest": folder.publish(lines, place + JSONL),
+            "manifest_csv": folder.publish(table, place + CSV),
+            "manifest_parquet": _put(folder, typed, place + PARQUET, there=parquet is not None),
+            "metadata": _put(folder, images, place + METADATA, there=described.images > 0),
+            "contact_sheet": sheet.address,
+        }
+    _remove_pages(folder, place, sheet.pages + 1)
     return {
-        "manifest": written,
-        "manifest_csv": written_csv,
-        "failures": _write_rows(folder, place + FAILURES, plan, entries, source, "failed"),
-        "unsettled": _write_rows(folder, place + UNSETTLED, plan, entries, source, "unknown", "submitted"),
+        **addresses,
+        "failures": _write_rows(folder, place + FAILURES, plan, entries, about.source, "failed"),
+        "unsettled": _write_rows(
+            folder, place + UNSETTLED, plan, entries, about.source, "unknown", "submitted"
+        ),
     }
+
+
+def write_summary(folder: Folder, result: Mapping[str, Any], about: About, *, place: str = "") -> None:
+    """
+    Write the task's result beside the manifest, for those who have no XCom: a task that fails returns none.
+
+    The counts and errors of a batch stand here, and not in the manifest: each of its lines is an image, and
+    so they are to every tool that reads it.
+    """
+    told = {"version": 1, "written": about.now.isoformat(), **result}
+    folder.write(place + SUMMARY, json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n")
+
+
+def _put(folder: Folder, draft: BinaryIO, name: str, *, there: bool) -> str | None:
+    """Put a draft in its place if there is something in it; else take away what an earlier try put there."""
+    if there:
+        return folder.publish(draft, name)
+    folder.remove(name)
+    return None
+
+
+def _remove_pages(folder: Folder, place: str, page: int) -> None:
+    """Take away the pages of an earlier try of more images, from a page on."""
+    while folder.size(name := place + name_of(page)) is not None:
+        folder.remove(name)
+        page += 1
+
+
+def _files(entry: Entry) -> list[str]:
+    """Return the names of an item's stored images, relative to the destination."""
+    record = entry.record
+    if record is None or record.state != "stored":
+        return []
+    return [image.name for image in record.images if image.name is not None]
 
 
 def write_invalid(folder: Folder, bad: Iterable[BadCell], *, place: str = "") -> str:
@@ -136,7 +193,8 @@ def status(record: Record | None) -> str:
 
 def line(folder: Folder, plan: Plan, entry: Entry, payer: Payer) -> dict[str, Any]:
     """Return an item's line of ``manifest.jsonl``."""
-    item, record, given = entry.item, entry.record, plan.given(entry.item)
+    item, record = entry.item, entry.record
+    request, given = plan.row(item)
     stored = record is not None and record.state == "stored"
     images = [_described(folder, image) for image in record.images] if record else []
     failure = record.failure if record and not stored else None
@@ -145,7 +203,7 @@ def line(folder: Folder, plan: Plan, entry: Entry, payer: Payer) -> dict[str, An
         "row": item.row,
         "variant": item.slot.variant,
         "status": status(record),
-        "request": redacted_request(plan.request(item)).model_dump(mode="json", exclude={"callback_url"}),
+        "request": redacted_request(request).model_dump(mode="json", exclude={"callback_url"}),
         "data": {name: value for name, value in given.items() if name not in FIELDS},
         "generation_id": record.generation_id if record else None,
         "paths": [image["path"] for image in images],
@@ -235,41 +293,6 @@ def _write_rows(
         for item in rows.values():
             draft.write(_json(as_line(plan.given(item))))
         return folder.publish(draft, name)
-
-
-def _columns(plan: Plan) -> list[str]:
-    names: dict[str, None] = {}
-    for item in plan.items:
-        if item.slot.variant == 1:
-            names.update(dict.fromkeys(name for name in plan.given(item) if name not in FIELDS))
-    return list(names)
-
-
-def _write_csv(draft: BinaryIO, lines: Iterable[Mapping[str, Any]], data: list[str]) -> None:
-    text = io.TextIOWrapper(draft, encoding="utf-8", newline="", write_through=True)
-    # All quoted: where a spreadsheet separates by semicolons, one within a cell would begin another.
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-    writer.writerow([*COLUMNS, *(f"data.{name}" for name in data)])
-    for entry in lines:
-        request = entry["request"]
-        cells = [entry[name] if name in entry else request[name] for name in COLUMNS]
-        writer.writerow([_cell(value) for value in (*cells, *(entry["data"].get(name) for name in data))])
-    text.detach()
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        flat = all(isinstance(item, str) for item in value)
-        value = " ".join(value) if flat else json.dumps(value, ensure_ascii=False)
-    elif isinstance(value, dict):
-        value = json.dumps(value, ensure_ascii=False)
-    elif isinstance(value, (bool, int, float)):
-        return str(value)  # a number is no formula, whatever its sign
-    return "" if value is None else _harmless(str(value))
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def _json(value: Any) -> bytes:

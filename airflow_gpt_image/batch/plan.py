@@ -228,6 +228,13 @@ class Plan:
                 draft.write(_json(line))
             folder.publish(draft, NAME)
 
+    def row(self, item: Item) -> tuple[ImageRequest, Mapping[str, Any]]:
+        """Return what :meth:`request` and :meth:`given` do, for one reading of the plan."""
+        line = self._line(item)
+        request = ImageRequest(**line["request"])
+        given: dict[str, Any] = line["given"]
+        return request, redacted_row(given, request) if self._has_secrets else given
+
     def request(self, item: Item) -> ImageRequest:
         """Return what an item asks for."""
         return ImageRequest(**self._line(item)["request"])

@@ -11,6 +11,7 @@ from airflow_gpt_image import results
 from airflow_gpt_image.api.pricing import Prices, plain
 from airflow_gpt_image.api.sizes import RESOLUTIONS, Resolution
 from airflow_gpt_image.batch import manifest
+from airflow_gpt_image.batch.error_counts import count_errors
 from airflow_gpt_image.batch.phases import Entry, ItemTable
 from airflow_gpt_image.events import Progressed
 from airflow_gpt_image.ledger.budget import Budget
@@ -42,6 +43,7 @@ def result_of(entries: Sequence[Entry], payer: Payer, prices: Prices, budget: Bu
         "reused": reused,
         **money(budget.spent, prices),
         **results.spent_fields(budget.charged, budget.refunded, prices),
+        "errors": count_errors(entries),
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_gpt_image.operators.masking import MaskedOperator
 from airflow_gpt_image.operators.rows import Rows
 from airflow_gpt_image.tasks.frames import few_frames
-from airflow_gpt_image.tasks.links import FolderLink, ManifestLink
+from airflow_gpt_image.tasks.links import FolderLink, GalleryLink, ManifestLink
 from airflow_gpt_image.tasks.telling_lineage import TellsLineage
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
@@ -110,20 +110,23 @@ class GptImageBatchOperator(TellsLineage, MaskedOperator):
     again. Returns (XCom)::
 
         {"rows", "images", "invalid", "stored", "failed", "unknown", "submitted", "not_submitted", "reused",
-         "credits", "usd", "charged", "refunded", "seconds", "manifest", "manifest_csv", "failures",
-         "unsettled"}
+         "credits", "usd", "charged", "refunded", "seconds", "errors", "manifest", "manifest_csv",
+         "manifest_parquet", "metadata", "contact_sheet", "failures", "unsettled"}
 
     Counts are of images but for ``rows`` and ``invalid``; ``reused`` are those of the stored ones that this
     task instance didn't pay for since its last clear, and money, in decimal strings, is what it did pay since
     then. ``failed`` were refused or refunded, ``unknown`` may be paid for, ``submitted`` are, and have no
-    image (yet). ``manifest`` is for
-    :func:`~airflow_gpt_image.batch.manifest.read_manifest`; ``failures`` is the path of the rows that failed,
-        ready to be mended and run again, and ``unsettled`` of those that are or may be paid for and have no
-        image, each None when there are none; signatures of addresses and callbacks are taken
-        out of them. An attempt that fails pushes what was spent since the last clear
-        under the key ``spent``. Events of
-    :class:`~airflow.sdk.Asset` outlets carry ``manifest``, ``stored``, ``failed``, ``credits`` and ``usd``.
-        Tasks that set no ``retry_policy`` get a :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
+    image (yet). ``errors`` are those of images that aren't stored, the most frequent first and ten at most:
+    ``{"code", "count", "row", "message"}`` each, with its first row; rarer ones together are ``(others)``.
+    ``manifest`` is for :func:`~airflow_gpt_image.batch.manifest.read_manifest`; ``manifest_parquet`` (with
+    the extra ``parquet``, else None) and ``metadata`` (for Hugging Face's ImageFolder; None without images)
+    are the same for other tools, and ``contact_sheet`` shows the images to people; ``failures`` is the path
+    of the rows that failed, ready to be mended and run again, and ``unsettled`` of those that are or may be
+    paid for and have no image, each None when there are none; signatures of addresses and callbacks are
+    taken out of them. An attempt that fails pushes what was spent since the last clear under the key
+    ``spent``. Events of :class:`~airflow.sdk.Asset` outlets carry ``manifest``, ``stored``, ``failed``,
+    ``credits`` and ``usd``. Tasks that set no ``retry_policy`` get a
+    :class:`~airflow_gpt_image.retry_policy.GptImageRetryPolicy`.
     """
 
     template_fields: Sequence[str] = (
@@ -137,7 +140,7 @@ class GptImageBatchOperator(TellsLineage, MaskedOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "defaults": "json"}
     ui_color = "#f3e8ff"
-    operator_extra_links = (ManifestLink(), FolderLink())
+    operator_extra_links = (GalleryLink(), ManifestLink(), FolderLink())
     links: Mapping[str, str] = MappingProxyType({})
     _result: Mapping[str, Any] | None = None
 
@@ -272,6 +275,7 @@ class GptImageBatchOperator(TellsLineage, MaskedOperator):
 
         with ending.watched(self, context) as ended:
             ended.on_failure(lambda: self.note_attempt(context))
+            ended.on_failure(lambda: self._tell_where_to_look(context))
             with self._client() as client:
                 rows, bad = ([], []) if resumed else data_sets.read(self)
                 self._attempt = attempt = self.build_attempt(client, context)
@@ -308,11 +312,19 @@ class GptImageBatchOperator(TellsLineage, MaskedOperator):
         from airflow_gpt_image.tasks.links import batch_links
 
         self._result = result
-        self.links = batch_links(result, self.destination)
+        self.links = batch_links(context["ti"])
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 fields = ("manifest", "stored", "failed", "credits", "usd")
                 context["outlet_events"][outlet].extra.update({name: result[name] for name in fields})
+        self._tell_where_to_look(context)
+
+    def _tell_where_to_look(self, context: Context) -> None:
+        """Let the log end with where the images are shown; without a plan there are none."""
+        from airflow_gpt_image.tasks.pages import where_to_look
+
+        if self._attempt is not None and self._attempt.plan is not None:
+            self.log.info("%s", where_to_look(context["ti"]))
 
     def _is_given_once(self, destination: object) -> bool:
         """Return whether all map indexes have one destination: no XCom, and not what the DAG expands over."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from airflow_gpt_image.operators.masking import MaskedOperator
 from airflow_gpt_image.tasks.frames import few_frames
-from airflow_gpt_image.tasks.links import FolderLink, GenerationLink, ImageLink
+from airflow_gpt_image.tasks.links import FolderLink, GalleryLink, GenerationLink, ImageLink
 from airflow_gpt_image.tasks.telling_lineage import TellsLineage
 
 # The rest of the package is imported where it is used: a DAG file is parsed over and over, by processes that
@@ -100,9 +100,10 @@ class GptImageGenerateOperator(TellsLineage, MaskedOperator):
 
     ``path`` and ``url`` are the first image's, for the next task. ``url`` is without its query where the
     image is stored; without a destination it is whole, and whoever reads the XCom can fetch the image. An
-    image that isn't there yet is asked for again for ten minutes. The task's page links to image, folder and
-    generation. Without a ``map_index_template`` a mapped task's indexes are called by the prompt's first
-    words. Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the image's price,
+    image that isn't there yet is asked for again for ten minutes. The task's page links to its *Images* tab,
+    image, folder and generation. Without a ``map_index_template`` a mapped task's indexes are called by the
+    prompt's first words. Money is in decimal strings, times in ISO 8601 UTC. ``credits`` and ``usd`` are the
+    image's price,
     ``spent`` what this task instance spent since its last clear; ``reused`` says that this try submitted
     nothing. The events of :class:`~airflow.sdk.Asset` outlets carry ``paths``, ``count``, ``credits``,
     ``usd``, ``fingerprint`` and ``generation_id``. A try that fails pushes ``spent`` as an XCom of its own.
@@ -112,7 +113,7 @@ class GptImageGenerateOperator(TellsLineage, MaskedOperator):
     template_fields: Sequence[str] = (*_REQUEST_FIELDS, "destination", "filename", "gpt_image_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"image_urls": "json"}
     ui_color = "#f3e8ff"
-    operator_extra_links = (ImageLink(), FolderLink(), GenerationLink())
+    operator_extra_links = (GalleryLink(), ImageLink(), FolderLink(), GenerationLink())
     links: Mapping[str, str] = MappingProxyType({})
     _base_url = ""
     _latest: ImageAttempt | None = None
@@ -234,11 +235,13 @@ class GptImageGenerateOperator(TellsLineage, MaskedOperator):
 
         from airflow_gpt_image import results
         from airflow_gpt_image.tasks.links import image_links
+        from airflow_gpt_image.tasks.pages import where_to_look
 
-        self.links = image_links(result, self.destination, self._base_url)
+        self.links = image_links(result, self.destination, self._base_url, context["ti"])
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(results.event_fields(result))
+        self.log.info("%s", where_to_look(context["ti"]))
         return result
 
     def on_kill(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_gpt_image.tasks.frames import few_frames
-from airflow_gpt_image.tasks.links import FolderLink, GenerationLink, ImageLink
+from airflow_gpt_image.tasks.links import FolderLink, GalleryLink, GenerationLink, ImageLink
 from airflow_gpt_image.tasks.telling_lineage import TellsLineage
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class GptImageSensor(TellsLineage, BaseSensorOperator):
 
     template_fields: Sequence[str] = ("generation_id", "destination", "gpt_image_conn_id")
     ui_color = "#f3e8ff"
-    operator_extra_links = (ImageLink(), FolderLink(), GenerationLink())
+    operator_extra_links = (GalleryLink(), ImageLink(), FolderLink(), GenerationLink())
     links: Mapping[str, str] = MappingProxyType({})
     _stored: tuple[Record | None, Folder | None] = (None, None)
 
@@ -198,7 +198,7 @@ class GptImageSensor(TellsLineage, BaseSensorOperator):
         if self.destination is None:
             images = [ImageFile(url=url) for url in generation.urls]
             result = results.of_record(foreign_record(generation, images, payer, datetime.now(UTC)), None)
-            return self._told(result, client)
+            return self._told(context, result, client)
         folder = open_folder(self.destination)
         names = Names(OF_GENERATION).of("none", generation.id, None)
         stems = [names.stem(index) for index in range(len(generation.urls))]
@@ -215,15 +215,17 @@ class GptImageSensor(TellsLineage, BaseSensorOperator):
         self._stored = record, folder
         tell(Stored(len(files), None))
         result = results.of_record(record, folder)
-        return self._told(result, client)
+        return self._told(context, result, client)
 
-    def _told(self, result: dict[str, Any], client: GptImageClient) -> dict[str, Any]:
+    def _told(self, context: Context, result: dict[str, Any], client: GptImageClient) -> dict[str, Any]:
         """Return the result, after the log and the links say what it is."""
         from airflow_gpt_image import results
         from airflow_gpt_image.tasks.links import image_links
+        from airflow_gpt_image.tasks.pages import where_to_look
 
         results.log_done(self.log, result, price="nothing paid by this task", seconds=None)
-        self.links = image_links(result, self.destination, client.settings.base_url)
+        self.links = image_links(result, self.destination, client.settings.base_url, context["ti"])
+        self.log.info("%s", where_to_look(context["ti"]))
         return result
 
     def _store_or_defer(

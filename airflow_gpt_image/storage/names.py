@@ -58,9 +58,17 @@ _DEVICES: Final = frozenset(
     {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 )
 
+SPLIT_WORDS: Final = (
+    *("train", "training", "validation", "valid", "val", "dev"),
+    *("test", "testing", "eval", "evaluation"),
+)
+"""Words in a file's name by which Hugging Face's datasets tell its split; files without one are left out."""
+
+_SPLIT_WORD: Final = re.compile(rf"(?<![a-z])(?:{'|'.join(SPLIT_WORDS)})(?![a-z])")
+
 # What we ourselves write right at a destination: a folder of this name would be in the way, or be read.
 _OURS: Final = re.compile(
-    r"records|items|locks|(?:map|iteration)-[0-9]+(?:-map-[0-9]+)?|[^~]*\.(?:jsonl|csv)"
+    r"records|items|locks|(?:map|iteration)-[0-9]+(?:-map-[0-9]+)?|[^~]*\.(?:jsonl|csv|html|parquet)|summary\.json"
 )
 
 
@@ -214,11 +222,18 @@ def safe_part(text: str, *, keep_case: bool = False) -> str:
     return f"{words}{_ADDED}{_hash(text)}"
 
 
-def slug_of(prompt: str | None) -> str:
-    """Return a few words of a prompt, to be read by people; they identify nothing."""
+def slug_of(prompt: str | None, longest: int = _LONGEST_SLUG) -> str:
+    """
+    Return a few words of a prompt, to be read by people; they identify nothing.
+
+    Words that name a split (:data:`SPLIT_WORDS`) are left out: a folder with a toy train in it would be read
+    as a data set of that one image.
+
+    :param longest: characters.
+    """
     ascii_text = unicodedata.normalize("NFKD", prompt or "").encode("ascii", "ignore").decode()
-    words = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower())[:_LONGEST_SLUG]
-    return words.strip("-") or "image"
+    words = _SPLIT_WORD.sub("", re.sub(r"[^a-z0-9]+", "-", ascii_text.lower())[:longest])
+    return re.sub("-+", "-", words).strip("-") or "image"
 
 
 def cut_segment(segment: str) -> str:

@@ -1,7 +1,9 @@
-"""Buttons on a task's page in Airflow's UI: its image, its folder, its manifest, its generation.
+"""Buttons on a task's page in Airflow's UI: its images, one of them, its folder, manifest and generation.
 
-Airflow asks for them on the worker when the task ends, and keeps them in XCom. Its pages show those that a
-browser opens (http and https); its REST API tells the others, too.
+Airflow asks for them on the worker when the task ends, and keeps them in XCom. Its pages show a link only to
+an address that a browser opens, and a destination's (``s3://``, a path of the workers) is none. So what lies
+there is linked to through the *Images* tab: an image to its picture, folder and manifest to the tab itself,
+which has the images and the files.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_gpt_image.tasks.pages import images_tab, stored_image
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
-    from airflow.sdk.types import TaskInstanceKey
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol, TaskInstanceKey
 
 
 class _Link(BaseOperatorLink):
@@ -25,14 +29,24 @@ class _Link(BaseOperatorLink):
         return links.get(self.name, "")
 
 
+class GalleryLink(BaseOperatorLink):
+    """The tab that shows the task's images: from its end on, also where it failed."""
+
+    name = "Gallery"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the tab's path."""
+        return images_tab(ti_key)
+
+
 class ImageLink(_Link):
-    """The first image: where the API put it, which a browser opens; else where it is stored."""
+    """The first image: as it is stored; else where the API put it."""
 
     name = "Image"
 
 
 class FolderLink(_Link):
-    """The folder that images are stored in."""
+    """The folder that images are stored in: the tab that shows it."""
 
     name = "Folder"
 
@@ -44,31 +58,38 @@ class GenerationLink(_Link):
 
 
 class ManifestLink(_Link):
-    """What became of each image of a batch."""
+    """What became of each image of a batch: the tab that shows it, and gives the file."""
 
     name = "Manifest"
 
 
-def image_links(result: Mapping[str, Any], destination: object, base_url: str) -> dict[str, str]:
+def image_links(
+    result: Mapping[str, Any],
+    destination: object,
+    base_url: str,
+    ti: TaskInstanceKey | RuntimeTaskInstanceProtocol,
+) -> dict[str, str]:
     """
     Return the links of a task that made one image, or waited for it.
 
     :param result: of the task.
     :param destination: its folder; None: there is none.
     :param base_url: of the API.
+    :param ti: whose result it is.
     """
-    image = _web_address(result["url"]) or result["path"] or result["url"]
     links = {"Generation": f"{base_url}/v1/tasks/{result['generation_id']}"}
-    if image:
-        links["Image"] = _address(image)
+    if result["path"] is not None:
+        links["Image"] = stored_image(ti)
+    elif image := _web_address(result["url"]):
+        links["Image"] = image
     if destination is not None:
-        links["Folder"] = _address(destination)
+        links["Folder"] = images_tab(ti)
     return links
 
 
-def batch_links(result: Mapping[str, Any], destination: object) -> dict[str, str]:
+def batch_links(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol) -> dict[str, str]:
     """Return the links of a task for a data set."""
-    return {"Manifest": _address(result["manifest"]), "Folder": _address(destination)}
+    return dict.fromkeys(("Manifest", "Folder"), images_tab(ti))
 
 
 def _web_address(url: str | None) -> str | None:
@@ -77,8 +98,3 @@ def _web_address(url: str | None) -> str | None:
 
     whole = url and url.startswith(("http://", "https://")) and not url.endswith(REDACTED_QUERY)
     return url if whole else None
-
-
-def _address(place: object) -> str:
-    text = str(place)
-    return text if "://" in text else f"file://{text}"

@@ -17,7 +17,7 @@ from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.phases import ItemTable
 from airflow_gpt_image.datasets.cells import refuse_nothing
 from airflow_gpt_image.storage.folders import open_folder
-from tests.batches import ME, plan_of
+from tests.batches import ME, manifest_of, plan_of
 
 FORMULA = re.compile(r" *[=+\-@\t\r\n＝＋－＠]")
 OF_A_SPREADSHEET = " =+-@\t\r\n＝＋－＠'\",;\0"
@@ -51,7 +51,7 @@ def write():
 
         def write(rows):
             plan = plan_of(rows)
-            manifest.write(open_folder(place), plan, list(ItemTable(plan.items)), ME)
+            manifest_of(open_folder(place), plan, list(ItemTable(plan.items)), ME)
             return Path(place)
 
         yield write

@@ -12,7 +12,8 @@ import pytest
 
 from airflow_gpt_image import datasets
 from airflow_gpt_image.batch import manifest
-from airflow_gpt_image.batch.manifest import COLUMNS, read_manifest
+from airflow_gpt_image.batch.manifest import read_manifest
+from airflow_gpt_image.batch.manifest_csv import COLUMNS
 from airflow_gpt_image.batch.phases import ItemTable
 from airflow_gpt_image.errors import (
     ConnectionFailedError,
@@ -27,7 +28,7 @@ from airflow_gpt_image.errors import (
     UpstreamError,
 )
 from airflow_gpt_image.storage.folders import open_file
-from tests.batches import ANOTHER, ME, NOW, failed, intent, late, plan_of, stored, submitted
+from tests.batches import ANOTHER, ME, NOW, failed, intent, late, manifest_of, plan_of, stored, submitted
 
 ROWS = [
     {"prompt": "stored", "sku": "T-1"},
@@ -67,7 +68,7 @@ def recorded(plan):
 
 
 def write(folder, plan, records=()):
-    return manifest.write(folder, plan, entries_of(plan, records), ME)
+    return manifest_of(folder, plan, entries_of(plan, records), ME)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def batch():
 @pytest.fixture
 def written(batch, on_disk):
     """The addresses of what is written on this disk."""
-    return manifest.write(on_disk, batch, recorded(batch), ME)
+    return manifest_of(on_disk, batch, recorded(batch), ME)
 
 
 def table(place):
@@ -330,10 +331,10 @@ def test_when_nothing_failed_any_more_the_old_rows_are_gone(place, folder):
 
 
 def test_they_can_be_written_anew_at_any_time_and_nothing_else_is_left(place, folder, batch):
-    manifest.write(folder, batch, recorded(batch), ME)
+    manifest_of(folder, batch, recorded(batch), ME)
     before = {name: place.read(name) for name in place.names()}
 
-    manifest.write(folder, batch, recorded(batch), ME)
+    manifest_of(folder, batch, recorded(batch), ME)
 
     assert {name: place.read(name) for name in place.names()} == before
     assert {name for name in before if "/" not in name} == {
@@ -362,7 +363,7 @@ def test_a_destination_that_takes_nothing_keeps_the_old_ones_and_is_an_error(wri
     Path(disk.destination, manifest.CSV).mkdir()
 
     with pytest.raises(DestinationError, match=r"manifest\.csv could not be read or written"):
-        manifest.write(on_disk, batch, recorded(batch), ME)
+        manifest_of(on_disk, batch, recorded(batch), ME)
 
     assert disk.read(manifest.JSONL) == before
     assert not [name for name in disk.names() if name.endswith(".part")]

@@ -11,11 +11,11 @@ from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.manifest import read_manifest
 from airflow_gpt_image.batch.phases import ItemTable
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
-from tests.batches import ME, plan_of
+from tests.batches import ME, manifest_of, plan_of
 
 
 def write(folder, plan):
-    return manifest.write(folder, plan, list(ItemTable(plan.items)), ME)
+    return manifest_of(folder, plan, list(ItemTable(plan.items)), ME)
 
 
 def test_a_manifest_is_read_by_its_own_path_or_by_its_folders(place, folder):
