@@ -134,7 +134,8 @@ class ContactSheet:
     # --- tiles
 
     def _image_tile(self, file: str, image: Mapping[str, Any], caption: str, alt: str, sub: str) -> str:
-        link = f"{self._up}{_relative(file)}"
+        # With its "./" a path can't begin as another host's address does.
+        link = f"{self._up or './'}{_relative(file)}"
         size = f' width="{image["width"]}" height="{image["height"]}"' if image["width"] else ""
         return (
             f'<li><a href="{link}"><img src="{link}" alt="{alt}"{size} loading="lazy" decoding="async">'

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
-from airflow_gpt_image.tasks.pages import images_tab, stored_image
-
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import RuntimeTaskInstanceProtocol, TaskInstanceKey
@@ -36,6 +34,8 @@ class GalleryLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the tab's path."""
+        from airflow_gpt_image.tasks.pages import images_tab
+
         return images_tab(ti_key)
 
 
@@ -77,6 +77,8 @@ def image_links(
     :param base_url: of the API.
     :param ti: whose result it is.
     """
+    from airflow_gpt_image.tasks.pages import images_tab, stored_image
+
     links = {"Generation": f"{base_url}/v1/tasks/{result['generation_id']}"}
     if result["path"] is not None:
         links["Image"] = stored_image(ti)
@@ -89,6 +91,8 @@ def image_links(
 
 def batch_links(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol) -> dict[str, str]:
     """Return the links of a task for a data set."""
+    from airflow_gpt_image.tasks.pages import images_tab
+
     return dict.fromkeys(("Manifest", "Folder"), images_tab(ti))
 
 

@@ -340,6 +340,9 @@ def test_they_can_be_written_anew_at_any_time_and_nothing_else_is_left(place, fo
     assert {name for name in before if "/" not in name} == {
         manifest.JSONL,
         manifest.CSV,
+        manifest.PARQUET,
+        manifest.METADATA,
+        manifest.CONTACT_SHEET,
         manifest.FAILURES,
         manifest.UNSETTLED,
     }

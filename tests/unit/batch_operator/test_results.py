@@ -103,7 +103,11 @@ def test_the_result_counts_and_names_what_is_there(batch, tmp_path):
         "charged": "37.6",
         "refunded": "0",
         "manifest": f"{tmp_path}/posters/manifest.jsonl",
+        "errors": [],
         "manifest_csv": f"{tmp_path}/posters/manifest.csv",
+        "manifest_parquet": f"{tmp_path}/posters/manifest.parquet",
+        "metadata": f"{tmp_path}/posters/metadata.jsonl",
+        "contact_sheet": f"{tmp_path}/posters/contact_sheet.html",
         "failures": None,
         "unsettled": None,
     }

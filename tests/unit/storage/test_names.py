@@ -8,7 +8,18 @@ import pytest
 
 from airflow_gpt_image.batch import plan
 from airflow_gpt_image.batch.lock import LOCKS
-from airflow_gpt_image.batch.manifest import CSV, FAILURES, INVALID, JSONL, UNSETTLED, place_of
+from airflow_gpt_image.batch.manifest import (
+    CONTACT_SHEET,
+    CSV,
+    FAILURES,
+    INVALID,
+    JSONL,
+    METADATA,
+    PARQUET,
+    SUMMARY,
+    UNSETTLED,
+    place_of,
+)
 from airflow_gpt_image.batch.plan import ITEMS
 from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.ledger.destination import RECORDS
@@ -322,6 +333,7 @@ def test_all_that_we_write_right_at_a_destination_is_reserved():
     history = History(first_run=True, cleared=False, mapped=True)
     payer = Payer(dag_id="d", run_id="r", task_id="t", map_index=3, loop_index=2, clear_epoch=0, attempt=1)
     ours = [RECORDS, ITEMS, LOCKS, plan.NAME, JSONL, CSV, FAILURES, UNSETTLED, INVALID]
+    ours += [PARQUET, METADATA, CONTACT_SHEET, SUMMARY]
 
     assert all(is_reserved(name, first=True) for name in [*ours, place_of(payer, history).rstrip("/")])
 

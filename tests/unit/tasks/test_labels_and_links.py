@@ -13,7 +13,7 @@ from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
 from airflow_gpt_image.sensors.gpt_image import GptImageSensor
 from airflow_gpt_image.tasks.labels import name_map_index
-from airflow_gpt_image.tasks.links import FolderLink, ImageLink, batch_links, image_links
+from airflow_gpt_image.tasks.links import FolderLink, GalleryLink, ImageLink, batch_links, image_links
 
 RESULT = {"generation_id": "g1", "path": "/data/1.png", "url": "https://files.example.com/1.png"}
 
@@ -48,72 +48,62 @@ def test_a_name_of_the_authors_stays_and_a_task_that_is_not_mapped_has_none():
     assert label(map_index=-1) is None
 
 
+TI = SimpleNamespace(
+    dag_id="shop", run_id="manual__2026-01-01T00:00:00+00:00", task_id="poster", map_index=-1
+)
+TAB = "/dags/shop/runs/manual__2026-01-01T00:00:00+00:00/tasks/poster/plugin/gpt-image"
+IMAGE = "/gpt-image/result/shop/manual__2026-01-01T00:00:00+00:00/poster/-1/0"
+GENERATION = "https://api.example.com/v1/tasks/g1"
+
+
 @pytest.mark.parametrize(
     ("result", "destination", "links"),
     [
-        (
-            RESULT,
-            "/data",
-            {
-                "Image": "https://files.example.com/1.png",
-                "Folder": "file:///data",
-                "Generation": "https://api.example.com/v1/tasks/g1",
-            },
-        ),
-        (
-            RESULT | {"url": "https://files.example.com/1.png?***"},
-            "/data",
-            {
-                "Image": "file:///data/1.png",
-                "Folder": "file:///data",
-                "Generation": "https://api.example.com/v1/tasks/g1",
-            },
-        ),
-        (
-            RESULT | {"path": "s3://b/1.png", "url": None},
-            "s3://c@b",
-            {
-                "Image": "s3://b/1.png",
-                "Folder": "s3://c@b",
-                "Generation": "https://api.example.com/v1/tasks/g1",
-            },
-        ),
-        (
-            RESULT | {"path": None},
-            None,
-            {
-                "Image": "https://files.example.com/1.png",
-                "Generation": "https://api.example.com/v1/tasks/g1",
-            },
-        ),
-        (
-            RESULT | {"path": None, "url": None},
-            None,
-            {"Generation": "https://api.example.com/v1/tasks/g1"},
-        ),
+        (RESULT, "/data", {"Image": IMAGE, "Folder": TAB}),
+        (RESULT | {"url": "https://files.example.com/1.png?***"}, "/data", {"Image": IMAGE, "Folder": TAB}),
+        (RESULT | {"path": "s3://b/1.png", "url": None}, "s3://c@b", {"Image": IMAGE, "Folder": TAB}),
+        (RESULT | {"path": None}, None, {"Image": "https://files.example.com/1.png"}),
+        (RESULT | {"path": None, "url": "https://files.example.com/1.png?***"}, None, {}),
+        (RESULT | {"path": None, "url": "javascript:alert(1)"}, None, {}),
+        (RESULT | {"path": None, "url": None}, "/data", {"Folder": TAB}),
+        (RESULT | {"path": None, "url": None}, None, {}),
     ],
-    ids=["disk", "signed address", "store", "not stored", "not made yet"],
+    ids=[
+        "disk",
+        "signed address",
+        "store",
+        "not stored",
+        "not stored, without its signature",
+        "no address of the web",
+        "not made yet",
+        "not made yet, and not stored",
+    ],
 )
-def test_a_task_links_to_what_it_made(result, destination, links):
-    assert image_links(result, destination, "https://api.example.com") == links
+def test_a_task_links_to_what_it_made_by_addresses_that_a_browser_opens(result, destination, links):
+    found = image_links(result, destination, "https://api.example.com", TI)
+
+    assert found == {"Generation": GENERATION} | links
 
 
-def test_a_batch_links_to_its_manifest_and_its_folder():
-    assert batch_links({"manifest": "/data/manifest.jsonl"}, "/data") == {
-        "Manifest": "file:///data/manifest.jsonl",
-        "Folder": "file:///data",
-    }
+def test_a_batch_links_to_the_tab_that_has_its_images_and_its_files():
+    assert batch_links(TI) == {"Manifest": TAB, "Folder": TAB}
 
 
 def test_a_link_is_the_operators_and_empty_before_there_is_one():
     operator = GptImageGenerateOperator(task_id="poster", prompt="x")
-    before = ImageLink().get_link(operator, ti_key=None)
+    before = ImageLink().get_link(operator, ti_key=TI)
 
-    operator.links = image_links(RESULT, "/data", "https://api.example.com")
+    operator.links = image_links(RESULT, "/data", "https://api.example.com", TI)
 
     assert before == ""
-    assert ImageLink().get_link(operator, ti_key=None) == "https://files.example.com/1.png"
-    assert FolderLink().get_link(operator, ti_key=None) == "file:///data"
+    assert ImageLink().get_link(operator, ti_key=TI) == IMAGE
+    assert FolderLink().get_link(operator, ti_key=TI) == TAB
+
+
+def test_the_tab_is_linked_to_also_by_a_task_that_failed():
+    operator = GptImageBatchOperator(task_id="posters", requests=["x"], destination="/data")
+
+    assert GalleryLink().get_link(operator, ti_key=TI) == TAB
 
 
 def test_the_links_outlast_the_dags_serialisation():
@@ -126,7 +116,7 @@ def test_the_links_outlast_the_dags_serialisation():
 
     names = {name: sorted(task.extra_links) for name, task in again.task_dict.items()}
     assert names == {
-        "poster": ["Folder", "Generation", "Image"],
-        "posters": ["Folder", "Manifest"],
-        "wait": ["Folder", "Generation", "Image"],
+        "poster": ["Folder", "Gallery", "Generation", "Image"],
+        "posters": ["Folder", "Gallery", "Manifest"],
+        "wait": ["Folder", "Gallery", "Generation", "Image"],
     }
