@@ -235,13 +235,11 @@ class GptImageGenerateOperator(TellsLineage, MaskedOperator):
 
         from airflow_gpt_image import results
         from airflow_gpt_image.tasks.links import image_links
-        from airflow_gpt_image.tasks.pages import where_to_look
 
         self.links = image_links(result, self.destination, self._base_url, context["ti"])
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(results.event_fields(result))
-        self.log.info("%s", where_to_look(context["ti"]))
         return result
 
     def on_kill(self) -> None:
@@ -282,6 +280,7 @@ class GptImageGenerateOperator(TellsLineage, MaskedOperator):
         from airflow_gpt_image.operators.image_arguments import names_of
         from airflow_gpt_image.single.attempt import ImageAttempt
         from airflow_gpt_image.single.context import ImageContext
+        from airflow_gpt_image.tasks.pages import where_to_look
 
         images = self._images()
         ledger = self._ledger(context, images)
@@ -296,6 +295,8 @@ class GptImageGenerateOperator(TellsLineage, MaskedOperator):
                 ended.spent(lambda: attempt.spent)
                 with attempt:
                     yield attempt
+        if self.links:
+            self.log.info("%s", where_to_look(context["ti"]))
 
     def _images(self) -> ImageFolder | None:
         from airflow_gpt_image.storage.folders import open_folder

@@ -188,7 +188,7 @@ def test_writing_the_table_imports_no_pandas(tmp_path):
         "from airflow_gpt_image.batch.manifest_csv import COLUMNS\n"
         "from airflow_gpt_image.batch.manifest_parquet import ParquetManifest\n"
         "table = ParquetManifest(io.BytesIO(), {'sku': 'text'})\n"
-        "line = dict.fromkeys(COLUMNS) | {'data': {'sku': 'a'}, 'credits': '1'}\n"
+        "line = dict.fromkeys(COLUMNS) | {'request': {}, 'data': {'sku': 'a'}, 'credits': '1'}\n"
         "table.add(line)\n"
         "table.close()\n"
         "print('pyarrow' in sys.modules, 'pandas' in sys.modules)\n"

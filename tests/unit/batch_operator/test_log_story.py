@@ -66,3 +66,28 @@ def test_a_batch_that_defers_tells_its_trigger_how_far_it_is(batch, api):
     so_far = deferred.value.trigger.so_far
     assert so_far.pop("since") > 0
     assert so_far == {"total": 3, "done": 2, "failed": 1, "usd": "0.047"}
+
+
+def lines_of(batch, **options):
+    with structlog.testing.capture_logs() as lines, suppress(GptImageError):
+        batch.run(**options)
+    return logged(lines)
+
+
+@pytest.mark.parametrize(
+    "fault", ["", "generation:failed=invalid_request;match=vase", "submit:lost;match=vase"]
+)
+def test_a_batchs_log_ends_with_where_its_images_are_shown_however_it_ends(batch, api, fault):
+    if fault:
+        api.fault(fault)
+
+    told = lines_of(batch, on_item_failure="fail")
+
+    tab = "/dags/shop/runs/manual__2026-01-01T00:00:00+00:00/tasks/posters/plugin/gpt-image"
+    assert told[-1] == f"Images: {tab}"
+
+
+def test_a_batch_that_was_refused_before_there_was_a_plan_names_no_images(batch):
+    told = lines_of(batch, requests=["a", {"aspect_ratio": "7:5"}])
+
+    assert not [line for line in told if line.startswith("Images:")]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import structlog
 from airflow.sdk import Asset
 
 from airflow_gpt_image.batch.manifest import read_manifest
-from airflow_gpt_image.errors import InvalidRowsError
+from airflow_gpt_image.errors import InvalidRowsError, ItemsFailedError
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from tests.batches import logged
 
@@ -150,3 +152,36 @@ def test_the_log_tells_the_plan_and_the_end_but_neither_prompts_nor_the_key(batc
     kept = repr(lines) + repr(result) + repr(batch.store.texts)
     assert not re.search("teapot|vase|chair", kept)
     assert api.key not in kept
+
+
+def test_a_batch_that_fails_leaves_its_counts_its_money_and_its_errors_beside_the_manifest(batch, api):
+    api.fault("generation:failed=invalid_request;match=vase")
+
+    with pytest.raises(ItemsFailedError):
+        batch.run(on_item_failure="fail")
+
+    told = json.loads((batch.folder / "summary.json").read_text())
+    assert (told["version"], told["rows"], told["failed"]) == (1, 3, 1)
+    assert (told["charged"], told["refunded"]) == tuple(api.books()[name] for name in ("charged", "refunded"))
+    [error] = told["errors"]
+    assert (error["code"], error["count"], error["row"]) == ("invalid_request", 1, 2)
+    assert Path(told["contact_sheet"]).is_file()
+
+
+def test_the_errors_of_a_batch_are_in_its_result(batch, api):
+    api.fault("generation:failed=invalid_request;match=poster 1")
+
+    result = batch.run(requests=[f"poster {number}" for number in range(3)])
+
+    assert [(e["code"], e["count"], e["row"]) for e in result["errors"]] == [("invalid_request", 1, 2)]
+    assert len(result["errors"][0]["message"]) <= 200
+
+
+def test_what_is_left_without_pyarrow_says_so_once(batch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with structlog.testing.capture_logs() as lines:
+        result = batch.run()
+
+    assert result["manifest_parquet"] is None
+    assert [line["log_level"] for line in lines if "There is no manifest.parquet" in str(line)] == ["info"]

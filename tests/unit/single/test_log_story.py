@@ -36,12 +36,14 @@ def test_a_finished_image_has_a_log_that_tells_it_all(make, deferrable):
     texts = [text for _, text in told]
     (submitted,) = [text for text in texts if text.startswith("Submitted")]
     assert submitted == f"Submitted: 1:1, 1k, $0.0235 (generation {result['generation_id']})."
-    done = texts[-2].splitlines()
+    done = texts[-3].splitlines()
     assert re.fullmatch(r"Done: 1 image, 1024 x 1024, \$0\.0235, \d+ s\.", done[0])
     assert done[1:] == [result["images"][0]["path"]]
-    assert texts[-1] == (
+    assert texts[-2] == (
         "Spent since the last clear: $0.0235; credits: 4.7 charged, 0 refunded. This try submitted."
     )
+    tab = "/dags/posters/runs/manual__2026-01-01T00:00:00+00:00/tasks/poster/plugin/gpt-image"
+    assert texts[-1] == f"Images: {tab}"
     assert {level for level, _ in told} == {"info"}
 
 
