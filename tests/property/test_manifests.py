@@ -1,23 +1,26 @@
-"""Over all texts that a data set may hold: a spreadsheet takes none for a formula, and loses nothing."""
+"""Over all that a data set may hold: no formula to a spreadsheet, no HTML to a browser, and nothing lost."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import tempfile
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from airflow_gpt_image import datasets
 from airflow_gpt_image.batch import manifest
 from airflow_gpt_image.batch.phases import ItemTable
 from airflow_gpt_image.datasets.cells import refuse_nothing
 from airflow_gpt_image.storage.folders import open_folder
-from tests.batches import ME, manifest_of, plan_of
+from tests.batches import manifest_of, plan_of
 
 FORMULA = re.compile(r" *[=+\-@\t\r\n＝＋－＠]")
 OF_A_SPREADSHEET = " =+-@\t\r\n＝＋－＠'\",;\0"
@@ -51,7 +54,7 @@ def write():
 
         def write(rows):
             plan = plan_of(rows)
-            manifest_of(open_folder(place), plan, list(ItemTable(plan.items)), ME)
+            manifest_of(open_folder(place), plan, list(ItemTable(plan.items)))
             return Path(place)
 
         yield write
@@ -91,6 +94,46 @@ def test_the_lines_hold_the_data_exactly(write, prompt, data):
 
     assert line["data"] == data
     assert line["request"]["prompt"] == prompt
+
+
+@example("a", [{"ax": 1}, {"ax": "1"}, {"ax": None}])
+@example("a", [{"ax": 2**60}, {"ax": 0.5}])
+@given(prompts, st.lists(st.dictionaries(columns, plain, max_size=3), min_size=1, max_size=4))
+def test_a_table_has_one_kind_of_value_in_a_column_and_each_of_them_is_told(write, prompt, rows):
+    folder = write([{**data, "prompt": prompt} for data in rows])
+
+    table = parquet.read_table(folder / manifest.PARQUET).to_pylist()
+
+    for line, data in zip(table, rows, strict=True):
+        assert line["prompt"] == prompt
+        for name, value in data.items():
+            found = line[f"data.{name}"]
+            told = isinstance(found, str) and not isinstance(value, str)
+            assert (json.loads(found) if told else found) == value
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attributes}
+
+
+MARKUP = "<>&\"'/=;! -ascript\0\u202e"
+
+
+@given(st.text(MARKUP, min_size=1, max_size=20) | texts, st.text(MARKUP, max_size=20) | texts)
+def test_a_contact_sheet_has_the_same_elements_whatever_its_texts_are(write, prompt, text):
+    harmless = (write([{"prompt": "a", "my text": "b"}]) / manifest.CONTACT_SHEET).read_text()
+
+    sheet = (write([{"prompt": f"a {prompt}", "my text": text}]) / manifest.CONTACT_SHEET).read_text()
+
+    assert Tags(sheet).tags == Tags(harmless).tags
+    assert Tags(sheet).attributes == Tags(harmless).attributes
 
 
 anything = st.recursive(
