@@ -16,6 +16,7 @@ _MODULES: Final = {
     "GptImageHook": "hooks.gpt_image",
     "GptImageRetryPolicy": "retry_policy",
     "GptImageSensor": "sensors.gpt_image",
+    "review_body": "review",
 }
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "GptImageRetryPolicy",
     "GptImageSensor",
     "__version__",
+    "review_body",
 ]
 
 

@@ -2,6 +2,7 @@ from airflow_gpt_image.hooks.gpt_image import GptImageHook as GptImageHook
 from airflow_gpt_image.operators.batch import GptImageBatchOperator as GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator as GptImageGenerateOperator
 from airflow_gpt_image.retry_policy import GptImageRetryPolicy as GptImageRetryPolicy
+from airflow_gpt_image.review import review_body as review_body
 from airflow_gpt_image.sensors.gpt_image import GptImageSensor as GptImageSensor
 
 __version__: str
