@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 _MOST_CANDIDATES: Final = 26
-_LONGEST_ID: Final = 200
 _COLUMNS: Final = 3  # the form draws a picture 300 pixels wide, and is as wide as three of them
 _COUNTS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -111,8 +110,19 @@ def _candidate(ti: Any, task_id: str, map_index: int, state: str | None) -> _Can
     result = ti.xcom_pull(task_ids=task_id, map_indexes=map_index)
     if result is None:
         return _without_result(state, ti.xcom_pull(task_ids=task_id, map_indexes=map_index, key="spent"))
-    place = "/".join(quote(each, safe="") for each in (ti.dag_id, ti.run_id, task_id, str(map_index)))
-    return _of_result(result, f"gpt-image/result/{place}")
+    names = (ti.dag_id, ti.run_id, task_id, f"{_iteration(ti, task_id)}{map_index}")
+    return _of_result(result, f"gpt-image/result/{'/'.join(quote(name, safe='') for name in names)}")
+
+
+def _iteration(ti: Any, task_id: str) -> str:
+    """
+    Return what tells this iteration's instance from those of a Task Loop's others (Airflow 3.4).
+
+    Nothing for a task that isn't beside the one that asks: of such a one the latest iteration is shown.
+    """
+    loop = ti.get_template_context().get("loop")
+    beside = ti.task.task_group is not None and task_id.startswith(f"{ti.task.task_group.group_id}.")
+    return f"loop-{loop.index}-" if loop is not None and beside else ""
 
 
 def _without_result(state: str | None, spent: object) -> _Candidate:
@@ -137,9 +147,7 @@ def _of_result(result: object, address: str) -> _Candidate:
         for number, image in enumerate(listed if isinstance(listed, list) else [])
         if isinstance(image, Mapping)
     ]
-    # Which of them is meant, where a task has made several: in a Task Loop, or since it was cleared.
-    generation = quote(str(fields.get("generation_id"))[:_LONGEST_ID], safe="")
-    stored = [f"{address}/{number}?generation={generation}" for number, image in images if image.get("path")]
+    stored = [f"{address}/{number}" for number, image in images if image.get("path")]
     reason = "No picture: the task's result has none."
     if images:
         reason = "Not kept. This picture is only at the API, which does not keep it for ever."
@@ -161,7 +169,7 @@ def _table(candidates: Sequence[_Candidate], captions: Sequence[str], numbers: r
 def _pictures(candidate: _Candidate, letter: str) -> str:
     """Draw a candidate's pictures, each a link to itself in full size."""
     pictures = [
-        f"[![Picture {letter}]({address}&size=512)]({address}&size=full)" for address in candidate.addresses
+        f"[![Picture {letter}]({address}?size=512)]({address}?size=full)" for address in candidate.addresses
     ]
     return " ".join(pictures) or candidate.reason
 

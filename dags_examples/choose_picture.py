@@ -34,9 +34,9 @@ NONE = "None of them"
 )
 def choose_picture() -> None:
     @task
-    def prompts(prompt: str) -> list[str]:
-        """One for each candidate; they may differ."""
-        return [prompt] * len(PUBLISH)
+    def prompts(answer: dict[str, Any] | None = None, params: Any = None) -> list[str]:
+        """One for each candidate: the run's, or what the reviewer typed."""
+        return [answer["params_input"]["prompt"] if answer else params["prompt"]] * len(PUBLISH)
 
     @task.gpt_image(
         destination="{{ var.value.get('gpt_image_destination', '/tmp/gpt-image') }}/{{ run_id }}",
@@ -54,7 +54,7 @@ def choose_picture() -> None:
         context["task"].params["prompt"] = context["params"]["prompt"]
 
     with TaskGroup("first"):
-        candidates = picture.expand(prompt=prompts("{{ params.prompt }}"))
+        candidates = picture.expand(prompt=prompts())
         choose = HITLOperator(
             task_id="choose",
             subject="Which picture goes on the front page?",
@@ -62,20 +62,20 @@ def choose_picture() -> None:
             options=[*PUBLISH, AGAIN],
             params={"prompt": Param(PROMPT, type="string", minLength=1, title="Prompt for new ones")},
             pre_execute=fill_in,
-            # It asks when all are there, and also when one of them failed.
-            trigger_rule="none_skipped",
+            # It also asks when one of them failed, but not when all did.
+            trigger_rule="all_done_min_one_success",
         )
         candidates >> choose
 
     with TaskGroup("second"):
-        changed = prompts(choose.output["params_input"]["prompt"])
+        changed = prompts(choose.output)
         new_candidates = picture.expand(prompt=changed)
         choose_anew = HITLOperator(
             task_id="choose",
             subject="Which of the new pictures goes on the front page?",
-            body="{{ review_body(ti, 'second.picture', again=None) }}",
+            body="{{ review_body(ti, 'second.picture', prompt=ti.xcom_pull('second.prompts')[0], again=None) }}",
             options=[*PUBLISH, NONE],
-            trigger_rule="none_skipped",
+            trigger_rule="all_done_min_one_success",
         )
         new_candidates >> choose_anew
 
@@ -86,15 +86,14 @@ def choose_picture() -> None:
     @task(trigger_rule="none_failed_min_one_success")
     def publish(first: dict[str, Any], second: dict[str, Any] | None, ti: Any = None) -> str:
         """Your site; here it only says what it would show."""
-        group, [chosen] = (
-            ("second", second["chosen_options"]) if second else ("first", first["chosen_options"])
-        )
+        group, answer = ("second", second) if second else ("first", first)
+        [chosen] = answer["chosen_options"]
         if chosen == NONE:
             raise AirflowSkipException("Nothing is published.")
         result = ti.xcom_pull(task_ids=f"{group}.picture", map_indexes=PUBLISH.index(chosen))
         if result is None:
             raise AirflowFailException(
-                f"{chosen}: it has no picture. Clear {group}.choose to choose another."
+                f"{chosen}: it has no picture. Clear {group}.choose, and choose another."
             )
         return result["path"]
 

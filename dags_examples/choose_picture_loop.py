@@ -72,8 +72,8 @@ def choose_picture_loop() -> None:
             options=[*PUBLISH, AGAIN],
             params={"prompt": Param(PROMPT, type="string", minLength=1, title="Prompt for new ones")},
             pre_execute=fill_in,
-            # It asks when all are there, and also when one of them failed.
-            trigger_rule="all_done",
+            # It also asks when one of them failed, but not when all did.
+            trigger_rule="all_done_min_one_success",
         )
         picture.expand(prompt=prompts()) >> choose
         decide(choose.output)
@@ -83,8 +83,8 @@ def choose_picture_loop() -> None:
 
     @task
     def publish(ti: Any = None) -> str:
-        """Your site; here it only says what it would show."""
-        return ti.xcom_pull(task_ids="round.decide")["path"]
+        """Your site; here it only says what it would show. From outside a loop, all its rounds are seen."""
+        return ti.xcom_pull(task_ids="round.decide")[-1]["path"]
 
     ask.loop(max_iterations=5, until=is_chosen) >> publish()
 

@@ -14,11 +14,10 @@ from airflow_gpt_image.api.text import single_line
 
 RUN_ID = "manual__2026-11-26T19:52:45.361114+00:00"
 PLACE = "gpt-image/result/shop/manual__2026-11-26T19%3A52%3A45.361114%2B00%3A00"
-ID = "generation=a%20b%29%26c"
 NO_BREAK = "\u200b"
 
 
-def asking(*, states, results=(), spent=()):
+def asking(*, states, results=(), spent=(), group="round", context=()):
     """The task instance that asks, with what Airflow tells it of the candidates of its run."""
     pulled = {"return_value": dict(results), "spent": dict(spent)}
 
@@ -31,12 +30,19 @@ def asking(*, states, results=(), spent=()):
     def xcom_pull(task_ids, map_indexes, key="return_value"):
         return pulled[key].get((task_ids, map_indexes))
 
-    return SimpleNamespace(dag_id="shop", run_id=RUN_ID, get_task_states=get_task_states, xcom_pull=xcom_pull)
+    return SimpleNamespace(
+        dag_id="shop",
+        run_id=RUN_ID,
+        task=SimpleNamespace(task_group=SimpleNamespace(group_id=group)),
+        get_task_states=get_task_states,
+        get_template_context=lambda: dict(context),
+        xcom_pull=xcom_pull,
+    )
 
 
 def result(**fields):
     image = {"path": "/data/a.png", "url": "https://file.example/a.png", "width": 1536, "height": 864}
-    return {"generation_id": "a b)&c", "images": [image], "usd": "0.0235", **fields}
+    return {"images": [image], "usd": "0.0235", **fields}
 
 
 def three(**changed):
@@ -79,8 +85,8 @@ def test_each_candidate_is_a_column_with_its_picture_its_pixels_and_its_price():
     seen = drawn(review_body(three(), "picture"))
 
     assert seen.rows == [["A", "B", "C"], ["", "", ""], ["1536 × 864 · $0.0235"] * 3]
-    assert seen.pictures == [f"{PLACE}/picture/{index}/0?{ID}&size=512" for index in range(3)]
-    assert seen.links == [f"{PLACE}/picture/{index}/0?{ID}&size=full" for index in range(3)]
+    assert seen.pictures == [f"{PLACE}/picture/{index}/0?size=512" for index in range(3)]
+    assert seen.links == [f"{PLACE}/picture/{index}/0?size=full" for index in range(3)]
     assert seen.texts == ["These cost $0.0705. Draw again pays $0.0705 for three new ones."]
     assert seen.others == set()
 
@@ -98,7 +104,7 @@ def test_tasks_that_are_not_mapped_are_candidates_in_the_order_given():
     seen = drawn(review_body(ti, ["by_night", "by_day"]))
 
     assert seen.rows[0] == ["A", "B"]
-    assert seen.pictures == [f"{PLACE}/by_night/-1/0?{ID}&size=512", f"{PLACE}/by_day/-1/0?{ID}&size=512"]
+    assert seen.pictures == [f"{PLACE}/by_night/-1/0?size=512", f"{PLACE}/by_day/-1/0?size=512"]
     assert seen.texts == ["These cost $2.02. Draw again pays $2.02 for two new ones."]
 
 
@@ -180,7 +186,7 @@ def test_all_pictures_of_a_candidate_stand_in_its_column():
 
     seen = drawn(review_body(ti, "picture"))
 
-    assert seen.pictures == [f"{PLACE}/picture/-1/0?{ID}&size=512", f"{PLACE}/picture/-1/2?{ID}&size=512"]
+    assert seen.pictures == [f"{PLACE}/picture/-1/0?size=512", f"{PLACE}/picture/-1/2?size=512"]
 
 
 def test_more_candidates_than_fit_side_by_side_go_into_further_tables():
@@ -195,7 +201,7 @@ def test_more_candidates_than_fit_side_by_side_go_into_further_tables():
         ["G", "H", "I"],
         ["J", "K"],
     ]
-    assert seen.pictures == [f"{PLACE}/picture/{index}/0?{ID}&size=512" for index in range(11)]
+    assert seen.pictures == [f"{PLACE}/picture/{index}/0?size=512" for index in range(11)]
     assert seen.texts == ["These cost $0.2585. Draw again pays $0.2585 for 11 new ones."]
 
 
@@ -282,4 +288,23 @@ def test_ids_can_not_end_the_address_of_a_picture():
 
     seen = drawn(review_body(ti, "group.picture) [x](y"))
 
-    assert seen.pictures == [f"{PLACE}/group.picture%29%20%5Bx%5D%28y/-1/0?{ID}&size=512"]
+    assert seen.pictures == [f"{PLACE}/group.picture%29%20%5Bx%5D%28y/-1/0?size=512"]
+
+
+@pytest.mark.parametrize(
+    ("task_id", "context", "index"),
+    [
+        ("round.picture", {"loop": SimpleNamespace(index=2)}, "loop-2-1"),
+        ("outside.picture", {"loop": SimpleNamespace(index=2)}, "1"),
+        ("round.picture", {}, "1"),
+    ],
+    ids=["in this iteration", "outside of the loop", "without a loop"],
+)
+def test_a_picture_of_a_loop_is_that_of_the_iteration_that_asks(task_id, context, index):
+    ti = asking(
+        states={f"{task_id}_1": "success"}, results={(task_id, 1): result()}, group="round", context=context
+    )
+
+    seen = drawn(review_body(ti, task_id))
+
+    assert seen.pictures == [f"{PLACE}/{task_id}/{index}/0?size=512"]
