@@ -73,7 +73,7 @@ def choose_picture() -> None:
         choose_anew = HITLOperator(
             task_id="choose",
             subject="Which of the new pictures goes on the front page?",
-            body="{{ review_body(ti, 'second.picture', prompt=ti.xcom_pull('second.prompts')[0], again=None) }}",
+            body="{{ review_body(ti, 'second.picture', prompt=ti.xcom_pull('second.prompts')[0], again=None) }}",  # noqa: E501
             options=[*PUBLISH, NONE],
             trigger_rule="all_done_min_one_success",
         )

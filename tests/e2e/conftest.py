@@ -90,6 +90,7 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer, store: Objec
         # Answers that are late are so by twelve seconds at most.
         "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(connect_timeout=2, read_timeout=13),
         "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(images),
+        "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": str(images),
         f"AIRFLOW_CONN_{CONN_ID.upper()}": store.airflow_connection(),
     }
     try:

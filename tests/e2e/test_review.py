@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stack.rest import Region
+from stack.airflow import ScratchAirflow
+from tests.browser import Page, browse, needs_browser
 from tests.e2e.conftest import House
+from tests.outages import until
 
 pytestmark = [pytest.mark.one_database, pytest.mark.timeout(600)]
+
+PROJECT = Path(__file__).parents[2]
+KEPT = Path(os.environ.get("GPT_IMAGE_ARTEFACTS", PROJECT / "test-artefacts")) / "review"
+
+# Its pictures as they are drawn: those that didn't load have no width.
+WIDTHS = "[...document.querySelectorAll('td img')].map(e => e.complete ? e.naturalWidth : -1)"
 
 
 class Review:
@@ -22,11 +32,12 @@ class Review:
         self.run_id = house.start(dag_id, self.prompt)
 
     def form(self, task_id: str) -> dict[str, Any]:
-        """Wait until the form is there."""
-        self.airflow.wait_for_task(self.dag_id, self.run_id, task_id, "awaiting_input", timeout=180)
+        """Wait until the form is there, and could have been read by a person."""
+        task = self.airflow.wait_for_task(self.dag_id, self.run_id, task_id, "awaiting_input", timeout=180)
+        until_airflow_knows_that_it_waits(self.airflow, task["id"])
         return self.airflow.request("GET", self._path(task_id)).json()
 
-    def answer(self, task_id: str, option: str, region: Region | None = None, **fields: str) -> None:
+    def answer(self, task_id: str, option: str, **fields: str) -> None:
         """Press one of the form's buttons."""
         body = {"chosen_options": [option], "params_input": fields}
         self.airflow.request("PATCH", self._path(task_id), json=body)
@@ -47,9 +58,33 @@ class Review:
     def published(self) -> str:
         return self.airflow.xcom(self.dag_id, self.run_id, "publish")
 
+    def page(self, task_id: str) -> str:
+        """The address of the form in Airflow's web interface."""
+        run = f"{self.airflow.url}/dags/{self.dag_id}/runs/{self.run_id}"
+        return f"{run}/tasks/{task_id}/required_actions"
+
     def _path(self, task_id: str) -> str:
         run = f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}"
         return f"{run}/taskInstances/{task_id}/-1/hitlDetails"
+
+
+def until_airflow_knows_that_it_waits(airflow: ScratchAirflow, task_instance_id: str) -> None:
+    """
+    Wait until the scheduler has heard that the task's worker has ended; no person is quicker.
+
+    Airflow takes a task that is resumed before that for one whose worker was killed.
+    """
+    until(lambda: task_instance_id not in {task.task_instance_id for task in airflow.running_tasks()})
+    for _ in range(2):
+        until(partial(_has_another_heartbeat, airflow, _heartbeat(airflow)))
+
+
+def _heartbeat(airflow: ScratchAirflow) -> str:
+    return airflow.health()["scheduler"]["latest_scheduler_heartbeat"]
+
+
+def _has_another_heartbeat(airflow: ScratchAirflow, known: str) -> bool:
+    return _heartbeat(airflow) != known
 
 
 def test_the_chosen_candidate_is_published_and_three_are_paid_for(house: House) -> None:
@@ -78,8 +113,7 @@ def test_new_candidates_are_drawn_of_what_the_reviewer_typed_and_a_clear_pays_no
     form = review.form("second.choose")
     drawn = review.letters("second.picture")
     review.answer("second.choose", f"Publish {drawn[0]}")
-    states = [review.finish()]
-    published = [review.published()]
+    states, published = [review.finish()], [review.published()]
     review.airflow.clear(review.dag_id, review.run_id, ["second.choose"], include_downstream=True)
     review.form("second.choose")
     review.answer("second.choose", f"Publish {drawn[1]}")
@@ -92,3 +126,34 @@ def test_new_candidates_are_drawn_of_what_the_reviewer_typed_and_a_clear_pays_no
     assert form["body"].endswith("These cost $0.0470.")
     assert len(set(published)) == 2
     assert len(house.charges(review.prompt)) == len(house.charges(changed)) == 3
+
+
+@needs_browser
+def test_a_person_sees_all_pictures_in_the_form_and_publishes_one_with_its_button(house: House) -> None:
+    review = Review(house, "choose_picture", "A hero image for an outdoor shop: a tent | <b>bold</b>")
+    review.form("first.choose")
+    KEPT.mkdir(parents=True, exist_ok=True)
+
+    with browse(review.page("first.choose"), width=1500, height=950) as page:
+        page.until_text("Draw again pays $0.0705 for three new ones.")
+        page.until_text(f"Prompt: {review.prompt}")
+        page.until(f"({WIDTHS}).length === 3 && ({WIDTHS}).every(width => width >= 256)")
+        page.screenshot(KEPT / "form.png")
+        seen = what_is_seen(page)
+        page.press_text("button", "Publish C")
+        review.finish()
+
+    assert seen["aligned"] == ["left"] * 3
+    assert seen["alts"] == ["Picture A", "Picture B", "Picture C"]
+    assert seen["field"] == review.prompt
+    assert review.published() == review.paths("first.picture")[2]
+
+
+def what_is_seen(page: Page) -> dict[str, Any]:
+    return page.run(
+        """({
+            aligned: [...document.querySelectorAll('th')].map(e => getComputedStyle(e).textAlign),
+            alts: [...document.querySelectorAll('td a img')].map(e => e.alt),
+            field: document.querySelector('#element_prompt')?.value,
+        })"""
+    )
