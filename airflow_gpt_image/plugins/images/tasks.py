@@ -19,7 +19,7 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
         siblings = airflow_rows.find(
             session, place.dag_id, [place.run_id], task_id=place.task_id, any_operator=True
         )
-        row = _chosen(siblings, place)
+        row = chosen(siblings, place)
         if row is not None:
             airflow_rows.load(session, [row])
     if row is None:
@@ -44,7 +44,7 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
     return single.build(row, query, context, switch)
 
 
-def _chosen(rows: list[TaskRow], place: Place) -> TaskRow | None:
+def chosen(rows: list[TaskRow], place: Place) -> TaskRow | None:
     """Return the task instance of a place; of iterations that share an address, the latest."""
     for row in reversed(rows):
         looped = place.loop_index in (None, row.loop_index)
