@@ -47,8 +47,8 @@ class Tab:
     def script(self, expression: str) -> str:
         return (
             "(() => { const frame = [...document.querySelectorAll('iframe')].at(-1)?.contentWindow;"
-            " if (!frame?.document?.body) return null; const document = frame.document;"
-            f" return {expression}; }})()"
+            " return frame?.document?.body"
+            f" ? ((document) => ({expression}))(frame.document) : null; }})()"
         )
 
     def run(self, expression: str) -> Any:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from airflow_gpt_image.emulator.server import EmulatorServer
 from stack.airflow import ScratchAirflow
+from stack.rest import Region, region_of
 from tests.browser import Page, browse, needs_browser
-from tests.e2e.conftest import House
+from tests.e2e.conftest import EXAMPLES, House
+from tests.object_store import ObjectStore
 from tests.outages import until
 
 pytestmark = [pytest.mark.one_database, pytest.mark.timeout(600)]
@@ -37,10 +47,24 @@ class Review:
         until_airflow_knows_that_it_waits(self.airflow, task["id"])
         return self.airflow.request("GET", self._path(task_id)).json()
 
-    def answer(self, task_id: str, option: str, **fields: str) -> None:
+    def region(self, task_id: str, iteration: int) -> Region:
+        """Wait until a loop's iteration asks; its address."""
+
+        def asking() -> tuple[str, Region] | None:
+            for task in self.airflow.task_instances(self.dag_id, self.run_id):
+                region = region_of(task)
+                if task["task_id"] == task_id and task["state"] == "awaiting_input" and region:
+                    return (task["id"], region) if region[1] == iteration else None
+            return None
+
+        task_instance_id, region = until(asking, f"{task_id} of iteration {iteration} to ask", 180)
+        until_airflow_knows_that_it_waits(self.airflow, task_instance_id)
+        return region
+
+    def answer(self, task_id: str, option: str, region: Region | None = None, **fields: str) -> None:
         """Press one of the form's buttons."""
         body = {"chosen_options": [option], "params_input": fields}
-        self.airflow.request("PATCH", self._path(task_id), json=body)
+        self.airflow.request("PATCH", self._path(task_id), json=body, params=_query(region))
 
     def finish(self) -> str:
         return self.house.finish(self.dag_id, self.run_id)
@@ -58,14 +82,18 @@ class Review:
     def published(self) -> str:
         return self.airflow.xcom(self.dag_id, self.run_id, "publish")
 
-    def page(self, task_id: str) -> str:
+    def page(self, task_id: str, region: Region | None = None) -> str:
         """The address of the form in Airflow's web interface."""
         run = f"{self.airflow.url}/dags/{self.dag_id}/runs/{self.run_id}"
-        return f"{run}/tasks/{task_id}/required_actions"
+        return f"{run}/tasks/{task_id}/required_actions?{urlencode(_query(region))}"
 
     def _path(self, task_id: str) -> str:
         run = f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}"
         return f"{run}/taskInstances/{task_id}/-1/hitlDetails"
+
+
+def _query(region: Region | None) -> dict[str, Any]:
+    return {} if region is None else {"region_id": region[0], "region_index": region[1]}
 
 
 def until_airflow_knows_that_it_waits(airflow: ScratchAirflow, task_instance_id: str) -> None:
@@ -157,3 +185,46 @@ def what_is_seen(page: Page) -> dict[str, Any]:
             field: document.querySelector('#element_prompt')?.value,
         })"""
     )
+
+
+@needs_browser
+@pytest.mark.skipif("GPT_IMAGE_AIRFLOW_34" not in os.environ, reason="GPT_IMAGE_AIRFLOW_34 names no python")
+def test_a_task_loop_of_airflow_3_4_draws_until_one_is_published(
+    emulator: EmulatorServer, store: ObjectStore
+) -> None:
+    with airflow_3_4(emulator) as airflow:
+        review = Review(House(airflow, emulator, store, at_once=1), "choose_picture_loop", "A tent")
+        changed = review.house.prompt("{{ braces }} | made of brass")
+
+        first = review.region("round.choose", 0)
+        review.answer("round.choose", "Draw again", first, prompt=changed)
+        second = review.region("round.choose", 1)
+        with browse(review.page("round.choose", second), width=1500, height=950) as page:
+            page.until_text("Prompt: {{ braces }} | made of brass")
+            page.until(f"({WIDTHS}).length === 3 && ({WIDTHS}).every(width => width >= 256)")
+            page.screenshot(KEPT / "form-3.4.png")
+        review.answer("round.choose", "Publish B", second, prompt=changed)
+
+        assert review.finish() == "success"
+        assert Path(review.published()).is_file()
+        assert len(review.house.charges(review.prompt)) == len(review.house.charges(changed)) == 3
+
+
+@contextmanager
+def airflow_3_4(emulator: EmulatorServer) -> Iterator[ScratchAirflow]:
+    """An Airflow 3.4 with our examples, and our package as it is."""
+    home = Path(tempfile.mkdtemp(prefix="gpt-image-review-"))
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(home / "provider"), str(PROJECT)], check=True)
+    env = {
+        "PYTHONPATH": str(home / "provider"),
+        "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
+        "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(home / "images"),
+        "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": str(home / "images"),
+    }
+    python = Path(os.environ["GPT_IMAGE_AIRFLOW_34"])
+    try:
+        with ScratchAirflow(home / "airflow", dags_folder=EXAMPLES, env=env, python=python) as airflow:
+            yield airflow
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
