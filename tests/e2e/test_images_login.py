@@ -1,0 +1,133 @@
+"""Pictures are for those who have logged in: in the tabs, and in the form that asks which to publish."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_gpt_image.emulator.server import EmulatorServer
+from stack.airflow import ScratchAirflow
+from stack.rest import ApiError
+from tests.browser import Page, browse, needs_browser
+from tests.e2e.conftest import EXAMPLES
+
+pytestmark = [pytest.mark.one_database, pytest.mark.timeout(600), needs_browser]
+
+PROJECT = Path(__file__).parents[2]
+KEPT = Path(os.environ.get("GPT_IMAGE_ARTEFACTS", PROJECT / "test-artefacts")) / "images-tab"
+PASSWORDS = {"anna": "annas-password", "vera": "veras-password"}
+
+
+class AirflowWithLogins(ScratchAirflow):
+    """An Airflow that asks who is there: anna is its administrator, vera may only look."""
+
+    @property
+    def token(self) -> str:
+        if self._token is None:
+            who = {"username": "anna", "password": PASSWORDS["anna"]}
+            answer = self.client.post("/auth/token", json=who)
+            if answer.is_error:
+                raise ApiError(answer)
+            self._token = str(answer.json()["access_token"])
+        return self._token
+
+
+@pytest.fixture(scope="module")
+def airflow(emulator: EmulatorServer) -> Iterator[AirflowWithLogins]:
+    home = Path(tempfile.mkdtemp(prefix="gpt-image-login-"))
+    passwords = home / "passwords.json"
+    passwords.write_text(json.dumps(PASSWORDS))
+    env = {
+        "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
+        "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(home / "images"),
+        "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": str(home / "images"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "anna:admin,vera:viewer",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+    }
+    try:
+        with AirflowWithLogins(home / "airflow", dags_folder=EXAMPLES, env=env) as airflow:
+            yield airflow
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def run_id(airflow: AirflowWithLogins) -> str:
+    """Of ``choose_picture``, whose form waits."""
+    airflow.wait_for_dag("choose_picture")
+    airflow.unpause("choose_picture")
+    run_id = airflow.trigger("choose_picture")
+    airflow.wait_for_task("choose_picture", run_id, "first.choose", "awaiting_input", timeout=180)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    return run_id
+
+
+def log_in(page: Page, who: str) -> None:
+    page.type("input[name=username]", who)
+    page.type("input[name=password]", PASSWORDS[who])
+    page.press("button[type=submit]")
+    page.until("!document.querySelector('input[name=password]') && !!document.querySelector('nav, main')")
+
+
+def addresses(run_id: str) -> list[str]:
+    task = f"choose_picture/{run_id}/first.picture"
+    return [
+        f"/gpt-image/result/{task}/0/0",
+        f"/gpt-image/task/{task}/0",
+        f"/gpt-image/data/task/{task}/0",
+        f"/gpt-image/mapped/{task}",
+        f"/gpt-image/run/choose_picture/{run_id}",
+        "/gpt-image/dag/choose_picture",
+        "/gpt-image/all",
+        "/gpt-image/data/all",
+    ]
+
+
+def test_nothing_is_shown_without_a_login_and_everything_with_one(airflow, run_id):
+    seen = {}
+    for path in addresses(run_id):
+        token = {"Authorization": f"Bearer {airflow.token}"}
+        without, wrong, with_one = (
+            airflow.client.get(path, headers=headers).status_code
+            for headers in ({}, {"Authorization": "Bearer nonsense"}, token)
+        )
+        seen[path] = (without, wrong, with_one)
+
+    assert {path: codes for path, codes in seen.items() if codes != (401, 401, 200)} == {}
+
+
+@pytest.mark.parametrize("who", ["vera", "anna"])
+def test_who_has_logged_in_sees_the_pictures_in_the_form_and_in_the_tabs(airflow, run_id, who):
+    run = f"/dags/choose_picture/runs/{run_id}/tasks"
+    with browse(f"{airflow.url}{run}/first.choose/required_actions", width=1500, height=950) as page:
+        log_in(page, who)
+        page.call("Page.navigate", url=f"{airflow.url}{run}/first.choose/required_actions")
+        form = images_of(page, "document", "td img", 3)
+        page.call(
+            "Page.navigate", url=f"{airflow.url}{run}/first.picture/mapped/1/plugin/gpt-images-task-instance"
+        )
+        tab = images_of(page, "document.querySelector('iframe').contentDocument", "main img", 1)
+        page.call("Page.navigate", url=f"{airflow.url}/plugin/gpt-images-nav")
+        overview = images_of(page, "document.querySelector('iframe').contentDocument", "main img", 3)
+        page.screenshot(KEPT / f"overview-{who}.png")
+
+    assert [form, tab, overview] == [3, 1, 3]
+
+
+def images_of(page: Page, document: str, selector: str, count: int) -> Any:
+    """Wait until a document has so many images, and all of them are loaded."""
+    return page.until(
+        f"""(() => {{ try {{
+            const images = [...{document}.querySelectorAll({json.dumps(selector)})];
+            const whole = images.filter(e => e.complete && e.naturalWidth);
+            return images.length === {count} && whole.length === {count} ? {count} : 0;
+        }} catch {{ return 0; }} }})()"""
+    )
