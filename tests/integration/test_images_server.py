@@ -208,6 +208,17 @@ def test_a_file_that_is_gone_and_a_size_that_we_do_not_make(server):
         assert server.get(server.image(size=size)).status_code == 404
 
 
+def test_a_picture_that_is_too_large_to_show_can_be_downloaded(server):
+    Image.new("L", (5_000, 5_000)).save(server.folder / "a.png")
+
+    shown = [server.get(server.image(size=size)) for size in (256, "full")]
+    downloaded = server.get(server.image(size="full", download=1))
+
+    assert [answer.status_code for answer in shown] == [413, 413]
+    assert "Download it." in shown[0].text
+    assert (downloaded.status_code, downloaded.content) == (200, (server.folder / "a.png").read_bytes())
+
+
 def test_many_who_ask_at_once_get_the_same_thumbnail(server):
     server.store("a.png", picture((2000, 1200)))
 

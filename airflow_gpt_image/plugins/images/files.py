@@ -9,7 +9,13 @@ from typing import Final
 from starlette.responses import Response
 
 from airflow_gpt_image.plugins.images.addresses import THUMBNAIL_SIZES
-from airflow_gpt_image.plugins.images.rasters import Limits, can_draw, check_picture, draw_thumbnail
+from airflow_gpt_image.plugins.images.rasters import (
+    UNLIMITED,
+    Limits,
+    can_draw,
+    check_picture,
+    draw_thumbnail,
+)
 from airflow_gpt_image.plugins.images.refusals import NO_FILE, RefusedError, outside
 from airflow_gpt_image.plugins.images.roots import Location, OutsideRootsError, Roots
 from airflow_gpt_image.plugins.images.serving import (
@@ -114,7 +120,7 @@ class Files:
     ) -> Response:
         source = open_source(location, facts)
         try:
-            header = check_picture(source, self._limits)
+            header = check_picture(source, UNLIMITED if query.get("download") else self._limits)
         except RefusedError:
             source.file.close()
             raise

@@ -24,7 +24,7 @@ class Limits:
     """
     What the API server takes on for a picture.
 
-    :param bytes: of a file that is shown; downloads have no limit.
+    :param bytes: of a file that is shown. What is downloaded is neither decoded nor held, and has no limits.
     :param pixels: of a picture that is shown, by its own header; more are refused before a decoder sees them.
         The API's largest has 8.3 million. Decoded they take four bytes each, in every thread, and while those
         are copied the interpreter waits: some 2 ms for each million.
@@ -32,6 +32,9 @@ class Limits:
 
     bytes: int = 64 * 1024 * 1024
     pixels: int = 16_000_000
+
+
+UNLIMITED: Final = Limits(bytes=2**63, pixels=2**63)
 
 
 def check_picture(source: Source, limits: Limits) -> Header:

@@ -84,4 +84,5 @@ def unreadable(address: str, why: str) -> Refusal:
 
 def too_large(what: str, most: str) -> Refusal:
     """Return the refusal of a picture above this server's limits."""
-    return Refusal(413, "Too large to show", f"The picture has {what}; this server shows up to {most}.")
+    why = f"The picture has {what}; this server shows up to {most}."
+    return Refusal(413, "Too large to show", why, "Download it.")
