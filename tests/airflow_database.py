@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 NOW = datetime(2026, 11, 26, 18, 12, 9, tzinfo=UTC)
 
@@ -58,6 +59,7 @@ class AirflowDatabase:
         ended: datetime | None = NOW,
         label: str | None = None,
         tries: tuple[int, int] = (1, 3),
+        region_id: UUID | None = None,
     ) -> None:
         from airflow.models.renderedtifields import RenderedTaskInstanceFields
         from airflow.models.taskinstance import TaskInstance
@@ -67,12 +69,18 @@ class AirflowDatabase:
         from sqlalchemy import insert
         from uuid6 import uuid7
 
-        names = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        names = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
+        looped = hasattr(TaskInstance, "region_id")  # Airflow 3.4
+        index = {"region_index" if looped else "map_index": map_index}
+        region = {"region_id": region_id or UUID(int=0)} if looped else {}
+        ti_id = uuid7()
         with create_session() as session:
             session.execute(
                 insert(TaskInstance.__table__).values(
-                    id=uuid7(),
+                    id=ti_id,
                     **names,
+                    **index,
+                    **region,
                     state=state,
                     operator=operator,
                     custom_operator_name=operator,
@@ -87,16 +95,18 @@ class AirflowDatabase:
                     rendered_map_index=label,
                 )
             )
+        scope = TaskScope(dag_id, run_id, task_id, map_index, **region)
         with create_session() as session:
             for key, value in (("return_value", result), ("spent", spent)):
                 if value is not None:
-                    XComModel.set(key, value, **names, serialize=False, session=session)
+                    where = {**names, "map_index": map_index, **region}
+                    XComModel.set(key, value, **where, serialize=False, session=session)
             for key, value in (kept or {}).items():
-                get_state_backend().set(
-                    TaskScope(dag_id, run_id, task_id, map_index), key, json.dumps(value), session=session
-                )
+                get_state_backend().set(scope, key, json.dumps(value), session=session)
             if rendered is not None:
-                session.execute(insert(RenderedTaskInstanceFields).values(**names, rendered_fields=rendered))
+                owner = {"task_instance_id": ti_id} if looped else {**names, "map_index": map_index}
+                fields = insert(RenderedTaskInstanceFields)
+                session.execute(fields.values(**owner, rendered_fields=rendered))
 
     def keep(self, task: Any, *, state: str | None = "success", result: object = None, **fields: Any) -> None:
         """Write down a task instance of :mod:`tests.task_instance` as its tries have left it."""

@@ -235,12 +235,17 @@ def read_manifest(path: object) -> Iterator[dict[str, Any]]:
     :raises InvalidRequestError: when there is none, or it is no manifest.
     :raises DestinationError: when it can't be read, which may pass.
     """
+    return (entry for _, entry in read_lines(path))
+
+
+def read_lines(path: object) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield the lines of a ``manifest.jsonl`` as :func:`read_manifest` does, each behind its bytes."""
     address = str(path)
     if not address.endswith(".jsonl"):
         address = f"{address.rstrip('/')}/{JSONL}"
     number = 0
     for number, text in enumerate(_lines_of(address), 1):
-        yield _entry(text, number, address)
+        yield text, _entry(text, number, address)
     if not number:
         raise InvalidRequestError(f"{quote_path(address)} is empty, and a manifest never is. {_REMEDY}")
 

@@ -30,7 +30,8 @@ def nodes(session: Session, region_ids: Collection[UUID]) -> Iterator[tuple[UUID
     """Yield of regions which task or loop each one executes, and at which index of the region around it."""
     region = DynamicRegion
     query = select(region.id, region.node_id, region.parent_region_index).where(region.id.in_(region_ids))
-    yield from session.execute(query).tuples()
+    for found in session.execute(query):
+        yield found[0], found[1], found[2]
 
 
 def select_owned(model: Any, ids: Collection[UUID], columns: Collection[Any]) -> Any:

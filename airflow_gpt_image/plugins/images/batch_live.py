@@ -244,7 +244,7 @@ def usd_per_credit(look: Look) -> Decimal:
 def entries(destination: Destination, look: Look) -> list[Entry[int]]:
     """Return the images of a batch with what each is at."""
     both = zip(destination.rows.entries, look.statuses, strict=True)
-    return [replace(entry, status=status) for entry, status in both]
+    return [entry._replace(status=status) for entry, status in both]
 
 
 def read_images(destination: Destination, look: Look, indexes: Iterable[int], usd: Decimal) -> list[RowImage]:

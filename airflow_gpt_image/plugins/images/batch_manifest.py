@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Final
 
 from airflow_gpt_image.batch import MOST_ITEMS
-from airflow_gpt_image.batch.manifest import read_manifest
+from airflow_gpt_image.batch.manifest import read_lines
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
 from airflow_gpt_image.plugins.images.batch_rows import BatchRows
 from airflow_gpt_image.plugins.images.caches import Cache
@@ -51,7 +51,7 @@ def _version(address: str) -> object:
 
 def _rows(address: str, most: int) -> BatchRows:
     rows = BatchRows()
-    for line in islice(read_manifest(address), most):
-        rows.add(line)
+    for text, line in islice(read_lines(address), most):
+        rows.add(line, text)
     rows.done()
     return rows

@@ -14,10 +14,12 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 
 from airflow_gpt_image.plugins.images import foreign
 from airflow_gpt_image.plugins.images.amounts import amount
+from airflow_gpt_image.plugins.images.foreign import SHORT_PROMPT
 from airflow_gpt_image.plugins.images.image_facts import ImageFacts, StoredImage
 from airflow_gpt_image.plugins.images.places import Status
 from airflow_gpt_image.plugins.images.sheets import Entry
@@ -26,6 +28,10 @@ _MOST_COLUMNS: Final = 50
 _LONGEST_NAME: Final = 100
 _LONGEST_WORDS: Final = 4_000
 _MOST_IMAGES: Final = 20
+# A longer line is kept without what no page shows of it.
+_LONGEST_LINE: Final = 64 * 1024
+_AS_KEPT: Final = ("row", "variant", "images", "generation_id", "credits", "seconds", "reused")
+_SHOWN: Final = ("prompt", "aspect_ratio", "resolution")
 # What an entry takes beside its words, in bytes.
 _ENTRY: Final = 400
 
@@ -69,26 +75,44 @@ class BatchRows:
         self.tiers: dict[str, Decimal] = {}
         self.indexes: dict[str, int] = {}
         self.weight = 0
+        self._last: Mapping[str, Any] = {}
+        # Most lines cost the same.
+        self._amounts: dict[str, Decimal | None] = {}
         self._begins = array("Q")
         self._length = 0
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed when nobody has this any more
         weakref.finalize(self, self._file.close)
 
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Take a line of a manifest, or one that is like it, whoever wrote it."""
-        kept = bounded(line)
-        cost = amount(kept["credits"])
-        if cost and kept["tier"]:
-            self.tiers.setdefault(kept["tier"], cost)
-        self.columns.update(dict.fromkeys(kept["columns"]))
-        words = "\n".join([kept["prompt"] or "", *kept["columns"].values()])[:_LONGEST_WORDS].casefold()
+    def add(self, line: Mapping[str, Any], text: bytes = b"") -> None:
+        """
+        Take a line of a manifest, or one that is like it, whoever wrote it.
+
+        :param text: the line's bytes; none: they are made.
+        """
+        if not 0 < len(text) <= _LONGEST_LINE:
+            text = json.dumps(shortened(line), separators=(",", ":")).encode()
+        given = foreign.mapping(line.get("data"))
+        if given.keys() != self._last.keys():
+            self._last = given
+            self.columns.update(dict.fromkeys(_names(given)))
+        request = foreign.mapping(line.get("request"))
+        told, tier = line.get("credits"), request.get("resolution")
+        cost = self._amounts.setdefault(told, amount(told)) if isinstance(told, str) else None
+        if cost and isinstance(tier, str):
+            self.tiers.setdefault(tier[:20], cost)
+        words = [
+            value[:SHORT_PROMPT]
+            for value in (request.get("prompt"), *given.values())
+            if isinstance(value, str)
+        ]
         index = len(self.entries)
-        self.indexes.setdefault(f"{kept['row']}-{kept['variant']}", index)
-        self.entries.append(Entry(kept["status"], cost, kept["seconds"], words, index))
-        data = json.dumps(kept, separators=(",", ":")).encode()
+        looked_in = "\n".join(words)[:_LONGEST_WORDS].casefold()
+        status = STATUSES.get(str(line.get("status")), "not_sent")
+        self.indexes.setdefault(f"{_row(line)}-{_variant(line)}", index)
+        self.entries.append(Entry(status, cost, foreign.seconds(line.get("seconds")), looked_in, index))
         self._begins.append(self._length)
-        self._length += self._file.write(data)
-        self.weight += len(words) + _ENTRY
+        self._length += self._file.write(text)
+        self.weight += len(looked_in) + _ENTRY
 
     def done(self) -> None:
         """Make ready to be read: nothing is added any more."""
@@ -102,7 +126,7 @@ class BatchRows:
         :param usd_per_credit: what a credit costs, in US dollars.
         """
         begin, end = self._begins[index], self._begins[index + 1]
-        kept = json.loads(os.pread(self._file.fileno(), end - begin, begin))
+        kept = bounded(json.loads(os.pread(self._file.fileno(), end - begin, begin)))
         return RowImage(kept["row"], kept["variant"], kept["columns"], self._facts(kept, usd_per_credit))
 
     def _facts(self, kept: Mapping[str, Any], usd_per_credit: Decimal) -> ImageFacts:
@@ -138,10 +162,10 @@ def bounded(line: Mapping[str, Any]) -> dict[str, Any]:
     failed = line.get("error_message") or line.get("error")
     status = STATUSES.get(str(line.get("status")), "not_sent")
     return {
-        "row": foreign.count(line.get("row")) or 0,
-        "variant": foreign.count(line.get("variant")) or 1,
+        "row": _row(line),
+        "variant": _variant(line),
         "status": status,
-        "prompt": foreign.text(request.get("prompt"), foreign.SHORT_PROMPT),
+        "prompt": foreign.text(request.get("prompt"), SHORT_PROMPT),
         "ratio": foreign.text(request.get("aspect_ratio"), 20),
         "tier": foreign.text(request.get("resolution"), 20),
         "columns": {foreign.shown(name, _LONGEST_NAME): foreign.shown(value) for name, value in columns},
@@ -153,6 +177,34 @@ def bounded(line: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": foreign.seconds(line.get("seconds")),
         "reused": line.get("reused") is True,
     }
+
+
+def shortened(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line without what no page shows of it, in a manifest's form."""
+    kept, request = bounded(line), foreign.mapping(line.get("request"))
+    return {
+        **{
+            name: kept[name]
+            for name in ("row", "variant", "images", "generation_id", "credits", "seconds", "reused")
+        },
+        "status": foreign.text(line.get("status"), 20),
+        "request": {name: foreign.text(request.get(name), SHORT_PROMPT) for name in _SHOWN},
+        "data": kept["columns"],
+        "error_code": kept["code"],
+        "error_message": kept["why"],
+    }
+
+
+def _row(line: Mapping[str, Any]) -> int:
+    return foreign.count(line.get("row")) or 0
+
+
+def _variant(line: Mapping[str, Any]) -> int:
+    return foreign.count(line.get("variant")) or 1
+
+
+def _names(given: Mapping[str, Any]) -> list[str]:
+    return [foreign.shown(name, _LONGEST_NAME) for name in islice(given, _MOST_COLUMNS)]
 
 
 def _image(given: object) -> dict[str, Any]:

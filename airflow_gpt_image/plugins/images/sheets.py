@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from airflow_gpt_image.plugins.images.amounts import NOTHING
 from airflow_gpt_image.plugins.images.places import Query, Status
@@ -18,8 +18,7 @@ T = TypeVar("T")
 _URGENCY: Final[dict[Status, int]] = {"unknown": 0, "failed": 1, "in_flight": 2, "not_sent": 3, "done": 4}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Generic[T]):
+class Entry(NamedTuple, Generic[T]):
     """
     What a sheet needs to know of a tile that it may not show.
 
