@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -113,18 +113,22 @@ def find(
     run_ids: Sequence[str],
     *,
     task_id: str | None = None,
+    indexes: Collection[int] | None = None,
     any_operator: bool = False,
     limit: int = MOST,
 ) -> list[TaskRow]:
     """
     Return task instances of a Dag's runs that are of ours, by run, task and index.
 
+    :param indexes: map indexes, and on Airflow 3.4 also iterations, to look at; None: all.
     :param any_operator: return others, too.
     """
     ti = TaskInstance
     query = select(*columns()).where(ti.dag_id == dag_id, ti.run_id.in_(run_ids))
     if task_id is not None:
         query = query.where(ti.task_id == task_id)
+    if indexes is not None:
+        query = query.where(ti.map_index.in_(indexes))
     if not any_operator:
         query = query.where(
             or_(ti.operator.in_(OPERATORS), ti.task_id.in_(_tasks_with_records(dag_id, run_ids)))
@@ -133,6 +137,13 @@ def find(
     rows = [task_row(*found) for found in session.execute(query)]
     name_iterations(session, rows)
     return rows
+
+
+def count(session: Session, dag_id: str, run_id: str, task_id: str) -> int:
+    """Return how many instances a task has in a run, whatever it is."""
+    ti = TaskInstance
+    same = (ti.dag_id == dag_id, ti.run_id == run_id, ti.task_id == task_id)
+    return session.scalar(select(func.count(ti.id)).where(*same)) or 0
 
 
 def columns() -> tuple[Any, ...]:

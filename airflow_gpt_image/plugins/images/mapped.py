@@ -8,8 +8,9 @@ from typing import Any
 
 from airflow.utils.session import create_session
 
-from airflow_gpt_image.plugins.images import airflow_rows, papers, single
+from airflow_gpt_image.plugins.images import airflow_rows, foreign, papers, single
 from airflow_gpt_image.plugins.images.airflow_rows import MOST, TaskRow
+from airflow_gpt_image.plugins.images.amounts import dollars, total
 from airflow_gpt_image.plugins.images.context import Context
 from airflow_gpt_image.plugins.images.pictures import key_of
 from airflow_gpt_image.plugins.images.places import Place, Query
@@ -38,7 +39,7 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
         notices=_notices(rows),
         figures=figures(made),
         counts=papers.counts(tile.status for tile in made),
-        tiles=[tile for shown in side_by_side(e.source for e in page.entries) for tile in shown],
+        tiles=_documents([entry.source for entry in page.entries]),
         **page.fields(),
         captions=[],
         caption="",
@@ -67,6 +68,28 @@ def figures(made: Sequence[TaskTile]) -> list[dict[str, Any]]:
     ]
     shown = [sums[0], *(each for each in sums[1:] if each[1])]
     return [papers.figure("Done", f"{done:,}", f"of {images:,}"), *papers.figures_of_money(shown)]
+
+
+def _documents(made: Sequence[TaskTile]) -> list[dict[str, Any]]:
+    """Return the tiles of a page; one of a data set is its first image's, under its index."""
+    found = []
+    for tile, shown in zip(made, side_by_side(made), strict=True):
+        row, index = tile.row, key_of(tile.row)
+        if row.makes == "image":
+            found += shown
+            continue
+        first = shown[0] if shown else {"image": None, "prompt": "", "time": None, "money": None}
+        told = f"{tile.done:,} of {tile.images:,} images"
+        named = {
+            "key": index,
+            "place": tile.place.path,
+            "status": tile.status,
+            "caption": foreign.text(row.label, 250) or f"#{index}",
+            "sub": f"#{index} · {told} · {dollars(total(tile.paid))}",
+            "reason": None if first["image"] else told,
+        }
+        found.append(first | named)
+    return found
 
 
 def _entry(tile: TaskTile) -> Entry[TaskTile]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from airflow_gpt_image.plugins.images import foreign, papers
 from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
@@ -13,7 +13,11 @@ from airflow_gpt_image.plugins.images.pictures import NOT_KEPT, picture
 from airflow_gpt_image.plugins.images.places import Query
 from airflow_gpt_image.plugins.images.stores import check_images
 
-_ENDED_WITHOUT: dict[str, str] = {
+_NOT_RUN: Final = "The task has not run. Its pictures appear here while it runs."
+_WAITS: Final = {
+    "GptImageSensor": "The task waits for a picture that another asked for. It appears here."
+}
+_ENDED_WITHOUT: Final[dict[str, str]] = {
     "skipped": "Airflow skipped this task.",
     "upstream_failed": "A task before this one failed, so this one did not run.",
     "removed": "This task is no longer in the Dag.",
@@ -64,7 +68,7 @@ def _not_yet(
     why = _ENDED_WITHOUT.get(row.state or "")
     if why is None and row.is_live:
         tried = (facts.why or "") if facts.sent else ""
-        why = tried or "The task has not run. Its pictures appear here while it runs."
+        why = tried or _WAITS.get(row.operator) or _NOT_RUN
     if why is None:
         why = "The task ended without a result that this page can read."
     do = "" if row.is_live else "Clear the task to run it again."

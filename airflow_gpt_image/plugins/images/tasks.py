@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.utils.session import create_session
+from sqlalchemy.orm import Session
 
 from airflow_gpt_image.plugins.images import airflow_rows, batch, papers, single
-from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
+from airflow_gpt_image.plugins.images.airflow_rows import HAS_REGIONS, TaskRow
 from airflow_gpt_image.plugins.images.context import Context
 from airflow_gpt_image.plugins.images.pictures import key_of, place_of
 from airflow_gpt_image.plugins.images.places import Place, Query
@@ -16,10 +17,8 @@ from airflow_gpt_image.plugins.images.places import Place, Query
 def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None:
     """Return a task instance's document, or the picture of one tile of its batch."""
     with create_session() as session:
-        siblings = airflow_rows.find(
-            session, place.dag_id, [place.run_id], task_id=place.task_id, any_operator=True
-        )
-        row = chosen(siblings, place)
+        row = _find(session, place)
+        several = airflow_rows.count(session, place.dag_id, place.run_id, place.task_id)
         if row is not None:
             airflow_rows.load(session, [row])
     if row is None:
@@ -34,9 +33,9 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
             query,
         )
     switch = None
-    if len(siblings) > 1:
+    if several > 1:
         everything = Place("mapped", row.dag_id, row.run_id, row.task_id)
-        switch = papers.switch(place_of(row), everything, len(siblings), "this")
+        switch = papers.switch(place_of(row), everything, several, "this")
     if row.makes == "batch":
         return batch.build(row, place, query, context, switch)
     if place.key is not None:
@@ -44,10 +43,17 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
     return single.build(row, query, context, switch)
 
 
-def chosen(rows: list[TaskRow], place: Place) -> TaskRow | None:
+def _find(session: Session, place: Place) -> TaskRow | None:
     """Return the task instance of a place; of iterations that share an address, the latest."""
-    for row in reversed(rows):
-        looped = place.loop_index in (None, row.loop_index)
-        if row.map_index == place.map_index and looped:
-            return row
-    return rows[0] if len(rows) == 1 and place.map_index < 0 else None
+    # An iteration has no map index, whatever is in its place in the database.
+    looped = HAS_REGIONS and place.loop_index is None and place.map_index < 0
+    indexes = None if looped else {place.map_index, -1 if place.loop_index is None else place.loop_index}
+    found = airflow_rows.find(
+        session, place.dag_id, [place.run_id], task_id=place.task_id, indexes=indexes, any_operator=True
+    )
+    rows = [
+        row
+        for row in found
+        if row.map_index == place.map_index and place.loop_index in (None, row.loop_index)
+    ]
+    return max(rows, key=lambda row: -1 if row.loop_index is None else row.loop_index, default=None)
