@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
-_AMOUNT: Final = re.compile(r"\d{1,12}(?:\.\d{1,12})?")
+_AMOUNT: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _FEW: Final = Decimal("0.0001")
 _CENT: Final = Decimal("0.01")
 NOTHING: Final = Decimal(0)

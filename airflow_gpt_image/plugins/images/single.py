@@ -14,9 +14,7 @@ from airflow_gpt_image.plugins.images.places import Query
 from airflow_gpt_image.plugins.images.stores import check_images
 
 _NOT_RUN: Final = "The task has not run. Its pictures appear here while it runs."
-_WAITS: Final = {
-    "GptImageSensor": "The task waits for a picture that another asked for. It appears here."
-}
+_WAITS: Final = {"GptImageSensor": "The task waits for a picture that another asked for. It appears here."}
 _ENDED_WITHOUT: Final[dict[str, str]] = {
     "skipped": "Airflow skipped this task.",
     "upstream_failed": "A task before this one failed, so this one did not run.",

@@ -277,3 +277,44 @@ def test_the_first_page_of_ten_thousand_opens_no_image(airflow, show, tmp_path):
     assert all(tile["image"]["problem"] is None for tile in first["tiles"])
     assert (last["tiles"][-1]["caption"], last["last"]) == ("S-10000", 10_000)
     assert {"label": "Paid", "value": "$235.00", "note": None} in first["figures"]
+
+
+def test_a_runs_batch_shows_its_first_images_and_counts(batch, airflow, see):
+    keep(airflow, batch, result=batch.run())
+
+    [task] = see("run/shop/manual__2026-01-01T00:00:00+00:00")["tasks"]
+
+    assert (task["count"], task["usd"], task["more"]) == (3, "0.0705", 0)
+    assert [tile["caption"] for tile in task["tiles"]] == ["TEA-1", "VAS-2", "CHR-3"]
+    assert {tile["place"] for tile in task["tiles"]} == {PLACE}
+
+
+def test_all_dags_together_count_a_batchs_images(batch, airflow, see):
+    keep(airflow, batch, result=batch.run(), rendered={"gpt_image_conn_id": "agency"})
+
+    document = see("all")
+
+    assert [(dag["name"], dag["images"], dag["usd"]) for dag in document["by_dag"]] == [("shop", 3, "0.0705")]
+    assert [tile["sub"].partition(" · ")[2] for tile in document["latest"]] == ["3 images"]
+    assert document["latest"][0]["image"]["thumb"]
+
+
+def test_batches_of_a_mapped_task_are_a_tile_each(batch, airflow, see):
+    batch.map_index = 0
+    result = batch.run()
+    keep(airflow, batch, result=result)
+    airflow.task(
+        "shop",
+        batch.run_id,
+        "posters",
+        map_index=1,
+        state="queued",
+        operator="GptImageBatchOperator",
+        ended=None,
+    )
+
+    document = see(f"mapped/shop/{batch.run_id}/posters")
+
+    assert [(tile["key"], tile["status"]) for tile in document["tiles"]] == [("0", "done"), ("1", "not_sent")]
+    assert document["tiles"][0]["sub"] == "#0 · 3 of 3 images · $0.0705"
+    assert document["tiles"][0]["place"].endswith("/posters/0")
