@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 _AMOUNT: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
@@ -24,7 +24,7 @@ def price(value: Decimal | None) -> str | None:
         return None
     exponent = value.normalize().as_tuple().exponent
     exact = isinstance(exponent, int) and exponent < -4
-    return f"{value.normalize():f}" if exact else f"{value.quantize(_FEW):f}"
+    return f"{value.normalize():f}" if exact else f"{value.quantize(_FEW, ROUND_HALF_UP):f}"
 
 
 def total(value: Decimal) -> str:
@@ -36,7 +36,7 @@ def totals(values: Iterable[Decimal]) -> list[str]:
     """Return sums that stand side by side: all have the same number of decimals."""
     values = list(values)
     step = _CENT if any(value >= 1 for value in values) else _FEW
-    return [f"{value.quantize(step):f}" for value in values]
+    return [f"{value.quantize(step, ROUND_HALF_UP):f}" for value in values]
 
 
 def dollars(text: str) -> str:
