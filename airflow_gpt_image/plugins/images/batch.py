@@ -37,7 +37,8 @@ def build(
     except OutsideRootsError as error:
         if place.key is not None:
             return None
-        return papers.problem("Outside the gallery roots", str(error), _address(row), *given, switch=switch)
+        what = "Outside the gallery roots" if context.roots else "No gallery roots yet"
+        return papers.problem(what, str(error), _address(row), *given, switch=switch)
     except GptImageError as error:
         if place.key is not None:
             return None
