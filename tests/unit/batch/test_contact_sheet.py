@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
@@ -10,7 +11,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 from PIL import Image
 
-from airflow_gpt_image.batch.contact_sheet import IMAGES_A_PAGE, About, ContactSheet
+from airflow_gpt_image.batch.contact_sheet import IMAGES_A_PAGE, About, ContactSheet, dollars
 from airflow_gpt_image.batch.phases import ItemTable
 from airflow_gpt_image.errors import InvalidRequestError
 from airflow_gpt_image.storage.folders import open_folder
@@ -175,6 +176,20 @@ def test_counts_dollars_source_and_errors_stand_on_top(disk, on_disk):
     assert "upstream_error" in page.words
     assert "row 2: The prompt was refused." in page.words
     assert [link["href"] for link in page.all("a")][:2] == ["manifest.csv", "failures.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "told"),
+    [
+        ("0", "$0.00"),
+        ("0.0235", "$0.0235"),
+        ("0.99999", "$1.0000"),
+        ("1", "$1.00"),
+        ("1234.2245", "$1,234.22"),
+    ],
+)
+def test_a_sum_has_two_decimals_from_a_dollar_on_and_else_four(amount, told):
+    assert dollars(Decimal(amount)) == told
 
 
 @pytest.mark.parametrize("text", HOSTILE)
