@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from airflow_gpt_image.api.pricing import Prices, plain
-from airflow_gpt_image.batch import manifest, report
+from airflow_gpt_image.batch import manifest, manifest_parquet, report
 from airflow_gpt_image.batch.checkpoint import Checkpoint
 from airflow_gpt_image.batch.contact_sheet import About
 from airflow_gpt_image.batch.context import BatchContext
@@ -17,12 +17,6 @@ from airflow_gpt_image.errors import ItemsFailedError, UnsettledImagesError
 from airflow_gpt_image.events import Reused
 from airflow_gpt_image.ledger.record import furthest
 from airflow_gpt_image.log import span
-
-NO_PARQUET: Final = (
-    "There is no manifest.parquet, for pyarrow isn't installed.\n"
-    "With it: pip install 'airflow-provider-gpt-image[parquet]'"
-)
-"""What is said once, at a batch's end."""
 
 
 def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: str) -> dict[str, Any]:
@@ -45,7 +39,8 @@ def finish(context: BatchContext, table: ItemTable, begun: Checkpoint, place: st
     about = About(result, prices, context.now(), context.options.source)
     result |= manifest.write(folder, context.plan, entries, context.payer, about, place=place)
     if result["manifest_parquet"] is None:
-        context.log.info("%s", NO_PARQUET)
+        installed = manifest_parquet.is_installed()
+        context.log.info("%s", manifest_parquet.BROKEN if installed else manifest_parquet.ABSENT)
     manifest.write_summary(folder, result, about, place=place)
     context.plan.redact(context.folder)
     context.lease.release()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.rules import FIELDS
@@ -87,7 +87,8 @@ def write(
         lines, table, typed, images = (
             drafts.enter_context(folder.draft(place + name)) for name in (JSONL, CSV, PARQUET, METADATA)
         )
-        csv, parquet = CsvManifest(table, columns), ParquetManifest.open(typed, columns)
+        csv = CsvManifest(table, columns)
+        parquet = ParquetManifest(typed, columns) if manifest_parquet.is_installed() else None
         described = Metadata(images, columns)
         sheet = ContactSheet(
             lambda name, page: folder.write(place + name, page),
@@ -107,14 +108,13 @@ def write(
                 described.add(told, files)
             sheet.add(told, files)
         csv.close()
-        if parquet is not None:
-            parquet.close()
         sheet.close()
+        made = drafts.enter_context(parquet.table()) if parquet is not None else None
         addresses = {
             "manifest": folder.publish(lines, place + JSONL),
             "manifest_csv": folder.publish(table, place + CSV),
-            "manifest_parquet": _put(folder, typed, place + PARQUET, there=parquet is not None),
-            "metadata": _put(folder, images, place + METADATA, there=described.images > 0),
+            "manifest_parquet": _put(folder, made, place + PARQUET),
+            "metadata": _put(folder, images if described.images else None, place + METADATA),
             "contact_sheet": sheet.address,
         }
     _remove_pages(folder, place, sheet.pages + 1)
@@ -138,9 +138,9 @@ def write_summary(folder: Folder, result: Mapping[str, Any], about: About, *, pl
     folder.write(place + SUMMARY, json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
-def _put(folder: Folder, draft: BinaryIO, name: str, *, there: bool) -> str | None:
-    """Put a draft in its place if there is something in it; else take away what an earlier try put there."""
-    if there:
+def _put(folder: Folder, draft: Any, name: str) -> str | None:
+    """Put a draft in its place; without one take away what an earlier try put there."""
+    if draft is not None:
         return folder.publish(draft, name)
     folder.remove(name)
     return None

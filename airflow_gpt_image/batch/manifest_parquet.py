@@ -1,23 +1,53 @@
-"""``manifest.parquet``: the manifest with typed columns, for whoever has the extra ``parquet``.
-
-Arrow reads the rows as JSON, since handing it Python's lists makes it import pandas where that is installed:
-50 MB and a third of a second in a worker that has no other use for it.
-"""
+"""``manifest.parquet``: the manifest with typed columns, for whoever has the extra ``parquet``."""
 
 from __future__ import annotations
 
-import io
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Final, Self
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
 
+from airflow_gpt_image.batch import parquet_writer
 from airflow_gpt_image.batch.columns import Kind, value_of
 from airflow_gpt_image.batch.manifest_csv import COLUMNS, cells
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 NAME: Final = "manifest.parquet"
 
-# Held until they are a row group: some 700 rows.
-_BYTES_AT_ONCE: Final = 512 * 1024
+ABSENT: Final = (
+    "There is no manifest.parquet, for pyarrow isn't installed.\n"
+    "With it: pip install 'airflow-provider-gpt-image[parquet]'"
+)
+BROKEN: Final = (
+    "manifest.parquet could not be written: Arrow's process ended with an error, which is above.\n"
+    "The other manifests are whole."
+)
+
+# 100,000 rows take some seconds.
+_LONGEST: Final = 600.0
+
+_TYPES: Final = {
+    "row": "small integer",
+    "variant": "small integer",
+    "image_urls": "texts",
+    "nsfw_checker": "boolean",
+    "paths": "texts",
+    "credits": "amount",
+    "seconds": "number",
+    "reused": "boolean",
+}
+"""Types of the columns that aren't text."""
+
+
+def is_installed() -> bool:
+    """Return whether there is a pyarrow."""
+    return find_spec("pyarrow") is not None
 
 
 class ParquetManifest:
@@ -27,82 +57,35 @@ class ParquetManifest:
     ``credits`` is a decimal, ``seconds`` a float, ``image_urls`` and ``paths`` are lists. The data set's own
     columns have the type that all their values are of, else text.
 
+    :param rows: a file that takes the rows until they are a table.
     :param columns: of the data set, with their kinds.
     """
 
-    def __init__(self, draft: BinaryIO, columns: Mapping[str, Kind]) -> None:
-        import pyarrow
-        from pyarrow import parquet
-
+    def __init__(self, rows: BinaryIO, columns: Mapping[str, Kind]) -> None:
+        self._file = rows
         self._columns = columns
         self._names = [*COLUMNS, *(f"data.{name}" for name in columns)]
-        types = [*map(_types().__getitem__, COLUMNS), *map(_type_of, columns.values())]
-        self._schema = pyarrow.schema(list(zip(self._names, types, strict=True)))
-        self._writer = parquet.ParquetWriter(draft, self._schema)
-        self._rows = io.BytesIO()
-
-    @classmethod
-    def open(cls, draft: BinaryIO, columns: Mapping[str, Kind]) -> Self | None:
-        """Begin a table; None where pyarrow isn't installed."""
-        try:
-            return cls(draft, columns)
-        except ImportError:
-            return None
+        types = [*(_TYPES.get(name, "text") for name in COLUMNS), *columns.values()]
+        self._write(list(zip(self._names, types, strict=True)))
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Write a line of the manifest."""
+        """Add a line of the manifest."""
         data = line["data"]
         values = cells(line) + [value_of(data.get(name), kind) for name, kind in self._columns.items()]
-        row = dict(zip(self._names, values, strict=True))
-        self._rows.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-        if self._rows.tell() >= _BYTES_AT_ONCE:
-            self._flush()
+        self._write(dict(zip(self._names, values, strict=True)))
 
-    def close(self) -> None:
-        """Write what is left, and the file's end."""
-        self._flush()
-        self._writer.close()
+    @contextmanager
+    def table(self) -> Iterator[IO[bytes] | None]:
+        """Make the table, in a process of its own; None: it could not be made."""
+        self._file.seek(0)
+        command = [sys.executable, "-P", "-m", parquet_writer.__name__]
+        with tempfile.TemporaryFile() as made:
+            try:
+                subprocess.run(command, stdin=self._file, stdout=made, check=True, timeout=_LONGEST)  # noqa: S603
+            except subprocess.SubprocessError:
+                yield None
+            else:
+                yield made
 
-    def _flush(self) -> None:
-        import pyarrow
-        from pyarrow import json as arrow_json
-
-        if size := self._rows.tell():
-            self._rows.seek(0)
-            table = arrow_json.read_json(
-                self._rows,
-                # One block of all: a row that is longer than a block is an error.
-                read_options=arrow_json.ReadOptions(use_threads=False, block_size=size + 1),
-                parse_options=arrow_json.ParseOptions(
-                    explicit_schema=self._schema, unexpected_field_behavior="error"
-                ),
-                # Arrow's own keeps what it once had, some 30 MB, for as long as the process lives.
-                memory_pool=pyarrow.system_memory_pool(),
-            )
-            self._writer.write_table(table)
-            self._rows = io.BytesIO()
-
-
-def _types() -> dict[str, Any]:
-    import pyarrow
-
-    text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
-    others = {
-        "row": pyarrow.int32(),
-        "variant": pyarrow.int32(),
-        "image_urls": texts,
-        "nsfw_checker": pyarrow.bool_(),
-        "paths": texts,
-        # The digits that a record's amounts can have.
-        "credits": pyarrow.decimal128(24, 12),
-        "seconds": pyarrow.float64(),
-        "reused": pyarrow.bool_(),
-    }
-    return {name: others.get(name, text) for name in COLUMNS}
-
-
-def _type_of(kind: Kind) -> Any:
-    import pyarrow
-
-    types = {"integer": pyarrow.int64, "number": pyarrow.float64, "boolean": pyarrow.bool_}
-    return types.get(kind, pyarrow.string)()
+    def _write(self, value: Any) -> None:
+        self._file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")

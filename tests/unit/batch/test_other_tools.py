@@ -182,21 +182,36 @@ def test_without_pyarrow_there_is_no_table_an_earlier_one_is_gone_and_all_else_i
     assert again["manifest"] == written["manifest"]
 
 
-def test_writing_the_table_imports_no_pandas(tmp_path):
+def test_the_worker_itself_loads_no_arrow(tmp_path):
     code = (
         "import sys, io\n"
         "from airflow_gpt_image.batch.manifest_csv import COLUMNS\n"
         "from airflow_gpt_image.batch.manifest_parquet import ParquetManifest\n"
-        "table = ParquetManifest(io.BytesIO(), {'sku': 'text'})\n"
+        "table = ParquetManifest(open(sys.argv[1], 'w+b'), {'sku': 'text'})\n"
         "line = dict.fromkeys(COLUMNS) | {'request': {}, 'data': {'sku': 'a'}, 'credits': '1'}\n"
         "table.add(line)\n"
-        "table.close()\n"
-        "print('pyarrow' in sys.modules, 'pandas' in sys.modules)\n"
+        "with table.table() as made:\n"
+        "    made.seek(0)\n"
+        "    print(made.read(4), 'pyarrow' in sys.modules)\n"
     )
 
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = [sys.executable, "-c", code, str(tmp_path / "rows")]
+    told = subprocess.run(run, capture_output=True, text=True, check=True)
 
-    assert told.stdout.split()[-2:] == ["True", "False"]
+    assert told.stdout.split()[-2:] == ["b'PAR1'", "False"]
+
+
+def test_where_arrow_ends_in_an_error_the_table_is_missing_and_all_else_is_there(
+    written, on_disk, disk, plan, monkeypatch, tmp_path
+):
+    (tmp_path / "pyarrow.py").write_text("raise MemoryError\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    again = manifest_of(on_disk, plan, list(ItemTable(plan.items)))
+
+    assert again["manifest_parquet"] is None
+    assert manifest.PARQUET not in disk.names()
+    assert again["contact_sheet"] == written["contact_sheet"]
 
 
 def test_the_summary_has_the_result_for_those_who_have_no_xcom(place, folder, plan):
