@@ -12,8 +12,11 @@ from urllib.parse import quote, urlsplit
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol, TaskInstanceKey
 
-URL_ROUTE: Final = "gpt-image"
-"""The tab's name in addresses, and where the plugin's own pages begin."""
+URL_ROUTE: Final = "gpt-images-task-instance"
+"""What the plugin calls the tab in addresses."""
+
+PREFIX: Final = "gpt-image"
+"""Where the plugin's own pages begin."""
 
 # As Airflow's UI writes run ids; with these encoded it opens the tab and doesn't mark it.
 _AS_THEY_ARE: Final = ":+@"
@@ -30,7 +33,7 @@ def stored_image(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol, number: int 
     """Return the path of an image that a task instance's result has, from 0 on."""
     dag_id, run_id, task_id = _segments(ti)
     index = -1 if ti.map_index is None else ti.map_index
-    return f"{_prefix()}/{URL_ROUTE}/result/{dag_id}/{run_id}/{task_id}/{index}/{number}"
+    return f"{_prefix()}/{PREFIX}/result/{dag_id}/{run_id}/{task_id}/{index}/{number}"
 
 
 def where_to_look(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol) -> str:

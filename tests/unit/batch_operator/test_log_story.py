@@ -83,7 +83,7 @@ def test_a_batchs_log_ends_with_where_its_images_are_shown_however_it_ends(batch
 
     told = lines_of(batch, on_item_failure="fail")
 
-    tab = "/dags/shop/runs/manual__2026-01-01T00:00:00+00:00/tasks/posters/plugin/gpt-image"
+    tab = "/dags/shop/runs/manual__2026-01-01T00:00:00+00:00/tasks/posters/plugin/gpt-images-task-instance"
     assert told[-1] == f"Images: {tab}"
 
 

@@ -42,7 +42,7 @@ def test_a_finished_image_has_a_log_that_tells_it_all(make, deferrable):
     assert texts[-2] == (
         "Spent since the last clear: $0.0235; credits: 4.7 charged, 0 refunded. This try submitted."
     )
-    tab = "/dags/posters/runs/manual__2026-01-01T00:00:00+00:00/tasks/poster/plugin/gpt-image"
+    tab = "/dags/posters/runs/manual__2026-01-01T00:00:00+00:00/tasks/poster/plugin/gpt-images-task-instance"
     assert texts[-1] == f"Images: {tab}"
     assert {level for level, _ in told} == {"info"}
 
@@ -51,7 +51,7 @@ def test_no_line_of_ours_is_longer_than_what_can_be_seen(make, deferrable, tmp_p
     told, _ = story(make(deferrable=deferrable, destination=None), retries=0)
 
     lines = [line for _, text in told for line in text.splitlines()]
-    assert [line for line in lines if len(line) > VISIBLE and not line.startswith("http")] == []
+    assert [line for line in lines if len(line) > VISIBLE and not line.startswith(("http", "Images: "))] == []
     assert [line for line in lines if "Event(" in line or "{'" in line] == []
 
 

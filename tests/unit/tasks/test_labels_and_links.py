@@ -51,7 +51,7 @@ def test_a_name_of_the_authors_stays_and_a_task_that_is_not_mapped_has_none():
 TI = SimpleNamespace(
     dag_id="shop", run_id="manual__2026-01-01T00:00:00+00:00", task_id="poster", map_index=-1
 )
-TAB = "/dags/shop/runs/manual__2026-01-01T00:00:00+00:00/tasks/poster/plugin/gpt-image"
+TAB = "/dags/shop/runs/manual__2026-01-01T00:00:00+00:00/tasks/poster/plugin/gpt-images-task-instance"
 IMAGE = "/gpt-image/result/shop/manual__2026-01-01T00:00:00+00:00/poster/-1/0"
 GENERATION = "https://api.example.com/v1/tasks/g1"
 

@@ -24,10 +24,10 @@ RUN = "/dags/shop/runs/scheduled__2026-11-26T00:00:00+00:00"
 @pytest.mark.parametrize(
     ("map_index", "path"),
     [
-        (None, f"{RUN}/tasks/g.poster/plugin/gpt-image"),
-        (-1, f"{RUN}/tasks/g.poster/plugin/gpt-image"),
-        (0, f"{RUN}/tasks/g.poster/mapped/0/plugin/gpt-image"),
-        (23, f"{RUN}/tasks/g.poster/mapped/23/plugin/gpt-image"),
+        (None, f"{RUN}/tasks/g.poster/plugin/gpt-images-task-instance"),
+        (-1, f"{RUN}/tasks/g.poster/plugin/gpt-images-task-instance"),
+        (0, f"{RUN}/tasks/g.poster/mapped/0/plugin/gpt-images-task-instance"),
+        (23, f"{RUN}/tasks/g.poster/mapped/23/plugin/gpt-images-task-instance"),
     ],
 )
 def test_the_tab_is_the_task_instances_and_the_runs_id_stays_as_airflow_writes_it(map_index, path):
@@ -44,7 +44,9 @@ def test_an_image_of_the_result_is_told_by_its_number():
 def test_a_name_is_one_part_of_a_path_whatever_it_holds():
     path = images_tab(ti(run_id="a/../b?c#d e%2f"))
 
-    assert path == "/dags/shop/runs/a%2F..%2Fb%3Fc%23d%20e%252f/tasks/g.poster/plugin/gpt-image"
+    assert (
+        path == "/dags/shop/runs/a%2F..%2Fb%3Fc%23d%20e%252f/tasks/g.poster/plugin/gpt-images-task-instance"
+    )
 
 
 @pytest.mark.parametrize("address", ["https://airflow.example.com/team", "https://airflow.example.com/team/"])
@@ -60,4 +62,4 @@ def test_the_log_has_the_whole_address_where_airflow_knows_its_own(base_url):
     base_url("https://airflow.example.com/team/")
 
     assert where_to_look(ti()) == f"Images: https://airflow.example.com/team{images_tab(ti())[5:]}"
-    assert without == f"Images: {RUN}/tasks/g.poster/plugin/gpt-image"
+    assert without == f"Images: {RUN}/tasks/g.poster/plugin/gpt-images-task-instance"
