@@ -179,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # A page asks for some hundred pictures at once; socketserver lets five wait.
+    request_queue_size = 256
 
     def handle_error(self, *_args: object) -> None:
         """Say nothing of a browser that goes away in the middle of a request."""

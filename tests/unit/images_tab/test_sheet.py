@@ -30,6 +30,29 @@ def test_the_first_page_has_200_tiles_of_10_000(sheet):
     assert sheet.run("document.querySelector('.tile').ariaLabel") == "TEA-1000-RED, Done, row 1 · $0.0235"
 
 
+def test_only_the_page_its_style_and_its_script_come_before_the_pictures(page, gallery):
+    open_page(page, gallery.page(BATCH))
+
+    paths = [path.split("?")[0] for path, _ in gallery.asked if "favicon" not in path]
+
+    first = next(index for index, path in enumerate(paths) if "/image/" in path)
+    assert {path.rsplit("/", 1)[1] for path in paths[1:first]} == {"images.css", "images.js"}
+
+
+def test_boxes_are_square_before_anything_loads(page, gallery):
+    page.call("Network.enable")
+    page.call("Network.setBlockedURLs", urls=["*/image/*"])
+    page.visit(gallery.page(BATCH))
+    page.until("document.querySelectorAll('.box').length === 200")
+
+    box = page.run("(b => [b.width, b.height])(document.querySelector('.box').getBoundingClientRect())")
+
+    page.call("Network.setBlockedURLs", urls=[])
+    page.visit("about:blank#")
+    assert box[0] == box[1]
+    assert box[0] >= 120
+
+
 def test_a_failed_row_says_why_in_its_box(sheet):
     said = sheet.run("document.querySelectorAll('.sheet li')[9].innerText")
 

@@ -1,4 +1,4 @@
-// The pages of the Images tab: each draws one JSON document, which is embedded in the page and asked for again.
+// The pages of the Images tab: each draws one JSON document, embedded in the page and asked for again.
 //
 // What a document holds was written by anybody, so there is one way into the page: `h`, which sets texts and
 // attributes and takes only https and this server's own addresses. Nothing is ever parsed as HTML.
@@ -11,7 +11,7 @@ const POLL_MS = 3_000;
 const SAY_AGAIN_MS = 10_000;
 const TYPING_MS = 150;
 
-// ---- Elements -----------------------------------------------------------------------------------------------
+// ---- Elements -----------------------------------------------------------------------------------
 
 const ADDRESSES = new Set(["src", "href"]);
 const SVG = "http://www.w3.org/2000/svg";
@@ -49,9 +49,10 @@ function h(name, attributes, ...children) {
 
 const alike = (one, other) =>
   one.nodeName === other.nodeName &&
-  (one.nodeType !== 1 || (one.classList[0] === other.classList[0] && one.dataset?.key === other.dataset?.key));
+  (one.nodeType !== 1 ||
+    (one.classList[0] === other.classList[0] && one.dataset?.key === other.dataset?.key));
 
-/** Change a tree into another one, keeping the elements that are in both: focus, scrolling and images stay. */
+/** Change a tree into another one, keeping elements that are in both: focus, scrolling and images stay. */
 function morph(from, to) {
   for (const { name } of [...from.attributes]) if (!to.hasAttribute(name)) from.removeAttribute(name);
   for (const { name, value } of to.attributes) {
@@ -62,7 +63,7 @@ function morph(from, to) {
   let at = from.firstChild;
   for (const child of [...to.childNodes]) {
     let old = keyed.get(child.dataset?.key);
-    if (!child.dataset?.key) for (old = at; old && !alike(old, child); ) old = old.nextSibling;
+    if (!child.dataset?.key) for (old = at; old && !alike(old, child);) old = old.nextSibling;
     if (!old) {
       from.insertBefore(child, at);
       continue;
@@ -106,14 +107,22 @@ const PATHS = {
   lock: "M5 11h14v9H5ZM8 11V7.5a4 4 0 0 1 8 0V11",
 };
 const icon = (name) =>
-  h("svg.icon", { viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" }, h("path", { d: PATHS[name] }));
+  h(
+    "svg.icon",
+    { viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" },
+    h("path", { d: PATHS[name] }),
+  );
 
 /** Make a text's elements: `code` in backticks, **bold**. */
 const words = (text) =>
   String(text ?? "")
     .split(/(`[^`]+`|\*\*[^*]+\*\*)/)
     .map((part) =>
-      /^`[^`]+`$/.test(part) ? h("code", null, part.slice(1, -1)) : /^\*\*.+\*\*$/.test(part) ? h("b", null, part.slice(2, -2)) : part,
+      /^`[^`]+`$/.test(part)
+        ? h("code", null, part.slice(1, -1))
+        : /^\*\*.+\*\*$/.test(part)
+          ? h("b", null, part.slice(2, -2))
+          : part,
     );
 
 /** Make paragraphs of a text's lines; a line that is all `code` can be copied. */
@@ -123,24 +132,32 @@ const paragraphs = (text) =>
     .filter(Boolean)
     .map((line) => (/^`[^`]+`$/.test(line) ? codeBlock(line.slice(1, -1)) : h("p", null, words(line))));
 
-const codeBlock = (text) => h("div.code", null, h("code", { "data-text": true, tabindex: 0 }, text), copyButton("Copy"));
+const codeBlock = (text) =>
+  h("div.code", null, h("code", { "data-text": true, tabindex: 0 }, text), copyButton("Copy"));
 const copyButton = (name) =>
   h("button.quiet", { type: "button", "data-do": "copy", "aria-label": name, title: name }, icon("copy"));
 
-// ---- Numbers, times, words ----------------------------------------------------------------------------------
+// ---- Numbers, times, words ----------------------------------------------------------------------
 
 const count = (number) => Number(number ?? 0).toLocaleString("en-US");
 const images = (number) => `${count(number)} ${number === 1 ? "image" : "images"}`;
-const dollars = (text) => (Number(text) === 0 && !/\.\d\d$/.test(text) ? "$0" : `$${String(text).replace(/^\d+/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","))}`);
+const dollars = (text) =>
+  Number(text) === 0 && !/\.\d\d$/.test(text)
+    ? "$0"
+    : `$${String(text).replace(/^\d+/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","))}`;
 const has = (value) => value !== null && value !== undefined && value !== "";
 const moment = (iso) => (has(iso) && !Number.isNaN(Date.parse(iso)) ? new Date(iso) : null);
 const day = (iso, options = {}) =>
-  moment(iso)?.toLocaleString("en-US", { month: "short", day: "numeric", timeZone: "UTC", ...options }) ?? iso;
+  moment(iso)?.toLocaleString("en-US", { month: "short", day: "numeric", timeZone: "UTC", ...options }) ??
+  iso;
 const minute = (iso) => day(iso, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const clock = (iso) => moment(iso)?.toISOString().slice(11, 19);
 const time = (iso) => {
   const text = moment(iso)?.toISOString();
-  return text && h("time", { datetime: text }, `${text.slice(0, 10)} ${text.slice(11, 19)}`, h("span.muted", null, " UTC"));
+  return (
+    text &&
+    h("time", { datetime: text }, `${text.slice(0, 10)} ${text.slice(11, 19)}`, h("span.muted", null, " UTC"))
+  );
 };
 
 // The server's clock and the browser's may differ: a document says when it was made.
@@ -158,26 +175,37 @@ const ticking = {
   since: (iso) => ago(Date.now() - clockSkew - Date.parse(iso)),
   heard: () => ago(Date.now() - heardAt),
 };
-const ticks = (kind, value = "") => h("span.number", { "data-tick": kind, "data-of": value }, ticking[kind](value));
+const ticks = (kind, value = "") =>
+  h("span.number", { "data-tick": kind, "data-of": value }, ticking[kind](value));
 
 const ORDER = ["done", "failed", "unknown", "in_flight", "not_sent"];
 const statusWord = (status) =>
   ({ done: "Done", failed: "Failed", unknown: "Unknown", not_sent: "Not sent" })[status] ??
   (page.kind === "batch" ? "In flight" : "Waiting");
 
-// ---- Parts: figures, bar, chips, tiles ----------------------------------------------------------------------
+// ---- Parts: figures, bar, chips, tiles ----------------------------------------------------------
 
 const figures = (list) =>
   (list ?? []).length > 0 &&
   h(
     "dl.figures",
     null,
-    list.map((one) => h("div", null, h("dt", null, one.label), h("dd", null, one.value, has(one.note) && h("small", null, ` ${one.note}`)))),
+    list.map((one) =>
+      h(
+        "div",
+        null,
+        h("dt", null, one.label),
+        h("dd", null, one.value, has(one.note) && h("small", null, ` ${one.note}`)),
+      ),
+    ),
   );
 
 /** Draw how many there are of each status; each that exists can be seen. */
 function statusBar(counts) {
-  const shares = ORDER.filter((status) => counts[status] > 0).map((status) => [status, Math.max(counts[status] / counts.all, 0.003)]);
+  const shares = ORDER.filter((status) => counts[status] > 0).map((status) => [
+    status,
+    Math.max(counts[status] / counts.all, 0.003),
+  ]);
   const whole = shares.reduce((sum, [, share]) => sum + share, 0);
   let x = 0;
   const parts = shares.map(([status, share]) => {
@@ -186,7 +214,9 @@ function statusBar(counts) {
     x += width;
     return part;
   });
-  const said = shares.map(([status]) => `${count(counts[status])} ${statusWord(status).toLowerCase()}`).join(", ");
+  const said = shares
+    .map(([status]) => `${count(counts[status])} ${statusWord(status).toLowerCase()}`)
+    .join(", ");
   return h("svg.bar", { role: "img", "aria-label": said || "Nothing yet", height: 8 }, parts);
 }
 
@@ -196,19 +226,34 @@ function chips(counts) {
   const chip = (status, name, number) =>
     h(
       "button.chip",
-      { type: "button", "data-do": "status", "data-value": status, "aria-pressed": (status || null) === chosen },
+      {
+        type: "button",
+        "data-do": "status",
+        "data-value": status,
+        "aria-pressed": (status || null) === chosen,
+      },
       status && h(`span.mark.${status}`),
       `${name} `,
       h("b", null, count(number)),
     );
-  return h("div.chips", { role: "group", "aria-label": "Status" }, chip("", "All", counts.all), shown.map((status) => chip(status, statusWord(status), counts[status])));
+  return h(
+    "div.chips",
+    { role: "group", "aria-label": "Status" },
+    chip("", "All", counts.all),
+    shown.map((status) => chip(status, statusWord(status), counts[status])),
+  );
 }
 
 const broken = new Set();
 
 /** Draw what stands in a box in place of a picture. */
 const sign = (status, name, reason) =>
-  h("span.sign", null, h("span.word", null, h(`span.ink.${status}`, null, icon(PATHS[status] ? status : "image")), name), has(reason) && h("span.reason", null, reason));
+  h(
+    "span.sign",
+    null,
+    h("span.word", null, h(`span.ink.${status}`, null, icon(PATHS[status] ? status : "image")), name),
+    has(reason) && h("span.reason", null, reason),
+  );
 
 function thumbnail(image, alt = "", size = 256) {
   const [first, second] = [safeAddress(image.thumb), safeAddress(image.thumb2)];
@@ -222,7 +267,8 @@ function box(tile) {
   if (image && !image.problem && safeAddress(image.thumb) && !broken.has(safeAddress(image.thumb))) {
     return h("span.box", null, thumbnail(image));
   }
-  if (image) return h("span.box.bare", null, sign("store", "Not shown", image.problem ?? "The picture did not load."));
+  if (image)
+    return h("span.box.bare", null, sign("store", "Not shown", image.problem ?? "The picture did not load."));
   return h("span.box.bare", null, sign(tile.status, statusWord(tile.status), tile.reason ?? tile.money));
 }
 
@@ -232,23 +278,40 @@ function tileItem(tile, opens) {
   const inside = [box(tile), h("span.caption", null, tile.caption), h("span.sub", null, tile.sub)];
   if (opens) {
     const current = tile.key === sheetAt();
-    const attributes = { type: "button", "data-do": "open", "data-value": tile.key, "aria-label": label, tabindex: current ? 0 : -1 };
+    const attributes = {
+      type: "button",
+      "data-do": "open",
+      "data-value": tile.key,
+      "aria-label": label,
+      tabindex: current ? 0 : -1,
+    };
     return h("li", { "data-key": `t${tile.key}` }, h("button.tile", attributes, inside));
   }
-  const link = tile.place ? linkTo(tile.place, { "aria-label": label }, inside, "a.tile") : h("span.tile", null, inside);
+  const link = tile.place
+    ? linkTo(tile.place, { "aria-label": label }, inside, "a.tile")
+    : h("span.tile", null, inside);
   return h("li", { "data-key": `t${tile.key}@${tile.place ?? ""}` }, link);
 }
-const tiles = (list) => h("ul.tiles", null, (list ?? []).map((tile) => tileItem(tile, false)));
+const tiles = (list) =>
+  h(
+    "ul.tiles",
+    null,
+    (list ?? []).map((tile) => tileItem(tile, false)),
+  );
 
 const select = (name, action, options, value, unnamed = false) =>
   h(
     "label.select",
     null,
     h(unnamed ? "span.hidden" : "span", null, name),
-    h("select", { "data-do": action, "data-now": value }, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text))),
+    h(
+      "select",
+      { "data-do": action, "data-now": value },
+      options.map(([key, text]) => h("option", { value: key, selected: key === value }, text)),
+    ),
   );
 
-// ---- One picture and its facts ------------------------------------------------------------------------------
+// ---- One picture and its facts ------------------------------------------------------------------
 
 const shownImage = new Map();
 
@@ -258,18 +321,36 @@ function shape(picture, image) {
   const [, wide, high] = /^(\d{1,3}):(\d{1,3})$/.exec(picture.ratio ?? "") ?? [0, 1, 1];
   return [wide * 100 || 100, high * 100 || 100];
 }
-const chosenImage = (picture) => picture.images?.[shownImage.get(picture.key) ?? 0] ?? picture.images?.[0] ?? picture.image ?? null;
+const chosenImage = (picture) =>
+  picture.images?.[shownImage.get(picture.key) ?? 0] ?? picture.images?.[0] ?? picture.image ?? null;
 
 /** Draw a picture as large as there is room, its other pictures below; or what is there in its place. */
 function stage(picture, preview) {
   const image = chosenImage(picture);
   if (image) {
-    const several = (picture.images?.length ?? 0) > 1 && h("ul.strip", { "aria-label": "Images" }, picture.images.map((one, index) => strip(picture, one, index, image)));
+    const several =
+      (picture.images?.length ?? 0) > 1 &&
+      h(
+        "ul.strip",
+        { "aria-label": "Images" },
+        picture.images.map((one, index) => strip(picture, one, index, image)),
+      );
     return h("div.stage", null, large(picture, image, preview), several);
   }
   if (!picture.images && picture.status !== "in_flight") {
     // Its details are on their way: what the tile says is right, and nothing more is known.
-    return h("div.stage", null, h("div.card", null, icon(picture.status), h("h2", null, statusWord(picture.status)), h("p", null, picture.reason), h("p", null, picture.money)));
+    return h(
+      "div.stage",
+      null,
+      h(
+        "div.card",
+        null,
+        icon(picture.status),
+        h("h2", null, statusWord(picture.status)),
+        h("p", null, picture.reason),
+        h("p", null, picture.money),
+      ),
+    );
   }
   if (picture.status === "failed") return h("div.stage", null, failure(picture));
   if (picture.status === "unknown") return h("div.stage", null, doubt(picture));
@@ -287,8 +368,24 @@ function stage(picture, preview) {
         null,
         picture.status === "in_flight" && h("span.pulse"),
         h("h2", null, picture.status === "in_flight" ? "The API is making this picture" : "Not sent yet"),
-        h("p.number", null, has(picture.since) && [ticks("since", picture.since), " so far"], [picture.ratio, picture.tier].filter(has).map((part, index) => `${index || has(picture.since) ? " · " : ""}${part}`)),
-        h("p.fine", null, picture.status === "in_flight" ? ["This page shows it when it is stored.", picture.deferred && " No worker slot is held meanwhile."] : picture.reason),
+        h(
+          "p.number",
+          null,
+          has(picture.since) && [ticks("since", picture.since), " so far"],
+          [picture.ratio, picture.tier]
+            .filter(has)
+            .map((part, index) => `${index || has(picture.since) ? " · " : ""}${part}`),
+        ),
+        h(
+          "p.fine",
+          null,
+          picture.status === "in_flight"
+            ? [
+                "This page shows it when it is stored.",
+                picture.deferred && " No worker slot is held meanwhile.",
+              ]
+            : picture.reason,
+        ),
       ),
     ),
   );
@@ -300,7 +397,14 @@ const strip = (picture, image, index, shown) =>
     null,
     h(
       "button.thumb",
-      { type: "button", "data-do": "image", "data-value": index, "data-of": picture.key, "aria-pressed": image === shown, "aria-label": `Image ${index + 1} of ${picture.images.length}` },
+      {
+        type: "button",
+        "data-do": "image",
+        "data-value": index,
+        "data-of": picture.key,
+        "aria-pressed": image === shown,
+        "aria-label": `Image ${index + 1} of ${picture.images.length}`,
+      },
       image.problem ? icon("store") : thumbnail(image, "", 96),
     ),
   );
@@ -309,33 +413,64 @@ function large(picture, image, preview) {
   const source = safeAddress(image.stage);
   if (image.problem || !source || broken.has(source)) return unseen(image, picture, source);
   const [width, height] = shape(picture, image);
-  const shown = preview && !loaded.has(source) ? safeAddress(preview) ?? source : source;
-  return h("img.large", { src: shown, alt: picture.prompt || picture.caption, width, height, decoding: "async" });
+  const shown = preview && !loaded.has(source) ? (safeAddress(preview) ?? source) : source;
+  return h("img.large", {
+    src: shown,
+    alt: picture.prompt || picture.caption,
+    width,
+    height,
+    decoding: "async",
+  });
 }
 
 /** Say why a picture isn't shown. Its first line is a heading where there are two. */
 function unseen(image, picture, source) {
-  const lost = picture.kept === false ? "The API has it no more, or can't be reached." : "The picture did not load.";
+  const lost =
+    picture.kept === false ? "The API has it no more, or can't be reached." : "The picture did not load.";
   const told = String(image.problem ?? reasons.get(source) ?? lost);
-  const [, first, rest] = /^([^\n]+?(?:\n|(?<=[.:]) (?=The pictures are safe)))([^]+)$/.exec(told) ?? [null, told, ""];
-  return h("div.card", null, icon("store"), h("h2", null, first.trim().replace(/\.$/, "")), paragraphs(rest), has(image.path) && codeBlock(image.path));
+  const [, first, rest] = /^([^\n]+?(?:\n|(?<=[.:]) (?=The pictures are safe)))([^]+)$/.exec(told) ?? [
+    null,
+    told,
+    "",
+  ];
+  return h(
+    "div.card",
+    null,
+    icon("store"),
+    h("h2", null, first.trim().replace(/\.$/, "")),
+    paragraphs(rest),
+    has(image.path) && codeBlock(image.path),
+  );
 }
 
 const notice = (tone, title, ...inside) =>
-  h(`section.notice.${tone}`, null, icon(tone === "unknown" ? "unknown" : "alert"), h("div", null, h("h2", null, title), inside));
+  h(
+    `section.notice.${tone}`,
+    null,
+    icon(tone === "unknown" ? "unknown" : "alert"),
+    h("div", null, h("h2", null, title), inside),
+  );
 const above = () => (tabbed ? " with ↻ above" : " in Airflow");
 const inCredits = (picture) => has(picture.credits) && h("span.muted", null, ` (${picture.credits} credits)`);
 const priced = (picture, amount = picture.price) => has(amount) && [dollars(amount), inCredits(picture)];
 
 const KEEP_STATE = " with “Keep task state and resume” ticked";
 
-/** Say what failed, what it came to in money, and what to do: the API, its picture on the way to us, or the task. */
+/** Say what failed (the API, its picture on the way to us, the task), the money, and what to do. */
 function failure(picture) {
   const answer = [picture.code, picture.message].filter(has).join(": ") || picture.reason;
   const paid = Number(picture.paid) > 0 && !picture.refunded;
   const ofApi = has(picture.code) || picture.refunded;
-  const title = paid ? "The picture is paid for and not stored" : ofApi ? "The API could not make this picture" : "The task failed before anything was paid";
-  const money = picture.refunded ? "Refunded." : paid ? `Paid: ${dollars(picture.paid)}.` : "Nothing was charged.";
+  const title = paid
+    ? "The picture is paid for and not stored"
+    : ofApi
+      ? "The API could not make this picture"
+      : "The task failed before anything was paid";
+  const money = picture.refunded
+    ? "Refunded."
+    : paid
+      ? `Paid: ${dollars(picture.paid)}.`
+      : "Nothing was charged.";
   const again = ["Clear the task", above()];
   const pays = has(picture.price) ? [". A new try pays ", priced(picture), " once."] : " to try again.";
   const steps = paid
@@ -344,27 +479,76 @@ function failure(picture) {
       ? [
           "If the prompt may hold something the API refuses, change it in the Dag.",
           [again, pays],
-          ["If it fails again with another prompt, the service may be down: wait, or set ", h("code", null, "retries"), "."],
+          [
+            "If it fails again with another prompt, the service may be down: wait, or set ",
+            h("code", null, "retries"),
+            ".",
+          ],
         ]
       : ["Mend in the Dag, or in the connection, what it says.", [again, pays]];
   return [
     notice(
       "failed",
       title,
-      has(answer) && [h("p.muted", null, ofApi && !paid ? "It answered:" : "It said:"), h("blockquote", null, answer)],
-      h("p", null, h("b", null, money), has(picture.spent) && ` This task has spent ${dollars(picture.spent)}.`),
+      has(answer) && [
+        h("p.muted", null, ofApi && !paid ? "It answered:" : "It said:"),
+        h("blockquote", null, answer),
+      ],
+      h(
+        "p",
+        null,
+        h("b", null, money),
+        has(picture.spent) && ` This task has spent ${dollars(picture.spent)}.`,
+      ),
     ),
-    page.kind === "single" && h("section", null, h("h2.minor", null, "What to do"), h("ol.steps", null, steps.map((step) => h("li", null, h("span", null, step))))),
+    page.kind === "single" &&
+      h(
+        "section",
+        null,
+        h("h2.minor", null, "What to do"),
+        h(
+          "ol.steps",
+          null,
+          steps.map((step) => h("li", null, h("span", null, step))),
+        ),
+      ),
   ];
 }
 
 function doubt(picture) {
   const at = clock(picture.since);
-  const paid = [has(picture.price) && [" At stake: ", h("b", null, dollars(picture.price)), inCredits(picture), "."], " Nothing is sent again until you decide."];
+  const paid = [
+    has(picture.price) && [" At stake: ", h("b", null, dollars(picture.price)), inCredits(picture), "."],
+    " Nothing is sent again until you decide.",
+  ];
   return [
-    notice("unknown", "This picture may or may not be paid for", h("p", null, at ? `The request was sent at ${at} UTC and no answer came back.` : "The request was sent and no answer came back.", paid)),
-    h("h2.minor", null, at ? `Look in your account: is there a charge at ${at} UTC?` : "Look in your account: is there a charge?"),
-    (picture.deciding ?? []).map((one) => h("section.card", null, h("h3", null, one.title), paragraphs(String(one.text).replace("clear the task.", `clear the task${above()}.`)))),
+    notice(
+      "unknown",
+      "This picture may or may not be paid for",
+      h(
+        "p",
+        null,
+        at
+          ? `The request was sent at ${at} UTC and no answer came back.`
+          : "The request was sent and no answer came back.",
+        paid,
+      ),
+    ),
+    h(
+      "h2.minor",
+      null,
+      at
+        ? `Look in your account: is there a charge at ${at} UTC?`
+        : "Look in your account: is there a charge?",
+    ),
+    (picture.deciding ?? []).map((one) =>
+      h(
+        "section.card",
+        null,
+        h("h3", null, one.title),
+        paragraphs(String(one.text).replace("clear the task.", `clear the task${above()}.`)),
+      ),
+    ),
   ];
 }
 
@@ -383,9 +567,17 @@ const notKept = (picture) =>
   );
 
 const fact = (label, value, wide = false) =>
-  has(value) && value !== false && h(wide ? "div.wide" : "div", null, h("dt", null, label), h("dd", null, value));
+  has(value) &&
+  value !== false &&
+  h(wide ? "div.wide" : "div", null, h("dt", null, label), h("dd", null, value));
 const copied = (label, value, name) =>
-  has(value) && h("div.wide", null, h("dt", null, label), h("dd.copied", null, h("code", { "data-text": true }, value), copyButton(name)));
+  has(value) &&
+  h(
+    "div.wide",
+    null,
+    h("dt", null, label),
+    h("dd.copied", null, h("code", { "data-text": true }, value), copyButton(name)),
+  );
 
 /** List what is known of a picture; of one whose details are still on their way only the prompt. */
 function facts(picture, known = true) {
@@ -394,8 +586,15 @@ function facts(picture, known = true) {
   const tries = picture.tries;
   const list = [
     image?.width && image?.height && fact("Size", `${image.width} × ${image.height}`),
-    has(picture.ratio) && (status === "done" || status === "not_sent") && fact("Ratio", [picture.ratio, has(picture.tier) && h("span.muted", null, ` · ${picture.tier}`)]),
-    status === "unknown" ? fact("At stake", priced(picture)) : fact(status === "done" || status === "not_sent" ? "Price" : "Charged", priced(picture, status === "failed" && Number(picture.paid) > 0 ? picture.paid : picture.price)),
+    has(picture.ratio) &&
+      (status === "done" || status === "not_sent") &&
+      fact("Ratio", [picture.ratio, has(picture.tier) && h("span.muted", null, ` · ${picture.tier}`)]),
+    status === "unknown"
+      ? fact("At stake", priced(picture))
+      : fact(
+          status === "done" || status === "not_sent" ? "Price" : "Charged",
+          priced(picture, status === "failed" && Number(picture.paid) > 0 ? picture.paid : picture.price),
+        ),
     status === "in_flight" && fact("API status", picture.api_status ?? "processing"),
     status === "in_flight" && fact("If it fails", "refunded by the API", true),
     status === "failed" && picture.refunded && fact("Refunded", dollars(picture.price ?? "0")),
@@ -406,8 +605,13 @@ function facts(picture, known = true) {
     status === "unknown" && copied("Connection", picture.connection, "Copy connection"),
     has(picture.row) && fact("Row", count(picture.row)),
     has(picture.variant) && fact("Variant", String(picture.variant)),
-    Object.entries(picture.columns ?? {}).map(([name, value]) => fact(name, value, String(value).length > 24)),
-    status === "done" && (has(image?.path) ? copied("Stored at", image.path, "Copy path") : picture.kept === false && fact("Stored at", "nowhere of yours", true)),
+    Object.entries(picture.columns ?? {}).map(([name, value]) =>
+      fact(name, value, String(value).length > 24),
+    ),
+    status === "done" &&
+      (has(image?.path)
+        ? copied("Stored at", image.path, "Copy path")
+        : picture.kept === false && fact("Stored at", "nowhere of yours", true)),
     copied("Generation", picture.generation_id, "Copy generation id"),
     status === "in_flight" && has(picture.since) && fact("Submitted", time(picture.since), true),
     status === "done" && has(picture.time) && fact("Made", time(picture.time), true),
@@ -424,34 +628,70 @@ function facts(picture, known = true) {
 function actions(picture) {
   const image = chosenImage(picture);
   const usable = image && !image.problem && !broken.has(safeAddress(image.stage));
-  const own = page.kind !== "single" && picture.place && h("span.own", null, linkTo(picture.place, {}, ["Open task"]));
+  const own =
+    page.kind !== "single" && picture.place && h("span.own", null, linkTo(picture.place, {}, ["Open task"]));
   if (!usable && !own) return null;
   return h(
     "div.actions",
     null,
-    usable && safeAddress(image.download) && h("a.button.primary", { href: image.download, download: "" }, icon("download"), "Download"),
-    usable && safeAddress(image.full) && h("button.button", { type: "button", "data-do": "full", "data-value": safeAddress(image.full), "data-alt": picture.prompt || picture.caption }, icon("full"), "Full size"),
+    usable &&
+      safeAddress(image.download) &&
+      h("a.button.primary", { href: image.download, download: "" }, icon("download"), "Download"),
+    usable &&
+      safeAddress(image.full) &&
+      h(
+        "button.button",
+        {
+          type: "button",
+          "data-do": "full",
+          "data-value": safeAddress(image.full),
+          "data-alt": picture.prompt || picture.caption,
+        },
+        icon("full"),
+        "Full size",
+      ),
     own,
   );
 }
 
-const one = (picture) => h("div.one", null, stage(picture), h("div.side", null, facts(picture), actions(picture)));
+const one = (picture) =>
+  h("div.one", null, stage(picture), h("div.side", null, facts(picture), actions(picture)));
 
-// ---- The kinds of pages -------------------------------------------------------------------------------------
+// ---- The kinds of pages -------------------------------------------------------------------------
 
 const placeSwitch = (given) =>
   given &&
   h(
     "nav.switch",
     { "aria-label": "Images" },
-    [["this", "This image"], ["all", `All ${count(given.count)}`]].map(([which, name]) =>
-      h("a", { href: `${PREFIX}/${safePlace(given[which])}`, "aria-current": given.current === which ? "page" : null }, name),
+    [
+      ["this", "This image"],
+      ["all", `All ${count(given.count)}`],
+    ].map(([which, name]) =>
+      h(
+        "a",
+        {
+          href: `${PREFIX}/${safePlace(given[which])}`,
+          "aria-current": given.current === which ? "page" : null,
+        },
+        name,
+      ),
     ),
   );
 
 /** Say what came of a sheet's images in dollars: what was paid first. */
 const spent = (list) =>
-  h("p.spent", null, (list ?? []).filter((one) => /^\$/.test(one.value)).map((one, index) => [index > 0 && " · ", h(index ? "span" : "b", null, one.value), ` ${one.label.toLowerCase()}`]));
+  h(
+    "p.spent",
+    null,
+    (list ?? [])
+      .filter((one) => /^\$/.test(one.value))
+      .map((one, index) => [
+        index > 0 && " · ",
+        h(index ? "span" : "b", null, one.value),
+        ` ${one.label.toLowerCase()}`,
+      ]),
+  );
 
 const live = () =>
   trouble
@@ -464,39 +704,123 @@ const pager = (name = "Pages") =>
     "nav.pager",
     { "aria-label": name },
     h("span.number", null, `${count(page.first)}–${count(page.last)} of ${count(page.total)}`),
-    page.pages > 1 && [["before", "Previous page", page.page > 1], ["after", "Next page", page.page < page.pages]].map(([way, name, can]) =>
-      h("button.small", { type: "button", "data-do": "page", "data-value": page.page + (way === "after" ? 1 : -1), "aria-label": name, disabled: !can }, icon(way)),
-    ),
+    page.pages > 1 &&
+      [
+        ["before", "Previous page", page.page > 1],
+        ["after", "Next page", page.page < page.pages],
+      ].map(([way, name, can]) =>
+        h(
+          "button.small",
+          {
+            type: "button",
+            "data-do": "page",
+            "data-value": page.page + (way === "after" ? 1 : -1),
+            "aria-label": name,
+            disabled: !can,
+          },
+          icon(way),
+        ),
+      ),
   );
 
 function sheet() {
   const batch = page.kind === "batch";
   const captions = page.captions ?? [];
-  const placeholder = batch ? `Filter by ${captions[0] && captions[0] !== "prompt" ? `${captions[0]}, ` : ""}prompt or any column  ( / )` : "Filter by prompt";
-  const field = h("label.field", null, icon("search"), h("span.hidden", null, "Filter"), h("input", { type: "search", placeholder, value: query.text ?? "", autocomplete: "off", spellcheck: "false", maxlength: 200 }));
+  const placeholder = batch
+    ? `Filter by ${captions[0] && captions[0] !== "prompt" ? `${captions[0]}, ` : ""}prompt or any column  ( / )`
+    : "Filter by prompt";
+  const field = h(
+    "label.field",
+    null,
+    icon("search"),
+    h("span.hidden", null, "Filter"),
+    h("input", {
+      type: "search",
+      placeholder,
+      value: query.text ?? "",
+      autocomplete: "off",
+      spellcheck: "false",
+      maxlength: 200,
+    }),
+  );
   const tools = [
     field,
-    captions.length > 1 && select("Caption", "caption", captions.map((name) => [name, name]), page.caption ?? captions[0]),
-    batch && select("Sort", "sort", [["row", "Row"], ["price", "Price"], ["seconds", "Seconds"], ["status", "Status"]], query.sort ?? "row"),
+    captions.length > 1 &&
+      select(
+        "Caption",
+        "caption",
+        captions.map((name) => [name, name]),
+        page.caption ?? captions[0],
+      ),
+    batch &&
+      select(
+        "Sort",
+        "sort",
+        [
+          ["row", "Row"],
+          ["price", "Price"],
+          ["seconds", "Seconds"],
+          ["status", "Status"],
+        ],
+        query.sort ?? "row",
+      ),
     (batch || page.pages > 1) && pager(),
   ];
-  const links = (page.links ?? []).map((link) => has(link.url) && h("a", { href: link.url, download: "" }, link.label));
+  const links = (page.links ?? []).map(
+    (link) => has(link.url) && h("a", { href: link.url, download: "" }, link.label),
+  );
   const top = batch
-    ? [placeSwitch(page.switch), figures(page.figures), h("div.aside", null, live(), links.some(Boolean) && h("p.links", null, links))]
-    : [placeSwitch(page.switch), h("p.counted", null, `${count(page.counts.done)} of ${images(page.counts.all)}`), spent(page.figures), live()];
+    ? [
+        placeSwitch(page.switch),
+        figures(page.figures),
+        h("div.aside", null, live(), links.some(Boolean) && h("p.links", null, links)),
+      ]
+    : [
+        placeSwitch(page.switch),
+        h("p.counted", null, `${count(page.counts.done)} of ${images(page.counts.all)}`),
+        spent(page.figures),
+        live(),
+      ];
   const none = page.total === 0 && page.counts.all > 0;
   return [
-    h("header.head", null, h("div.top", null, top), statusBar(page.counts), batch ? [chips(page.counts), h("div.tools", null, tools)] : h("div.tools", null, chips(page.counts), tools)),
-    none ? nothingMatches(captions) : h("ul.tiles.sheet", { "aria-label": "Images" }, page.tiles.map((tile) => tileItem(tile, true))),
+    h(
+      "header.head",
+      null,
+      h("div.top", null, top),
+      statusBar(page.counts),
+      batch
+        ? [chips(page.counts), h("div.tools", null, tools)]
+        : h("div.tools", null, chips(page.counts), tools),
+    ),
+    none
+      ? nothingMatches(captions)
+      : h(
+          "ul.tiles.sheet",
+          { "aria-label": "Images" },
+          page.tiles.map((tile) => tileItem(tile, true)),
+        ),
     page.pages > 1 && h("div.foot", null, pager("Pages, below")),
   ];
 }
 
 function nothingMatches(captions) {
-  const what = query.text ? `Nothing matches “${query.text}”` : `Nothing is ${statusWord(query.status).toLowerCase()}`;
-  const where = [captions[0] !== "prompt" && captions[0], "prompt or another column"].filter(Boolean).join(", ");
-  const why = query.text ? `${images(page.counts.all)}, none of them with this in ${page.kind === "batch" ? where : "its prompt"}.` : `${images(page.counts.all)}, none of them with this status.`;
-  return h("div.card", null, icon("search"), h("h2", null, what), h("p.muted", null, why), h("button.small", { type: "button", "data-do": "clear" }, "Clear filters"));
+  const what = query.text
+    ? `Nothing matches “${query.text}”`
+    : `Nothing is ${statusWord(query.status).toLowerCase()}`;
+  const where = [captions[0] !== "prompt" && captions[0], "prompt or another column"]
+    .filter(Boolean)
+    .join(", ");
+  const why = query.text
+    ? `${images(page.counts.all)}, none of them with this in ${page.kind === "batch" ? where : "its prompt"}.`
+    : `${images(page.counts.all)}, none of them with this status.`;
+  return h(
+    "div.card",
+    null,
+    icon("search"),
+    h("h2", null, what),
+    h("p.muted", null, why),
+    h("button.small", { type: "button", "data-do": "clear" }, "Clear filters"),
+  );
 }
 
 function single() {
@@ -509,22 +833,43 @@ const task = (one) =>
   h(
     "section",
     { "data-key": `k${one.task_id}` },
-    h("h2", null, linkTo(one.place, {}, [one.task_id], "a.plain"), " ", h("span.muted", null, `${one.counts.done < one.counts.all ? `${count(one.counts.done)} of ` : ""}${images(one.counts.all)} · ${dollars(one.usd)}`)),
+    h(
+      "h2",
+      null,
+      linkTo(one.place, {}, [one.task_id], "a.plain"),
+      " ",
+      h(
+        "span.muted",
+        null,
+        `${one.counts.done < one.counts.all ? `${count(one.counts.done)} of ` : ""}${images(one.counts.all)} · ${dollars(one.usd)}`,
+      ),
+    ),
     tiles(one.tiles),
     one.more > 0 && h("p", null, linkTo(one.place, {}, [`Show all ${count(one.count)}`], "a.small")),
   );
 
-const run = () => [figures(page.figures), live(), (page.tasks ?? []).map(task), !page.tasks?.length && h("p.muted", null, "No images in this run yet.")];
+const run = () => [
+  figures(page.figures),
+  live(),
+  (page.tasks ?? []).map(task),
+  !page.tasks?.length && h("p.muted", null, "No images in this run yet."),
+];
 
 /** Draw how large a share is, upright or lying. */
-const upright = (share) => h("svg.upright", { "aria-hidden": "true", preserveAspectRatio: "none" }, h("rect", { y: `${100 - size(share)}%`, width: "100%", height: `${size(share)}%` }));
-const lying = (share) => h("svg.lying", { "aria-hidden": "true" }, h("rect", { width: `${size(share)}%`, height: "100%" }));
+const upright = (share) =>
+  h(
+    "svg.upright",
+    { "aria-hidden": "true", preserveAspectRatio: "none" },
+    h("rect", { y: `${100 - size(share)}%`, width: "100%", height: `${size(share)}%` }),
+  );
+const lying = (share) =>
+  h("svg.lying", { "aria-hidden": "true" }, h("rect", { width: `${size(share)}%`, height: "100%" }));
 const size = (share) => Math.min(100, Math.max(0, Number(share) || 0) * 100);
 
 function dag() {
   const runs = page.runs ?? [];
   const chosen = page.chosen;
-  const inChosen = Array.isArray(chosen) ? chosen : chosen?.tasks ?? [];
+  const inChosen = Array.isArray(chosen) ? chosen : (chosen?.tasks ?? []);
   const now = query.run ?? chosen?.run_id ?? runs[0]?.run_id;
   const open = chosen?.run_id ? chosen : runs.find((one) => one.run_id === now);
   const listed = runs.some((one) => one.run_id === now);
@@ -534,20 +879,47 @@ function dag() {
       { "data-key": `r${one.run_id}` },
       h(
         "button.run",
-        { type: "button", "data-do": "run", "data-value": one.run_id, "aria-pressed": one.run_id === now, tabindex: one.run_id === now || (!listed && index === 0) ? 0 : -1, class: index ? "run" : "run newest" },
+        {
+          type: "button",
+          "data-do": "run",
+          "data-value": one.run_id,
+          "aria-pressed": one.run_id === now,
+          tabindex: one.run_id === now || (!listed && index === 0) ? 0 : -1,
+          class: index ? "run" : "run newest",
+        },
         upright(one.share),
         h("span.usd", null, dollars(one.usd)),
-        one.image || one.status ? box({ ...one, money: null }) : h("span.box.bare", null, sign("image", "None")),
+        one.image || one.status
+          ? box({ ...one, money: null })
+          : h("span.box.bare", null, sign("image", "None")),
         h("span.date", null, minute(one.date)),
-        h("span.sub", null, one.images || !one.status ? images(one.images) : statusWord(one.status).toLowerCase()),
+        h(
+          "span.sub",
+          null,
+          one.images || !one.status ? images(one.images) : statusWord(one.status).toLowerCase(),
+        ),
         lying(one.share),
       ),
     );
   return [
     figures(page.figures),
     h("h2.minor", null, "Spend and images by run"),
-    runs.length ? h("ul.runs", { "aria-label": "Runs, newest first" }, runs.map(item)) : h("p.muted", null, "No runs with images yet."),
-    open && h("h2.minor.chosen", null, minute(open.date), h("span.muted", null, " · ", linkTo(open.place, {}, [open.run_id], "a.plain"), ` · ${dollars(open.usd)}`)),
+    runs.length
+      ? h("ul.runs", { "aria-label": "Runs, newest first" }, runs.map(item))
+      : h("p.muted", null, "No runs with images yet."),
+    open &&
+      h(
+        "h2.minor.chosen",
+        null,
+        minute(open.date),
+        h(
+          "span.muted",
+          null,
+          " · ",
+          linkTo(open.place, {}, [open.run_id], "a.plain"),
+          ` · ${dollars(open.usd)}`,
+        ),
+      ),
     chosen?.picture ? one(chosen.picture) : inChosen.map(task),
   ];
 }
@@ -559,7 +931,22 @@ const asset = () => [
     "ul.events",
     null,
     (page.events ?? []).map((one) =>
-      h("li", null, h("p", null, h("b", null, minute(one.time)), " ", linkTo(one.place, {}, [`${one.dag_id} · ${one.run_id}`])), h("ul.strip", null, (one.tiles ?? []).map((tile) => tileItem(tile, false)))),
+      h(
+        "li",
+        null,
+        h(
+          "p",
+          null,
+          h("b", null, minute(one.time)),
+          " ",
+          linkTo(one.place, {}, [`${one.dag_id} · ${one.run_id}`]),
+        ),
+        h(
+          "ul.strip",
+          null,
+          (one.tiles ?? []).map((tile) => tileItem(tile, false)),
+        ),
+      ),
     ),
   ),
 ];
@@ -576,20 +963,76 @@ function overview() {
       h(
         "table",
         null,
-        h("thead", null, h("tr", null, h("th", { scope: "col" }, head), h("th.right", { scope: "col" }, "Images"), h("td.share"), h("th.right", { scope: "col" }, "Spent"))),
-        h("tbody", null, (rows ?? []).map((row) => h("tr", null, h("th", { scope: "row" }, row.place ? linkTo(row.place, {}, [row.name]) : row.name), h("td.right", null, count(row.images)), h("td.share", null, lying(row.share)), h("td.right", null, dollars(row.usd))))),
+        h(
+          "thead",
+          null,
+          h(
+            "tr",
+            null,
+            h("th", { scope: "col" }, head),
+            h("th.right", { scope: "col" }, "Images"),
+            h("td.share"),
+            h("th.right", { scope: "col" }, "Spent"),
+          ),
+        ),
+        h(
+          "tbody",
+          null,
+          (rows ?? []).map((row) =>
+            h(
+              "tr",
+              null,
+              h("th", { scope: "row" }, row.place ? linkTo(row.place, {}, [row.name]) : row.name),
+              h("td.right", null, count(row.images)),
+              h("td.share", null, lying(row.share)),
+              h("td.right", null, dollars(row.usd)),
+            ),
+          ),
+        ),
       ),
     );
   const bar = (one, index) => {
     const width = 100 / days.length;
     const height = Math.max(size(one.share), 0.8);
-    return h("rect", { x: `${index * width + width * 0.12}%`, width: `${width * 0.76}%`, y: `${100 - height}%`, height: `${height}%`, class: index === days.length - 1 ? "newest" : null }, h("title", null, `${day(one.date)}: ${dollars(one.usd)}`));
+    return h(
+      "rect",
+      {
+        x: `${index * width + width * 0.12}%`,
+        width: `${width * 0.76}%`,
+        y: `${100 - height}%`,
+        height: `${height}%`,
+        class: index === days.length - 1 ? "newest" : null,
+      },
+      h("title", null, `${day(one.date)}: ${dollars(one.usd)}`),
+    );
   };
   return [
     figures(page.figures),
-    h("section", null, h("div.top", null, h("h2", null, "Latest"), h("p.fine.muted", null, "Of the Dags you may see")), page.latest?.length ? tiles(page.latest) : h("p.muted", null, "No images yet.")),
-    h("section.card", null, h("h2", null, "Spend by day"), h("svg.days", { role: "img", "aria-label": `Spend by day; ${told}` }, days.map(bar)), h("p.scale", null, h("span", null, days.length ? day(days[0].date) : ""), h("span", null, told), h("span", null, days.length ? day(days.at(-1).date) : ""))),
-    h("div.pair", null, table("By Dag", "Dag", page.by_dag), table("By connection", "Connection", page.by_connection)),
+    h(
+      "section",
+      null,
+      h("div.top", null, h("h2", null, "Latest"), h("p.fine.muted", null, "Of the Dags you may see")),
+      page.latest?.length ? tiles(page.latest) : h("p.muted", null, "No images yet."),
+    ),
+    h(
+      "section.card",
+      null,
+      h("h2", null, "Spend by day"),
+      h("svg.days", { role: "img", "aria-label": `Spend by day; ${told}` }, days.map(bar)),
+      h(
+        "p.scale",
+        null,
+        h("span", null, days.length ? day(days[0].date) : ""),
+        h("span", null, told),
+        h("span", null, days.length ? day(days.at(-1).date) : ""),
+      ),
+    ),
+    h(
+      "div.pair",
+      null,
+      table("By Dag", "Dag", page.by_dag),
+      table("By connection", "Connection", page.by_connection),
+    ),
   ];
 }
 
@@ -600,18 +1043,42 @@ const SIGNS = [
   [/yet/i, "in_flight"],
 ];
 function empty() {
-  const sign = SIGNS.find(([words]) => words.test(page.what))?.[1] ?? (page.kind === "problem" ? "alert" : "image");
-  return [placeSwitch(page.switch), h("section.card.alone", null, icon(sign), h("h2", null, words(page.what)), paragraphs(page.why), paragraphs(page.do))];
+  const sign =
+    SIGNS.find(([words]) => words.test(page.what))?.[1] ?? (page.kind === "problem" ? "alert" : "image");
+  return [
+    placeSwitch(page.switch),
+    h(
+      "section.card.alone",
+      null,
+      icon(sign),
+      h("h2", null, words(page.what)),
+      paragraphs(page.why),
+      paragraphs(page.do),
+    ),
+  ];
 }
 
 const KINDS = { single, sheet, batch: sheet, run, dag, asset, overview, empty, problem: empty };
 // What these say is said by the picture's own part of the page.
-const SAID_BELOW = /^(Not kept\.|This picture may or may not be paid for|The picture is paid for and not stored)/;
+const SAID_BELOW =
+  /^(Not kept\.|This picture may or may not be paid for|The picture is paid for and not stored)/;
 
 function render() {
   const draw = KINDS[page.kind] ?? (() => h("p", null, "This page is older than the server. Load it again."));
   const notices = (page.notices ?? []).filter((one) => page.kind !== "single" || !SAID_BELOW.test(one.what));
-  const title = page.kind === "overview" ? [h("h1", null, "Images"), select("Range", "days", (page.ranges ?? []).map((days) => [String(days), `Last ${days} days`]), String(query.days ?? page.query?.days ?? 30), true)] : h("h1.hidden", null, page.title || "Images");
+  const title =
+    page.kind === "overview"
+      ? [
+          h("h1", null, "Images"),
+          select(
+            "Range",
+            "days",
+            (page.ranges ?? []).map((days) => [String(days), `Last ${days} days`]),
+            String(query.days ?? page.query?.days ?? 30),
+            true,
+          ),
+        ]
+      : h("h1.hidden", null, page.title || "Images");
   const whole = h(
     "main",
     { id: "images", class: `page-${page.kind}` },
@@ -619,7 +1086,11 @@ function render() {
     trouble && !["sheet", "batch"].includes(page.kind) && live(),
     notices.map((one) => {
       const [, first, rest] = /^(.{1,120}?[.:!])\s+(\S[^]*)$/.exec(one.what) ?? [null, one.what, ""];
-      return notice("unknown.alert", first.replace(/\.$/, ""), h("p", null, words([rest, one.money, one.do].filter(has).join(" "))));
+      return notice(
+        "unknown.alert",
+        first.replace(/\.$/, ""),
+        h("p", null, words([rest, one.money, one.do].filter(has).join(" "))),
+      );
     }),
     draw(),
   );
@@ -632,7 +1103,7 @@ function render() {
   if (head) ours.setProperty("--head", `${Math.ceil(head.offsetHeight)}px`);
 }
 
-// ---- The panel of a sheet -----------------------------------------------------------------------------------
+// ---- The panel of a sheet -----------------------------------------------------------------------
 
 const panel = h("dialog.panel", { "aria-labelledby": "panel-title" });
 const fullSize = h("dialog.full", { "aria-label": "Full size" });
@@ -653,20 +1124,62 @@ function drawPanel() {
   const { tile, index } = last;
   const picture = { columns: {}, ...tile, ...pictures.get(opened) };
   const number = page.first + index;
-  const arrow = (way, name, can) => h(`button.arrow.${way}`, { type: "button", "data-do": "turn", "data-value": way === "after" ? 1 : -1, "aria-label": name, disabled: !can }, icon(way));
+  const arrow = (way, name, can) =>
+    h(
+      `button.arrow.${way}`,
+      {
+        type: "button",
+        "data-do": "turn",
+        "data-value": way === "after" ? 1 : -1,
+        "aria-label": name,
+        disabled: !can,
+      },
+      icon(way),
+    );
   const key = (...names) => names.map((name) => h("kbd", null, name));
   const tree = h(
     "dialog.panel",
     { "aria-labelledby": "panel-title", open: panel.open },
-    h("header", null, h("h2", { id: "panel-title" }, tile.caption), h("span.fine.muted.number", null, `${count(number)} of ${count(page.total)}`), h("button.quiet", { type: "button", "data-do": "close", "aria-label": "Close" }, icon("close"))),
-    h("div.view", null, arrow("before", "Previous image", number > 1), stage(picture, tile.image?.thumb2 ?? tile.image?.thumb), arrow("after", "Next image", number < page.total)),
-    h("div.side", null, h("div.scroll", { tabindex: 0, role: "group", "aria-label": "Facts" }, pictures.get(opened)?.failed && h("p.muted", null, pictures.get(opened).failed), facts(picture, pictures.has(opened))), actions(picture)),
+    h(
+      "header",
+      null,
+      h("h2", { id: "panel-title" }, tile.caption),
+      h("span.fine.muted.number", null, `${count(number)} of ${count(page.total)}`),
+      h("button.quiet", { type: "button", "data-do": "close", "aria-label": "Close" }, icon("close")),
+    ),
+    h(
+      "div.view",
+      null,
+      arrow("before", "Previous image", number > 1),
+      stage(picture, tile.image?.thumb2 ?? tile.image?.thumb),
+      arrow("after", "Next image", number < page.total),
+    ),
+    h(
+      "div.side",
+      null,
+      h(
+        "div.scroll",
+        { tabindex: 0, role: "group", "aria-label": "Facts" },
+        pictures.get(opened)?.failed && h("p.muted", null, pictures.get(opened).failed),
+        facts(picture, pictures.has(opened)),
+      ),
+      actions(picture),
+    ),
     h("p.hidden", { role: "status" }, said),
-    h("footer", null, h("span", null, key("←", "→"), "previous, next"), h("span", null, key("F"), "full size"), h("span", null, key("D"), "download"), h("span", null, key("C"), "copy path"), h("span", null, key("Esc"), "close")),
+    h(
+      "footer",
+      null,
+      h("span", null, key("←", "→"), "previous, next"),
+      h("span", null, key("F"), "full size"),
+      h("span", null, key("D"), "download"),
+      h("span", null, key("C"), "copy path"),
+      h("span", null, key("Esc"), "close"),
+    ),
   );
   morph(panel, tree);
   ahead(chosenImage(picture));
-  for (const near of [page.tiles[index + 1], page.tiles[index - 1]]) if (near?.image?.thumb2) new Image().src = safeAddress(near.image.thumb2) ?? "";
+  for (const near of [page.tiles[index + 1], page.tiles[index - 1]])
+    if (near?.image?.thumb2) new Image().src = safeAddress(near.image.thumb2) ?? "";
 }
 
 /** Load the picture for the stage behind its thumbnail. */
@@ -690,7 +1203,9 @@ async function openTile(key) {
   let picture;
   try {
     const answer = await fetch(`${PREFIX}/data/${PLACE}/tile/${encodeURIComponent(key)}${search()}`);
-    picture = answer.ok ? await answer.json() : { failed: "The details did not load. Open it again to try once more." };
+    picture = answer.ok
+      ? await answer.json()
+      : { failed: "The details did not load. Open it again to try once more." };
   } catch {
     picture = { failed: "The details did not load: the server does not answer." };
   }
@@ -727,12 +1242,24 @@ function focusTile(key) {
 }
 
 function openFull(address, alt) {
-  morph(fullSize, h("dialog.full", { "aria-label": "Full size", open: fullSize.open }, h("button.quiet", { type: "button", "data-do": "unfull", "aria-label": "Close full size" }, icon("close")), h("div.pan", { tabindex: 0, role: "group", "aria-label": "Picture" }, h("img", { src: address, alt }))));
+  morph(
+    fullSize,
+    h(
+      "dialog.full",
+      { "aria-label": "Full size", open: fullSize.open },
+      h(
+        "button.quiet",
+        { type: "button", "data-do": "unfull", "aria-label": "Close full size" },
+        icon("close"),
+      ),
+      h("div.pan", { tabindex: 0, role: "group", "aria-label": "Picture" }, h("img", { src: address, alt })),
+    ),
+  );
   if (!fullSize.open) fullSize.showModal();
 }
 fullSize.addEventListener("close", () => fullSize.replaceChildren());
 
-// ---- Asking the server --------------------------------------------------------------------------------------
+// ---- Asking the server --------------------------------------------------------------------------
 
 const main = document.getElementById("images");
 const status = document.getElementById("said");
@@ -748,7 +1275,12 @@ function search() {
   const given = Object.entries(query).filter(([key, value]) => has(value) && value !== DEFAULTS[key]);
   return given.length ? `?${new URLSearchParams(given)}` : "";
 }
-const remember = () => history.replaceState(history.state, "", location.pathname + search() + (opened === null ? "" : `#${encodeURIComponent(opened)}`));
+const remember = () =>
+  history.replaceState(
+    history.state,
+    "",
+    location.pathname + search() + (opened === null ? "" : `#${encodeURIComponent(opened)}`),
+  );
 
 /** Take a document: as it was embedded, or as it was answered. */
 function take(told) {
@@ -760,8 +1292,10 @@ function take(told) {
   for (const tile of page.tiles ?? []) {
     if (before.tiles?.find((one) => one.key === tile.key)?.status !== tile.status) pictures.delete(tile.key);
   }
-  if (page.kind === "single" && before.kind && before.picture?.status !== page.picture.status) say(`${statusWord(page.picture.status)}.`);
-  else if (page.counts && before.counts && before.counts.done !== page.counts.done) say(`${count(page.counts.done)} of ${images(page.counts.all)} done.`);
+  if (page.kind === "single" && before.kind && before.picture?.status !== page.picture.status)
+    say(`${statusWord(page.picture.status)}.`);
+  else if (page.counts && before.counts && before.counts.done !== page.counts.done)
+    say(`${count(page.counts.done)} of ${images(page.counts.all)} done.`);
 }
 
 /** Ask for the document of what is shown now; only the latest question's answer counts. */
@@ -783,7 +1317,12 @@ async function load() {
       trouble = null;
       take(told);
     } else {
-      trouble = answer.status === 401 ? "Log in again." : answer.status === 403 ? "You may not see this Dag any more." : "The server has an error. Trying again.";
+      trouble =
+        answer.status === 401
+          ? "Log in again."
+          : answer.status === 403
+            ? "You may not see this Dag any more."
+            : "The server has an error. Trying again.";
       if ([401, 403, 404].includes(answer.status)) page.live = false;
     }
   } catch (error) {
@@ -820,14 +1359,17 @@ let saidAt = 0;
 let saying = 0;
 // The page's line can't be heard while the panel is open, so that has one, too.
 let said = "";
-/** Tell a screen reader: at once what the person asked for, what happens by itself at most each ten seconds. */
+/** Tell a screen reader: what a person asked for at once, what happens by itself each ten seconds. */
 function say(text, asked = false) {
   clearTimeout(saying);
-  saying = setTimeout(() => {
-    saidAt = Date.now();
-    said = text;
-    (panel.open ? panel.querySelector("[role=status]") : status).textContent = text;
-  }, asked ? 0 : Math.max(0, saidAt + SAY_AGAIN_MS - Date.now()));
+  saying = setTimeout(
+    () => {
+      saidAt = Date.now();
+      said = text;
+      (panel.open ? panel.querySelector("[role=status]") : status).textContent = text;
+    },
+    asked ? 0 : Math.max(0, saidAt + SAY_AGAIN_MS - Date.now()),
+  );
 }
 
 setInterval(() => {
@@ -844,7 +1386,8 @@ async function failedToLoad(source) {
   if (new URL(source).origin === location.origin && /[?&]size=1024/.test(source)) {
     try {
       const answer = await fetch(source);
-      if (!answer.ok && /^text\/plain/.test(answer.headers.get("Content-Type") ?? "")) reasons.set(source, (await answer.text()).slice(0, 300));
+      if (!answer.ok && /^text\/plain/.test(answer.headers.get("Content-Type") ?? ""))
+        reasons.set(source, (await answer.text()).slice(0, 300));
     } catch {
       // The words below say enough.
     }
@@ -852,9 +1395,14 @@ async function failedToLoad(source) {
   render();
   if (panel.open) drawPanel();
 }
-document.addEventListener("error", (event) => event.target.tagName === "IMG" && failedToLoad(safeAddress(event.target.currentSrc || event.target.src)), true);
+document.addEventListener(
+  "error",
+  (event) =>
+    event.target.tagName === "IMG" && failedToLoad(safeAddress(event.target.currentSrc || event.target.src)),
+  true,
+);
 
-// ---- Airflow around us: its pages and its theme -------------------------------------------------------------
+// ---- Airflow around us: its pages and its theme -------------------------------------------------
 
 /** Return Airflow's window if this page is in a tab of it; it is of the same origin. */
 const airflow = (() => {
@@ -879,7 +1427,9 @@ const encode = (part) => encodeURIComponent(decode(part)).replace(/%(3A|2B|40)/g
 /** Return a place's path, safe to stand behind our prefix; null for anything else. */
 function safePlace(place) {
   const parts = String(place ?? "").split("/");
-  const right = /^(task|mapped|task-runs|run|dag|asset|all)$/.test(parts[0]) && parts.every((part) => part && !/^\.+$/.test(decode(part)));
+  const right =
+    /^(task|mapped|task-runs|run|dag|asset|all)$/.test(parts[0]) &&
+    parts.every((part) => part && !/^\.+$/.test(decode(part)));
   return right ? parts.map(encode).join("/") : null;
 }
 
@@ -893,12 +1443,16 @@ function airflowPage(place) {
     dag: [`dags/${first}`, "dag"],
     "task-runs": [`dags/${first}/tasks/${second}`, "task"],
   };
-  return pages[kind] && !/^loop-/.test(index) ? `${AIRFLOW}/${pages[kind][0]}/plugin/gpt-images-${pages[kind][1]}` : null;
+  return pages[kind] && !/^loop-/.test(index)
+    ? `${AIRFLOW}/${pages[kind][0]}/plugin/gpt-images-${pages[kind][1]}`
+    : null;
 }
 
 function linkTo(place, attributes, inside, name = "a") {
   const safe = safePlace(place);
-  return safe ? h(name, { href: `${PREFIX}/${safe}`, "data-place": safe, ...attributes }, inside) : h(name.replace(/^a/, "span"), null, inside);
+  return safe
+    ? h(name, { href: `${PREFIX}/${safe}`, "data-place": safe, ...attributes }, inside)
+    : h(name.replace(/^a/, "span"), null, inside);
 }
 
 const ours = (() => {
@@ -909,8 +1463,18 @@ const ours = (() => {
 })();
 // Ours and Chakra's names of the same colours: a deployment's own theme is followed.
 const COLOURS = {
-  page: "bg", text: "fg", muted: "fg-muted", line: "border", edge: "border-emphasized", stage: "bg-muted", track: "bg-emphasized",
-  link: "fg-info", focus: "brand-focus-ring", brand: "brand-solid", "brand-hover": "brand-700", spend: "brand-500",
+  page: "bg",
+  text: "fg",
+  muted: "fg-muted",
+  line: "border",
+  edge: "border-emphasized",
+  stage: "bg-muted",
+  track: "bg-emphasized",
+  link: "fg-info",
+  focus: "brand-focus-ring",
+  brand: "brand-solid",
+  "brand-hover": "brand-700",
+  spend: "brand-500",
 };
 function theme() {
   const root = airflow?.document.documentElement;
@@ -933,11 +1497,15 @@ function theme() {
   }
 }
 theme();
-if (airflow) new MutationObserver(theme).observe(airflow.document.documentElement, { attributes: true, attributeFilter: ["class", "style"] });
+if (airflow)
+  new MutationObserver(theme).observe(airflow.document.documentElement, {
+    attributes: true,
+    attributeFilter: ["class", "style"],
+  });
 addEventListener("storage", theme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
 
-// ---- What a person does -------------------------------------------------------------------------------------
+// ---- What a person does -------------------------------------------------------------------------
 
 async function copy(button) {
   const from = button.parentElement.querySelector("[data-text]");
@@ -1001,7 +1569,12 @@ document.addEventListener("change", (event) => {
   const name = event.target.matches("select[data-do]") && event.target.dataset.do;
   if (name) change({ [name]: event.target.value });
 });
-document.addEventListener("input", (event) => event.target.matches("input[type=search]") && change({ text: event.target.value.trim() || null }, TYPING_MS));
+document.addEventListener(
+  "input",
+  (event) =>
+    event.target.matches("input[type=search]") &&
+    change({ text: event.target.value.trim() || null }, TYPING_MS),
+);
 document.addEventListener("focusin", (event) => {
   const tile = event.target.closest?.(".sheet .tile, .run");
   if (!tile) return;
@@ -1016,11 +1589,25 @@ const plainKey = (event) => !event.ctrlKey && !event.metaKey && !event.altKey;
 function move(event, list, stop) {
   const all = [...list.children];
   const here = all.indexOf(stop.closest("li"));
-  const columns = Math.max(1, all.findIndex((one) => one.offsetTop !== all[0].offsetTop) === -1 ? all.length : all.findIndex((one) => one.offsetTop !== all[0].offsetTop));
+  const columns = Math.max(
+    1,
+    all.findIndex((one) => one.offsetTop !== all[0].offsetTop) === -1
+      ? all.length
+      : all.findIndex((one) => one.offsetTop !== all[0].offsetTop),
+  );
   const rows = Math.max(1, Math.floor((innerHeight - 100) / (all[0].offsetHeight + 12)));
   const forward = getComputedStyle(list).flexDirection === "row-reverse" ? -1 : 1;
   const down = columns === all.length ? 0 : columns;
-  const steps = { ArrowRight: forward, ArrowLeft: -forward, ArrowDown: down, ArrowUp: -down, PageDown: down * rows, PageUp: -down * rows, Home: -here, End: all.length - 1 - here };
+  const steps = {
+    ArrowRight: forward,
+    ArrowLeft: -forward,
+    ArrowDown: down,
+    ArrowUp: -down,
+    PageDown: down * rows,
+    PageUp: -down * rows,
+    Home: -here,
+    End: all.length - 1 - here,
+  };
   if (!(event.key in steps)) return;
   event.preventDefault();
   let there = here + steps[event.key];
@@ -1065,16 +1652,18 @@ document.addEventListener("keydown", (event) => {
   if (index >= 0 && buttons[index] && !buttons[index].disabled) buttons[index].click();
 });
 
-// ---- Begin --------------------------------------------------------------------------------------------------
+// ---- Begin --------------------------------------------------------------------------------------
 
 document.body.append(panel, fullSize);
 const NUMBERS = new Set(["page", "days"]);
 for (const [key, value] of new URLSearchParams(location.search)) {
-  if (["page", "status", "text", "sort", "caption", "days", "run"].includes(key)) query[key] = NUMBERS.has(key) ? Number(value) || null : value;
+  if (["page", "status", "text", "sort", "caption", "days", "run"].includes(key))
+    query[key] = NUMBERS.has(key) ? Number(value) || null : value;
 }
 take(JSON.parse(document.getElementById("document").textContent));
 // What the server made of a hostile address counts, not the address.
 for (const key of Object.keys(query)) if (page.query && key in page.query) query[key] = page.query[key];
 render();
-if (location.hash.length > 1 && indexOf(decode(location.hash.slice(1))) >= 0) openTile(decode(location.hash.slice(1)));
+if (location.hash.length > 1 && indexOf(decode(location.hash.slice(1))) >= 0)
+  openTile(decode(location.hash.slice(1)));
 again();
