@@ -101,7 +101,7 @@ def test_nothing_is_shown_without_a_login_and_everything_with_one(airflow, run_i
         )
         seen[path] = (without, wrong, with_one)
 
-    assert {path: codes for path, codes in seen.items() if codes != (401, 401, 200)} == {}
+    assert {path: codes for path, codes in seen.items() if codes != (401, 403, 200)} == {}
 
 
 @pytest.mark.parametrize("who", ["vera", "anna"])

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +14,8 @@ from airflow_gpt_image.emulator.server import EmulatorServer
 from stack.airflow import ScratchAirflow
 from stack.rest import Region, region_of
 from tests.browser import Page, browse, needs_browser
-from tests.e2e.conftest import EXAMPLES, House
+from tests.e2e.airflow_3_4 import airflow_3_4, needs_airflow_3_4
+from tests.e2e.conftest import House
 from tests.object_store import ObjectStore
 from tests.outages import until
 
@@ -188,7 +183,7 @@ def what_is_seen(page: Page) -> dict[str, Any]:
 
 
 @needs_browser
-@pytest.mark.skipif("GPT_IMAGE_AIRFLOW_34" not in os.environ, reason="GPT_IMAGE_AIRFLOW_34 names no python")
+@needs_airflow_3_4
 def test_a_task_loop_of_airflow_3_4_draws_until_one_is_published(
     emulator: EmulatorServer, store: ObjectStore
 ) -> None:
@@ -208,23 +203,3 @@ def test_a_task_loop_of_airflow_3_4_draws_until_one_is_published(
         assert review.finish() == "success"
         assert Path(review.published()).is_file()
         assert len(review.house.charges(review.prompt)) == len(review.house.charges(changed)) == 3
-
-
-@contextmanager
-def airflow_3_4(emulator: EmulatorServer) -> Iterator[ScratchAirflow]:
-    """An Airflow 3.4 with our examples, and our package as it is."""
-    home = Path(tempfile.mkdtemp(prefix="gpt-image-review-"))
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*install, "--target", str(home / "provider"), str(PROJECT)], check=True)
-    env = {
-        "PYTHONPATH": str(home / "provider"),
-        "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
-        "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(home / "images"),
-        "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": str(home / "images"),
-    }
-    python = Path(os.environ["GPT_IMAGE_AIRFLOW_34"])
-    try:
-        with ScratchAirflow(home / "airflow", dags_folder=EXAMPLES, env=env, python=python) as airflow:
-            yield airflow
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
