@@ -111,6 +111,7 @@ def test_who_has_logged_in_sees_the_pictures_in_the_form_and_in_the_tabs(airflow
         log_in(page, who)
         page.call("Page.navigate", url=f"{airflow.url}{run}/first.choose/required_actions")
         form = images_of(page, "document", "td img", 3)
+        page.screenshot(KEPT / f"form-{who}.png")
         page.call(
             "Page.navigate", url=f"{airflow.url}{run}/first.picture/mapped/1/plugin/gpt-images-task-instance"
         )
