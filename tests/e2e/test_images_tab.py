@@ -208,3 +208,41 @@ def test_at_380_pixels_a_sheet_has_two_columns(house, runs):
         wide = page.run("document.documentElement.scrollWidth")
 
     assert (columns, wide) == (2, 380)
+
+
+def test_a_batch_is_watched_while_its_pictures_come(house, runs, look, tmp_path):
+    house.emulator.fault("generation:takes=25;match=kettle")
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        "".join(json.dumps({"sku": f"K-{n}", "prompt": f"A kettle {n}."}) + "\n" for n in range(3))
+    )
+    run_id = house.start("gallery_batch", "", file=str(file))
+    house.airflow.wait_for_task("gallery_batch", run_id, "pictures", {"running", "deferred"}, timeout=120)
+    tab = look(f"/dags/gallery_batch/runs/{run_id}/tasks/pictures", "task-instance")
+
+    tab.until_text("In flight")
+    tab.run("frame.theSamePage = true")
+    house.finish("gallery_batch", run_id)
+
+    tab.until_all_images_are_loaded(3)
+    assert tab.run("frame.theSamePage") is True
+
+
+def test_a_picture_of_a_run_leads_to_its_own_tab_in_airflow(runs, look):
+    tab = look(f"/dags/gallery_mapped/runs/{runs.mapped}", "dag-run")
+    tab.until_all_images_are_loaded(6)
+
+    tab.press("a.tile")
+
+    tab.page.until("location.pathname.includes('/tasks/picture/mapped/0/')")
+    tab.page.until("location.pathname.endsWith('/plugin/gpt-images-task-instance')")
+    tab.until_all_images_are_loaded(1)
+
+
+def test_show_all_leads_to_the_sheet_of_the_task_inside_the_frame_or_in_airflow(runs, look):
+    tab = look(f"/dags/gallery_mapped/runs/{runs.mapped}", "dag-run")
+    tab.until_all_images_are_loaded(6)
+
+    tab.press("a", "Show all 24")
+
+    tab.until_all_images_are_loaded(23)
