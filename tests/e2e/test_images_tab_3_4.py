@@ -13,6 +13,7 @@ from stack.airflow import ScratchAirflow
 from tests.browser import browse, needs_browser
 from tests.e2e.airflow_3_4 import airflow_3_4, needs_airflow_3_4
 from tests.e2e.tab import Tab
+from tests.outages import until
 
 pytestmark = [
     pytest.mark.one_database,
@@ -52,7 +53,8 @@ def test_an_asset_shows_its_newest_picture_and_those_of_its_events(airflow, run_
         page.screenshot(KEPT / "asset.png")
         text = page.text()
     with browse(f"{airflow.url}/assets/{asset['id']}", width=1500, height=950) as page:
-        page.until('!!document.querySelector(\'[href*="gpt-images-asset"], iframe[src*="gpt-image/asset"]\')')
+        page.press("[href*=gpt-images-asset]")
+        Tab(page).until("[...document.querySelectorAll('main img')].some(e => e.naturalWidth)")
         page.screenshot(KEPT / "asset-page.png")
 
     assert "hero_image" in text
@@ -95,9 +97,13 @@ def test_the_other_places_show_their_pictures_as_on_3_3(airflow, run_ids, path, 
 
 def test_the_sheet_of_a_looped_task_has_the_pictures_of_all_iterations(airflow, run_ids):
     run_id = airflow.trigger("choose_picture_loop")
-    airflow.wait_for_task("choose_picture_loop", run_id, "round.choose", "awaiting_input", timeout=180)
+    until(lambda: "awaiting_input" in states(airflow, run_id), "the form to be there", 180)
 
     place = f"/gpt-image/mapped/choose_picture_loop/{run_id}/round.picture"
     with browse(f"{airflow.url}{place}", width=1112, height=676) as page:
         page.until("[...document.querySelectorAll('main img')].filter(e => e.naturalWidth).length === 3")
         page.screenshot(KEPT / "loop.png")
+
+
+def states(airflow: ScratchAirflow, run_id: str) -> set[str]:
+    return {task["state"] for task in airflow.task_instances("choose_picture_loop", run_id)}
