@@ -107,10 +107,11 @@ def test_nothing_is_shown_without_a_login_and_everything_with_one(airflow, run_i
 @pytest.mark.parametrize("who", ["vera", "anna"])
 def test_who_has_logged_in_sees_the_pictures_in_the_form_and_in_the_tabs(airflow, run_id, who):
     run = f"/dags/choose_picture/runs/{run_id}/tasks"
-    with browse(f"{airflow.url}{run}/first.choose/required_actions", width=1500, height=950) as page:
+    with browse(f"{airflow.url}{run}/first.choose/required_actions", width=1500, height=1080) as page:
         log_in(page, who)
         page.call("Page.navigate", url=f"{airflow.url}{run}/first.choose/required_actions")
         form = images_of(page, "document", "td img", 3)
+        page.until("document.fonts.status === 'loaded'")
         page.screenshot(KEPT / f"form-{who}.png")
         page.call(
             "Page.navigate", url=f"{airflow.url}{run}/first.picture/mapped/1/plugin/gpt-images-task-instance"
