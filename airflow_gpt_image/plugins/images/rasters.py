@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
+from threading import Lock
 from typing import Any, Final
 
 from airflow_gpt_image.errors import DownloadError
@@ -16,6 +18,8 @@ _MOST_BYTES: Final = {256: 15_000, 512: 50_000, 1024: 150_000}
 _QUALITIES: Final = (80, 60, 40, 20)
 # Ours: a decoder would be at it for hours.
 _MOST_SCANS: Final = 100
+# Pillow holds the interpreter while it copies a decoded WebP, some 20 ms for the API's largest: one at once.
+_WEBP: Final = Lock()
 _FORMATS: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 
 
@@ -85,7 +89,8 @@ def draw_thumbnail(source: Source, header: Header, side: int) -> bytes:
                 drawn = image.point(lambda value: value / 256).convert("L")
             elif image.mode in ("1", "P", "PA"):
                 drawn = image.convert("RGBA")
-            drawn.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            with _WEBP if header.kind == "webp" else nullcontext():
+                drawn.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
             turned = ImageOps.exif_transpose(drawn)
             return _encode(turned.convert("RGBA" if turned.has_transparency_data else "RGB"), side)
     except RefusedError:
