@@ -11,13 +11,13 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from airflow_gpt_image.api.pricing import USD_PER_CREDIT
 from airflow_gpt_image.api.rules import FIELDS
@@ -26,9 +26,9 @@ from airflow_gpt_image.batch.filenames import is_named_for
 from airflow_gpt_image.batch.plan import ITEMS, NAME, Item, Plan
 from airflow_gpt_image.batch.records import Identity
 from airflow_gpt_image.errors import DestinationError, GptImageError
-from airflow_gpt_image.ledger.destination import ANY, RecordFile, RecordsFolder, are_images_in
+from airflow_gpt_image.ledger.destination import ANY, RECORDS, RecordFile, RecordsFolder, are_images_in
 from airflow_gpt_image.ledger.payer import Payer
-from airflow_gpt_image.ledger.record import Record, furthest
+from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
 from airflow_gpt_image.plugins.images.batch_rows import NO_IMAGE_YET, STATUSES, BatchRows, RowImage
 from airflow_gpt_image.plugins.images.caches import Cache
 from airflow_gpt_image.plugins.images.context import Context
@@ -53,6 +53,7 @@ class Destination:
     """
     A batch's destination, and what is known of it by now.
 
+    :param sizes: of the files among the images, as they were listed last.
     :param read: records that were read, by their files' names and sizes.
     :param seen: when how many were done, of late.
     """
@@ -64,6 +65,7 @@ class Destination:
     by_identity: dict[Identity, Item]
     lock: Lock = field(default_factory=Lock)
     look: Look | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
     read: dict[tuple[str, int], Record | None] = field(default_factory=dict)
     sidecars: dict[str, Record | None] = field(default_factory=dict)
     seen: deque[tuple[float, int]] = field(default_factory=deque)
@@ -168,23 +170,25 @@ def _look(destination: Destination, payer: Payer, now: datetime) -> Look:
     items = destination.plan.items
     files: defaultdict[int, list[RecordFile]] = defaultdict(list)
     own = set()
-    for file in destination.records.list().files:
+    records_folder = destination.records
+    listed = destination.folder.sizes(f"{RECORDS}/{records_folder.scope}")
+    for file in RecordsFolder(cast("Folder", _Listed(listed)), records_folder.scope).list().files:
         item = destination.by_identity.get(Identity.of(file))
         if item is None or item.slot.map_index not in (-1, file.slot.map_index):
             continue
         files[item.index].append(file)
         if file.is_of(payer) and file.clear_epoch == payer.clear_epoch and file.generation_id is not None:
             own.add(item.index)
-    sizes = destination.folder.sizes(ITEMS)
+    destination.sizes = sizes = destination.folder.sizes(ITEMS)
     stored = {item.index for item in items if f"{item.name}.json" in sizes}
     open_files = {index: found for index, found in files.items() if index not in stored}
-    records = _read_records(destination, open_files)
+    records, unread = _read_records(destination, open_files, listed)
     statuses: list[Status] = []
     for item in items:
         if item.index in stored:
             statuses.append("done")
         elif item.index in records:
-            statuses.append(_status(records[item.index], now))
+            statuses.append(_status(records[item.index], item.index in unread, now))
         elif item.index in open_files:
             accepted = any(file.generation_id for file in open_files[item.index])
             statuses.append("in_flight" if accepted else "unknown")
@@ -196,14 +200,36 @@ def _look(destination: Destination, payer: Payer, now: datetime) -> Look:
     return Look(ended, ended - begun, statuses, records, frozenset(own - refunded), rate)
 
 
-def _status(record: Record, now: datetime) -> Status:
-    return "in_flight" if record.may_be_under_way(now) else STATUSES[manifest.status(record)]
+def _status(record: Record, has_unread: bool, now: datetime) -> Status:
+    # An intent whose id is in a file that can't be read was accepted all the same.
+    under_way = (record.state == "intent" and has_unread) or record.may_be_under_way(now)
+    return "in_flight" if under_way else STATUSES[manifest.status(record)]
 
 
-def _read_records(destination: Destination, files: Mapping[int, Iterable[RecordFile]]) -> dict[int, Record]:
-    """Read the records of what isn't stored: each once, until its file has another size."""
-    sizes = destination.folder.sizes(f"records/{destination.records.scope}")
-    wanted = {(file.path, sizes.get(file.path, 0)): file for found in files.values() for file in found}
+class _Listed:
+    """A folder of which nothing is known but what one listing told."""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        self._sizes = sizes
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        return self._sizes
+
+
+def _read_records(
+    destination: Destination, files: Mapping[int, Collection[RecordFile]], sizes: Mapping[str, int]
+) -> tuple[dict[int, Record], set[int]]:
+    """
+    Read the records of what isn't stored: each once, until its file has another size.
+
+    :return: the record that counts, by index; and the indexes of which one with an id wasn't read.
+    """
+    wanted = {
+        (file.path, sizes[file.path]): file
+        for found in files.values()
+        for file in found
+        if sizes[file.path] <= LARGEST_RECORD
+    }
     new = [key for key in wanted if key not in destination.read][:_MOST_READ]
     if new:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="gpt-image-records") as threads:
@@ -211,12 +237,14 @@ def _read_records(destination: Destination, files: Mapping[int, Iterable[RecordF
             destination.read.update(zip(new, found, strict=True))
     destination.read = {key: record for key, record in destination.read.items() if key in wanted}
     by_path = {path: record for (path, _), record in destination.read.items() if record is not None}
-    latest = {}
+    latest, unread = {}, set()
     for index, of_item in files.items():
         record = furthest(by_path[file.path] for file in of_item if file.path in by_path)
         if record is not None:
             latest[index] = record
-    return latest
+        if any(file.generation_id and file.path not in by_path for file in of_item):
+            unread.add(index)
+    return latest, unread
 
 
 def _read(records: RecordsFolder, file: RecordFile) -> Record | None:
@@ -254,14 +282,16 @@ def read_images(destination: Destination, look: Look, indexes: Iterable[int], us
     new = [name for name in names if name not in destination.sidecars]
     if new:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="gpt-image-sidecars") as threads:
-            found = threads.map(lambda name: _sidecar(destination.records, name), new)
+            found = threads.map(lambda name: _sidecar(destination, name), new)
             destination.sidecars.update(zip(new, found, strict=True))
     return [_image(destination, look, index, usd) for index in indexes]
 
 
-def _sidecar(records: RecordsFolder, name: str) -> Record | None:
+def _sidecar(destination: Destination, name: str) -> Record | None:
+    if destination.sizes.get(f"{name}.json", 0) > LARGEST_RECORD:
+        return None
     try:
-        return records.read_sidecar(name)
+        return destination.records.read_sidecar(name)
     except GptImageError:
         return None
 
