@@ -9,7 +9,8 @@ from importlib import resources
 import pytest
 
 from tests.browser import needs_browser
-from tests.gallery.documents import RUN
+from tests.gallery import documents
+from tests.gallery.documents import RUN, unread
 from tests.gallery.looking import MOVED, PICTURES_SEEN, TOO_WIDE, accessibility, open_page
 from tests.gallery.server import places
 
@@ -85,6 +86,27 @@ def test_a_picture_that_the_server_lost_is_said_in_its_words(page, gallery):
     assert "Download" not in page.text()
     assert [one for one in page.complaints() if "404" not in one] == []
     page.visit("about:blank#")
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("problem", "heading", "rest"),
+    [
+        (None, None, "Download it now, or set"),
+        ("Not kept. This picture is only at the API.", "Not shown here", "Set destination="),
+    ],
+)
+def test_what_is_not_kept_is_said_once_with_what_can_be_done(page, gallery, problem, heading, rest):
+    place = f"{TASK}/not_kept/-1"
+    image = unread(problem) | {"path": None} if problem else documents.image(1, path=None)
+    picture = documents.picture(kept=False, images=[image])
+    gallery.places[place] = lambda _query: documents.document("single", "x", picture=picture)
+
+    open_page(page, gallery.page(place))
+
+    assert page.run("document.querySelector('.card h2')?.textContent") == heading
+    assert page.text().count("Not kept") == 1
+    assert rest in page.text()
 
 
 @needs_browser

@@ -9,7 +9,7 @@ const AIRFLOW = PREFIX.slice(0, PREFIX.lastIndexOf("/"));
 const PLACE = location.pathname.slice(PREFIX.length + 1);
 const POLL_MS = 3_000;
 const SAY_AGAIN_MS = 10_000;
-const TYPING_MS = 150;
+const TYPING_MS = 100;
 
 // ---- Elements -----------------------------------------------------------------------------------
 
@@ -125,12 +125,16 @@ const words = (text) =>
           : part,
     );
 
-/** Make paragraphs of a text's lines; a line that is all `code` can be copied. */
+const CODE = /^(?:`([^`]+)`|(gallery_roots = .+))$/;
+/** Make paragraphs of a text's lines; a line that is all `code`, or a setting, can be copied. */
 const paragraphs = (text) =>
   String(text ?? "")
     .split("\n")
     .filter(Boolean)
-    .map((line) => (/^`[^`]+`$/.test(line) ? codeBlock(line.slice(1, -1)) : h("p", null, words(line))));
+    .map((line) => {
+      const code = CODE.exec(line);
+      return code ? codeBlock(code[1] ?? code[2]) : h("p", null, words(line));
+    });
 
 const codeBlock = (text) =>
   h("div.code", null, h("code", { "data-text": true, tabindex: 0 }, text), copyButton("Copy"));
@@ -427,12 +431,10 @@ function large(picture, image, preview) {
 function unseen(image, picture, source) {
   const lost =
     picture.kept === false ? "The API has it no more, or can't be reached." : "The picture did not load.";
-  const told = String(image.problem ?? reasons.get(source) ?? lost);
-  const [, first, rest] = /^([^\n]+?(?:\n|(?<=[.:]) (?=The pictures are safe)))([^]+)$/.exec(told) ?? [
-    null,
-    told,
-    "",
-  ];
+  // That it isn't kept is said above, with what to do.
+  const problem = /^Not kept\./.test(image.problem) ? "Not shown here." : image.problem;
+  const told = String(problem ?? reasons.get(source) ?? lost);
+  const [, first, rest] = /^([^\n]+?[.:])\s+(?=[A-Z])([^]+)$/.exec(told) ?? [null, told, ""];
   return h(
     "div.card",
     null,
@@ -553,18 +555,13 @@ function doubt(picture) {
 }
 
 /** Say that only the API has a picture, and what can be done. */
-const notKept = (picture) =>
-  notice(
-    "unknown.alert",
-    "Not kept",
-    h(
-      "p",
-      null,
-      "This picture is only at the API, which does not keep it for ever. Download it now, or set ",
-      h("code", null, 'destination="…"'),
-      ` on the task and clear it${picture.outlives_clear ? "" : KEEP_STATE}: fetching it again pays nothing.`,
-    ),
-  );
+function notKept(picture) {
+  const begin = isUsable(chosenImage(picture)) ? "Download it now, or set " : "Set ";
+  const again = `${picture.outlives_clear ? "" : KEEP_STATE}: fetching it again pays nothing.`;
+  const told = "This picture is only at the API, which does not keep it for ever. ";
+  const set = [begin, h("code", null, 'destination="…"'), " on the task and clear it", again];
+  return notice("unknown.alert", "Not kept", h("p", null, told, set));
+}
 
 const fact = (label, value, wide = false) =>
   has(value) &&
@@ -625,9 +622,14 @@ function facts(picture, known = true) {
   );
 }
 
+const isUsable = (image) => {
+  const source = safeAddress(image?.stage);
+  return source !== null && !image.problem && !broken.has(source);
+};
+
 function actions(picture) {
   const image = chosenImage(picture);
-  const usable = image && !image.problem && !broken.has(safeAddress(image.stage));
+  const usable = isUsable(image);
   const own =
     page.kind !== "single" && picture.place && h("span.own", null, linkTo(picture.place, {}, ["Open task"]));
   if (!usable && !own) return null;
@@ -1270,7 +1272,7 @@ let etag = null;
 let asking = null;
 let polling = 0;
 
-const DEFAULTS = { page: 1, sort: "row" };
+const DEFAULTS = { page: 1, sort: "row", days: 30 };
 function search() {
   const given = Object.entries(query).filter(([key, value]) => has(value) && value !== DEFAULTS[key]);
   return given.length ? `?${new URLSearchParams(given)}` : "";
@@ -1655,14 +1657,11 @@ document.addEventListener("keydown", (event) => {
 // ---- Begin --------------------------------------------------------------------------------------
 
 document.body.append(panel, fullSize);
-const NUMBERS = new Set(["page", "days"]);
-for (const [key, value] of new URLSearchParams(location.search)) {
-  if (["page", "status", "text", "sort", "caption", "days", "run"].includes(key))
-    query[key] = NUMBERS.has(key) ? Number(value) || null : value;
-}
 take(JSON.parse(document.getElementById("document").textContent));
-// What the server made of a hostile address counts, not the address.
-for (const key of Object.keys(query)) if (page.query && key in page.query) query[key] = page.query[key];
+// What the server made of the address counts, not the address.
+for (const key of ["page", "status", "text", "sort", "caption", "days", "run"]) {
+  if (has(page.query?.[key])) query[key] = page.query[key];
+}
 render();
 if (location.hash.length > 1 && indexOf(decode(location.hash.slice(1))) >= 0)
   openTile(decode(location.hash.slice(1)));
