@@ -8,6 +8,7 @@ share one look, which is as old as :data:`_AGE` at most, or five times what it t
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections import defaultdict, deque
@@ -127,19 +128,15 @@ def _open(root: str, scope: str | None, version: Version) -> Destination:
     rows = BatchRows()
     for item in plan.items:
         request = plan.request(item)
-        rows.add(
-            {
-                "row": item.row,
-                "variant": item.slot.variant,
-                "request": {
-                    "prompt": request.prompt,
-                    "aspect_ratio": request.aspect_ratio,
-                    "resolution": request.resolution,
-                },
-                "data": {name: value for name, value in plan.given(item).items() if name not in FIELDS},
-                "credits": f"{item.credits:f}",
-            }
-        )
+        asked = {"prompt": request.prompt, "aspect_ratio": request.aspect_ratio}
+        line = {
+            "row": item.row,
+            "variant": item.slot.variant,
+            "request": {**asked, "resolution": item.resolution},
+            "data": {name: value for name, value in plan.given(item).items() if name not in FIELDS},
+            "credits": f"{item.credits:f}",
+        }
+        rows.add(line, json.dumps(line, separators=(",", ":")).encode())
     rows.done()
     records = RecordsFolder(folder, scope or _scope_of(plan.items[0]))
     return Destination(folder, records, plan, rows, {Identity.of(item): item for item in plan.items})
