@@ -127,13 +127,13 @@ def _open(root: str, scope: str | None, version: Version) -> Destination:
     plan = Plan.read(file)
     rows = BatchRows()
     for item in plan.items:
-        request = plan.request(item)
+        request, given = plan.row(item)
         asked = {"prompt": request.prompt, "aspect_ratio": request.aspect_ratio}
         line = {
             "row": item.row,
             "variant": item.slot.variant,
             "request": {**asked, "resolution": item.resolution},
-            "data": {name: value for name, value in plan.given(item).items() if name not in FIELDS},
+            "data": {name: value for name, value in given.items() if name not in FIELDS},
             "credits": f"{item.credits:f}",
         }
         rows.add(line, json.dumps(line, separators=(",", ":")).encode())
