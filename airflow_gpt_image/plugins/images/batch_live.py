@@ -68,7 +68,7 @@ class Destination:
     look: Look | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     read: dict[tuple[str, int], Record | None] = field(default_factory=dict)
-    sidecars: dict[str, Record | None] = field(default_factory=dict)
+    sidecars: dict[str, Record] = field(default_factory=dict)
     seen: deque[tuple[float, int]] = field(default_factory=deque)
 
 
@@ -280,7 +280,9 @@ def read_images(destination: Destination, look: Look, indexes: Iterable[int], us
     if new:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="gpt-image-sidecars") as threads:
             found = threads.map(lambda name: _sidecar(destination, name), new)
-            destination.sidecars.update(zip(new, found, strict=True))
+            read = dict(zip(new, found, strict=True))
+        # One that couldn't be read is tried again with the next page.
+        destination.sidecars.update({name: record for name, record in read.items() if record is not None})
     return [_image(destination, look, index, usd) for index in indexes]
 
 
