@@ -47,6 +47,7 @@ _MOST_READ: Final = 2_000
 """Records that one look reads; the others wait for the next one. A batch has at most 1,000 in flight."""
 
 _RATE_WINDOW: Final = 60.0
+_RETRY_AFTER: Final = 60.0
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Destination:
 
     :param sizes: of the files among the images, as they were listed last.
     :param read: records that were read, by their files' names and sizes.
+    :param retry_at: when those are read again that couldn't be, in seconds of a monotonic clock.
     :param seen: when how many were done, of late.
     """
 
@@ -69,6 +71,7 @@ class Destination:
     sizes: dict[str, int] = field(default_factory=dict)
     read: dict[tuple[str, int], Record | None] = field(default_factory=dict)
     sidecars: dict[str, Record] = field(default_factory=dict)
+    retry_at: float = 0.0
     seen: deque[tuple[float, int]] = field(default_factory=deque)
 
 
@@ -227,6 +230,9 @@ def _read_records(
         for file in found
         if sizes[file.path] <= LARGEST_RECORD
     }
+    if time.monotonic() > destination.retry_at:
+        destination.retry_at = time.monotonic() + _RETRY_AFTER
+        destination.read = {key: record for key, record in destination.read.items() if record is not None}
     new = [key for key in wanted if key not in destination.read][:_MOST_READ]
     if new:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="gpt-image-records") as threads:
