@@ -14,9 +14,11 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import (
     AssetDetails,
+    ConnectionDetails,
     DagAccessEntity,
     DagDetails,
 )
+from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 
 
@@ -45,3 +47,12 @@ def may_read_asset(user: BaseUser, asset_id: str) -> bool:
     """Return whether somebody may read an asset; its events are the Dags' own."""
     manager: Any = get_auth_manager()
     return bool(manager.is_authorized_asset(method="GET", details=AssetDetails(id=asset_id), user=user))
+
+
+def may_read_connection(user: BaseUser, conn_id: str) -> bool:
+    """Return whether somebody may read a connection, and so what its account has left."""
+    if not conn_id:
+        return False
+    manager: Any = get_auth_manager()
+    details = ConnectionDetails(conn_id=conn_id, team_name=Connection.get_team_name(conn_id))
+    return bool(manager.is_authorized_connection(method="GET", details=details, user=user))

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from airflow_gpt_image.plugins.images import access, documents, pages, refusals
+from airflow_gpt_image.plugins.images.balances import Balances, read_balance
 from airflow_gpt_image.plugins.images.context import Context
 from airflow_gpt_image.plugins.images.files import Files
 from airflow_gpt_image.plugins.images.places import Place, Query
@@ -53,6 +54,7 @@ class ImagesTab:
         self._roots = roots
         self._tokens = tokens
         self._files = Files(roots, tokens)
+        self._balances = Balances(read_balance)
         self._threads = Threads(_THREADS, "gpt-image-pages")
 
     def app(self) -> FastAPI:
@@ -154,6 +156,8 @@ class ImagesTab:
             tokens=self._tokens,
             may_read=access.may_read,
             readable_dags=access.readable_dags,
+            may_read_connection=access.may_read_connection,
+            balances=self._balances,
             now=datetime.now(UTC),
         )
         document = documents.build(place, Query.parse(request.query_params), context)

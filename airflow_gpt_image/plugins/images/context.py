@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from airflow_gpt_image.plugins.images.addresses import file_url, image_urls
+from airflow_gpt_image.plugins.images.balances import Balances
 from airflow_gpt_image.plugins.images.roots import Roots
 from airflow_gpt_image.plugins.images.tokens import Tokens
 
@@ -20,6 +22,8 @@ class Context:
     :param user: as Airflow's auth manager knows it.
     :param may_read: says of a user and a Dag's id whether its results may be read.
     :param readable_dags: gives a user's Dags whose results may be read.
+    :param may_read_connection: says of a user and a connection's id whether it may be read.
+    :param balances: of the accounts behind connections.
     :param now: the time of day, with a zone.
     """
 
@@ -28,11 +32,17 @@ class Context:
     tokens: Tokens
     may_read: Callable[[Any, str], bool]
     readable_dags: Callable[[Any], set[str]]
+    may_read_connection: Callable[[Any, str], bool]
+    balances: Balances
     now: datetime
 
     def can_read(self, dag_id: str) -> bool:
         """Return whether who asks may read a Dag's results."""
         return self.may_read(self.user, dag_id)
+
+    def balances_of(self, conn_ids: Iterable[str]) -> dict[str, Decimal]:
+        """Return the balances in US dollars that could be read, of connections that who asks may read."""
+        return self.balances.of(each for each in conn_ids if self.may_read_connection(self.user, each))
 
     def image(self, dag_id: str, path: str | None, **facts: Any) -> dict[str, Any]:
         """Return the document of a stored image: its addresses, if it may be shown."""

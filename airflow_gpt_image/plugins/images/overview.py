@@ -41,17 +41,18 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
     if not dag_ids:
         why = f"No GptImage task of a Dag that you may see has run in the last {query.days} days."
         return papers.empty("No images yet", why, "", "Images", context, query, ranges=list(RANGES))
+    connections = _names(counted, _connections(counted), places=False)
     return papers.document(
         "overview",
         "Images",
         context,
         query,
         notices=_notices(rows),
-        figures=_figures(counted, today, query.days),
+        figures=[*_figures(counted, today, query.days), *_balances(connections, context)],
         latest=_latest(newest, context),
         days=_days(counted, since, query.days),
         by_dag=_names(counted, _dag_of, places=True),
-        by_connection=_names(counted, _connections(counted), places=False),
+        by_connection=connections,
         ranges=list(RANGES),
     )
 
@@ -63,6 +64,13 @@ def _figures(counted: Counted, today: datetime, days: int) -> list[dict[str, Any
     images = sum(each.images for _, each in counted)
     money = [("Spent today", spent_today), (f"Spent in {days} days", spent), ("Refunded", refunded)]
     return [papers.figure("Images", f"{images:,}"), *papers.figures_of_money(money)]
+
+
+def _balances(connections: Sequence[dict[str, Any]], context: Context) -> list[dict[str, Any]]:
+    """Return what is left of the accounts that most was spent from, as far as it can be read."""
+    names = [each["name"] for each in connections if each["name"] != _NOT_KNOWN]
+    left = context.balances_of(names)
+    return [papers.figure(f"Balance {name}", dollars(total(usd))) for name, usd in left.items()]
 
 
 def _latest(rows: Sequence[TaskRow], context: Context) -> list[dict[str, Any]]:

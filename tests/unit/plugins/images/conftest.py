@@ -27,16 +27,19 @@ def airflow(migrated):
 def show(airflow, tmp_path):
     """Makes the document of a place, as somebody sees it who may read these Dags."""
     from airflow_gpt_image.plugins.images import documents
+    from airflow_gpt_image.plugins.images.balances import Balances, read_balance
     from airflow_gpt_image.plugins.images.roots import Roots
     from airflow_gpt_image.plugins.images.tokens import Tokens
 
-    def show(path, *, roots=None, readable=("shop",), now=NOW, **query):
+    def show(path, *, roots=None, readable=("shop",), connections=(), balances=None, now=NOW, **query):
         context = documents.Context(
             user="somebody",
             roots=Roots([str(tmp_path)] if roots is None else roots),
             tokens=Tokens("a secret of twenty-six bytes"),
             may_read=lambda user, dag_id: dag_id in readable,
             readable_dags=lambda user: set(readable),
+            may_read_connection=lambda user, conn_id: conn_id in connections,
+            balances=balances or Balances(read_balance),
             now=now,
         )
         place = documents.Place.parse(path)
