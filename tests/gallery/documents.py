@@ -176,7 +176,7 @@ def papers() -> dict[str, dict[str, Any]]:
             "empty",
             "foreign",
             what="No images here",
-            why="This tab shows what GptImage tasks make. This task is a BashOperator.",
+            why="This tab shows what GptImage tasks make. This task's operator is BashOperator.",
             do="",
         ),
         f"task/shop_pictures/{RUN}/not_yet/-1": document(

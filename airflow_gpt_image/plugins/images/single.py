@@ -26,9 +26,10 @@ def build(row: TaskRow, query: Query, context: Context, switch: dict[str, Any] |
     """Return the document of a task instance that makes one image, or of one that makes none."""
     title = foreign.text(row.label, 250) or row.task_id
     if row.makes is None:
+        operator = foreign.text(row.shown_operator, 100) or "another one"
         return papers.empty(
             "No images here",
-            f"This tab shows what GptImage tasks make. This task is a {_article_free(row.shown_operator)}.",
+            f"This tab shows what GptImage tasks make. This task's operator is {operator}.",
             "",
             title,
             context,
@@ -96,7 +97,3 @@ def _notices(facts: ImageFacts) -> list[dict[str, Any]]:
         do = f"Nothing is sent again until you decide. Look in your account: is there a charge at {at}?"
         return [papers.notice(what, f"At stake: {dollars(cost)}", do)]
     return []
-
-
-def _article_free(operator: str) -> str:
-    return foreign.text(operator, 100) or "task of another kind"

@@ -171,7 +171,7 @@ def test_a_task_of_another_kind_is_told_so_politely(airflow, show):
     document = show("task/shop/r1/sh/{MAP_INDEX}")
 
     assert (document["kind"], document["what"]) == ("empty", "No images here")
-    assert document["why"] == "This tab shows what GptImage tasks make. This task is a BashOperator."
+    assert document["why"] == "This tab shows what GptImage tasks make. This task's operator is BashOperator."
 
 
 def test_a_task_that_has_not_run_says_where_its_pictures_will_be(airflow, show):
