@@ -15,3 +15,6 @@ os.environ["AIRFLOW_HOME"] = _home
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = f"{_home}/dags"
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{_home}/airflow.db"
+
+# Where Arrow is loaded, a batch makes its Parquet manifest without a process of its own: these are hundreds.
+import pyarrow  # noqa: E402, F401

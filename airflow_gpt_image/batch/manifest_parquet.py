@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from airflow_gpt_image.batch.manifest_csv import COLUMNS, cells
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_log = logging.getLogger(__name__)
+
 NAME: Final = "manifest.parquet"
 
 ABSENT: Final = (
@@ -25,7 +28,7 @@ ABSENT: Final = (
     "With it: pip install 'airflow-provider-gpt-image[parquet]'"
 )
 BROKEN: Final = (
-    "manifest.parquet could not be written: Arrow's process ended with an error, which is above.\n"
+    "manifest.parquet could not be written: Arrow failed, with the error above.\n"
     "The other manifests are whole."
 )
 
@@ -76,16 +79,34 @@ class ParquetManifest:
 
     @contextmanager
     def table(self) -> Iterator[IO[bytes] | None]:
-        """Make the table, in a process of its own; None: it could not be made."""
-        self._file.seek(0)
-        command = [sys.executable, "-P", "-m", parquet_writer.__name__]
+        """Make the table; None: it could not be made."""
         with tempfile.TemporaryFile() as made:
-            try:
-                subprocess.run(command, stdin=self._file, stdout=made, check=True, timeout=_LONGEST)  # noqa: S603
-            except subprocess.SubprocessError:
-                yield None
-            else:
-                yield made
+            self._file.seek(0)
+            # Where Arrow is loaded already, as by a data set in Parquet, what a process of its own would
+            # spare the worker is spent.
+            here = sys.modules.get("pyarrow") is not None
+            yield made if (_make_here if here else _make_apart)(self._file, made) else None
 
     def _write(self, value: Any) -> None:
         self._file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+
+def _make_here(rows: BinaryIO, into: IO[bytes]) -> bool:
+    from pyarrow import ArrowException
+
+    try:
+        parquet_writer.write(rows, into)
+    except ArrowException as error:
+        _log.warning("%s: %s", type(error).__name__, error)
+        return False
+    return True
+
+
+def _make_apart(rows: BinaryIO, into: IO[bytes]) -> bool:
+    command = [sys.executable, "-P", "-m", parquet_writer.__name__]
+    try:
+        subprocess.run(command, stdin=rows, stdout=into, check=True, timeout=_LONGEST)  # noqa: S603
+    except (subprocess.SubprocessError, OSError) as error:  # OSError: this machine has no room for it
+        _log.warning("%s: %s", type(error).__name__, error)
+        return False
+    return True

@@ -2,9 +2,8 @@
 
 The first line is a list of columns, each a name and a type of :data:`TYPES`; every other line is a row.
 
-It is a program, and not a function, for the worker's sake: Arrow takes 70 MB that a process never gives back,
-and where it is ended for want of memory, or crashes, the table is missing and the batch is not. It imports
-nothing of ours.
+It is a program for the worker's sake: Arrow takes 70 MB that a process never gives back. Where it is ended
+for want of memory, or crashes, the table is missing and the batch is not. It imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, BinaryIO, Final
 
 TYPES: Final = ("text", "texts", "integer", "small integer", "number", "boolean", "amount")
 
@@ -21,7 +20,7 @@ TYPES: Final = ("text", "texts", "integer", "small integer", "number", "boolean"
 _BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 
 
-def write(lines: BinaryIO, into: BinaryIO) -> None:
+def write(lines: BinaryIO, into: IO[bytes]) -> None:
     """Write the table of some lines."""
     import pyarrow
     from pyarrow import json as arrow_json

@@ -22,15 +22,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from airflow_gpt_image.plugins.images import access, documents, pages, refusals
+from airflow_gpt_image.plugins.images import access, pages, refusals
 from airflow_gpt_image.plugins.images.balances import Balances, read_balance
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.files import Files
-from airflow_gpt_image.plugins.images.places import Place, Query
+from airflow_gpt_image.plugins.images.documents import building
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.places import Place, Query
 from airflow_gpt_image.plugins.images.refusals import Refusal, RefusedError
 from airflow_gpt_image.plugins.images.results import image_path
 from airflow_gpt_image.plugins.images.roots import Roots
-from airflow_gpt_image.plugins.images.serving import headers, is_known, not_modified
+from airflow_gpt_image.plugins.images.serving.answers import headers, is_known, not_modified
+from airflow_gpt_image.plugins.images.serving.files import Files
 from airflow_gpt_image.plugins.images.threads import Threads
 from airflow_gpt_image.plugins.images.tokens import Tokens
 
@@ -160,7 +161,7 @@ class ImagesTab:
             balances=self._balances,
             now=datetime.now(UTC),
         )
-        document = documents.build(place, Query.parse(request.query_params), context)
+        document = building.build(place, Query.parse(request.query_params), context)
         if document is None:
             raise RefusedError(refusals.NO_PLACE)
         return document

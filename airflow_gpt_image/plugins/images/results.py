@@ -6,8 +6,8 @@ from typing import Final
 
 from airflow.utils.session import create_session
 
-from airflow_gpt_image.plugins.images import airflow_rows
-from airflow_gpt_image.plugins.images.places import Place
+from airflow_gpt_image.plugins.images.documents import airflow_rows
+from airflow_gpt_image.plugins.images.documents.places import Place
 from airflow_gpt_image.plugins.images.refusals import NO_RESULT, RefusedError
 from airflow_gpt_image.plugins.images.tasks import chosen
 

@@ -206,6 +206,7 @@ def test_where_arrow_ends_in_an_error_the_table_is_missing_and_all_else_is_there
 ):
     (tmp_path / "pyarrow.py").write_text("raise MemoryError\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "pyarrow")  # as in a worker, which has not loaded it
 
     again = manifest_of(on_disk, plan, list(ItemTable(plan.items)))
 

@@ -26,13 +26,13 @@ def airflow(migrated):
 @pytest.fixture
 def show(airflow, tmp_path):
     """Makes the document of a place, as somebody sees it who may read these Dags."""
-    from airflow_gpt_image.plugins.images import documents
     from airflow_gpt_image.plugins.images.balances import Balances, read_balance
+    from airflow_gpt_image.plugins.images.documents import building
     from airflow_gpt_image.plugins.images.roots import Roots
     from airflow_gpt_image.plugins.images.tokens import Tokens
 
     def show(path, *, roots=None, readable=("shop",), connections=(), balances=None, now=NOW, **query):
-        context = documents.Context(
+        context = building.Context(
             user="somebody",
             roots=Roots([str(tmp_path)] if roots is None else roots),
             tokens=Tokens("a secret of twenty-six bytes"),
@@ -42,8 +42,8 @@ def show(airflow, tmp_path):
             balances=balances or Balances(read_balance),
             now=now,
         )
-        place = documents.Place.parse(path)
+        place = building.Place.parse(path)
         assert place is not None
-        return documents.build(place, documents.Query.parse(query), context)
+        return building.build(place, building.Query.parse(query), context)
 
     return show

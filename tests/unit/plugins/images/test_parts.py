@@ -8,11 +8,11 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_gpt_image.plugins.images import foreign
-from airflow_gpt_image.plugins.images.amounts import amount, dollars, price, totals
-from airflow_gpt_image.plugins.images.caches import Cache
-from airflow_gpt_image.plugins.images.places import Query
-from airflow_gpt_image.plugins.images.sheets import Entry, page_of
+from airflow_gpt_image.plugins.images.documents import foreign
+from airflow_gpt_image.plugins.images.documents.amounts import amount, dollars, price, totals
+from airflow_gpt_image.plugins.images.documents.caches import Cache
+from airflow_gpt_image.plugins.images.documents.places import Query
+from airflow_gpt_image.plugins.images.documents.sheets import Entry, page_of
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_gpt_image.plugins.images.places import Place, Query
+from airflow_gpt_image.plugins.images.documents.places import Place, Query
 
 RUN = "manual__2026-11-26T19:52:45.361114+00:00"
 

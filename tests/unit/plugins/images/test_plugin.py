@@ -15,7 +15,7 @@ from airflow_gpt_image.decorators.gpt_image import (
 )
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
-from airflow_gpt_image.plugins.images.places import Place
+from airflow_gpt_image.plugins.images.documents.places import Place
 from airflow_gpt_image.plugins.images.plugin import ImagesPlugin
 from airflow_gpt_image.provider_info import get_provider_info
 from airflow_gpt_image.sensors.gpt_image import GptImageSensor

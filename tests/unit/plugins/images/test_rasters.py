@@ -10,9 +10,9 @@ import zlib
 import pytest
 from PIL import Image
 
-from airflow_gpt_image.plugins.images.rasters import Limits, check_picture, draw_thumbnail
 from airflow_gpt_image.plugins.images.refusals import BROKEN, NO_PICTURE, RefusedError
-from airflow_gpt_image.plugins.images.sources import Source
+from airflow_gpt_image.plugins.images.serving.rasters import Limits, check_picture, draw_thumbnail
+from airflow_gpt_image.plugins.images.serving.sources import Source
 
 HTML = b"<!doctype html><script>alert(1)</script>"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_gpt_image.plugins.images import pages
 from airflow_gpt_image.plugins.images.refusals import Refusal
-from airflow_gpt_image.plugins.images.serving import disposition, headers, is_known, picture_headers
+from airflow_gpt_image.plugins.images.serving.answers import disposition, headers, is_known, picture_headers
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_gpt_image.plugins.images.refusals import GONE, RefusedError
 from airflow_gpt_image.plugins.images.roots import Roots
-from airflow_gpt_image.plugins.images.sources import look_at, open_source
+from airflow_gpt_image.plugins.images.serving.sources import look_at, open_source
 from tests.object_store import CONN_ID
 
 

@@ -11,10 +11,10 @@ import time
 import pytest
 from PIL import Image
 
-from airflow_gpt_image.plugins.images.rasters import Limits, check_picture, draw_thumbnail
 from airflow_gpt_image.plugins.images.refusals import BUSY, NO_PICTURE, RefusedError, unreadable
-from airflow_gpt_image.plugins.images.sources import Source
-from airflow_gpt_image.plugins.images.thumbnails import Thumbnails
+from airflow_gpt_image.plugins.images.serving.rasters import Limits, check_picture, draw_thumbnail
+from airflow_gpt_image.plugins.images.serving.sources import Source
+from airflow_gpt_image.plugins.images.serving.thumbnails import Thumbnails
 
 
 class Maker:

@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Any, Final
 
 from airflow_gpt_image.api.pricing import plain
-from airflow_gpt_image.plugins.images import foreign
-from airflow_gpt_image.plugins.images.airflow_rows import HAS_REGIONS, TaskRow
-from airflow_gpt_image.plugins.images.amounts import NOTHING, dollars, price, total
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.image_facts import ImageFacts, StoredImage
-from airflow_gpt_image.plugins.images.places import Place, index_text
+from airflow_gpt_image.plugins.images.documents import foreign
+from airflow_gpt_image.plugins.images.documents.airflow_rows import HAS_REGIONS, TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import NOTHING, dollars, price, total
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.image_facts import ImageFacts, StoredImage
+from airflow_gpt_image.plugins.images.documents.places import Place, index_text
 
 NOT_KEPT: Final = "Not kept. This picture is only at the API, which does not keep it for ever."
 UNKNOWN: Final = "Sent, no answer. It may be paid for."

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from airflow_gpt_image.errors import GptImageError
-from airflow_gpt_image.plugins.images import batch_views, foreign, papers, pictures
-from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
-from airflow_gpt_image.plugins.images.amounts import dollars, price
-from airflow_gpt_image.plugins.images.batch_rows import RowImage
-from airflow_gpt_image.plugins.images.batch_views import BatchView, Summary
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.places import Place, Query
+from airflow_gpt_image.plugins.images.documents import batch_views, foreign, papers, pictures
+from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import dollars, price
+from airflow_gpt_image.plugins.images.documents.batch_rows import RowImage
+from airflow_gpt_image.plugins.images.documents.batch_views import BatchView, Summary
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.places import Place, Query
+from airflow_gpt_image.plugins.images.documents.sheets import page_of
+from airflow_gpt_image.plugins.images.documents.single import checked
 from airflow_gpt_image.plugins.images.roots import OutsideRootsError
-from airflow_gpt_image.plugins.images.sheets import page_of
-from airflow_gpt_image.plugins.images.single import checked
 
 # What people call a column that names the row.
 _NAMES: Final = ("sku", "id", "name", "title", "product", "slug", "filename", "file")

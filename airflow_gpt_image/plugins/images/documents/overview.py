@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from airflow.utils.session import create_session
 
-from airflow_gpt_image.plugins.images import airflow_rows, papers, spend
-from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
-from airflow_gpt_image.plugins.images.amounts import NOTHING, dollars, price, total, totals
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.places import RANGES, Place, Query
-from airflow_gpt_image.plugins.images.spend import MOST_INSTANCES, Spent
-from airflow_gpt_image.plugins.images.tiles import TaskTile, side_by_side, tiles_of
+from airflow_gpt_image.plugins.images.documents import airflow_rows, papers, spend
+from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import NOTHING, dollars, price, total, totals
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.places import RANGES, Place, Query
+from airflow_gpt_image.plugins.images.documents.spend import MOST_INSTANCES, Spent
+from airflow_gpt_image.plugins.images.documents.tiles import TaskTile, side_by_side, tiles_of
 
 _LATEST: Final = 16
 _MOST_NAMES: Final = 50

@@ -7,11 +7,11 @@ from typing import Any
 from airflow.utils.session import create_session
 from sqlalchemy.orm import Session
 
-from airflow_gpt_image.plugins.images import airflow_rows, batch, papers, single
-from airflow_gpt_image.plugins.images.airflow_rows import HAS_REGIONS, TaskRow
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.pictures import key_of, place_of
-from airflow_gpt_image.plugins.images.places import Place, Query
+from airflow_gpt_image.plugins.images.documents import airflow_rows, batch, papers, single
+from airflow_gpt_image.plugins.images.documents.airflow_rows import HAS_REGIONS, TaskRow
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.pictures import key_of, place_of
+from airflow_gpt_image.plugins.images.documents.places import Place, Query
 
 
 def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None:

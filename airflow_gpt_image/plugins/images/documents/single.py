@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from airflow_gpt_image.plugins.images import foreign, papers
-from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
-from airflow_gpt_image.plugins.images.amounts import dollars, price
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.image_facts import ImageFacts, of_row
-from airflow_gpt_image.plugins.images.pictures import NOT_KEPT, picture
-from airflow_gpt_image.plugins.images.places import Query
-from airflow_gpt_image.plugins.images.stores import check_images
+from airflow_gpt_image.plugins.images.documents import foreign, papers
+from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import dollars, price
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.image_facts import ImageFacts, of_row
+from airflow_gpt_image.plugins.images.documents.pictures import NOT_KEPT, picture
+from airflow_gpt_image.plugins.images.documents.places import Query
+from airflow_gpt_image.plugins.images.documents.stores import check_images
 
 _NOT_RUN: Final = "The task has not run. Its pictures appear here while it runs."
 _WAITS: Final = {"GptImageSensor": "The task waits for a picture that another asked for. It appears here."}

@@ -13,13 +13,13 @@ from airflow_gpt_image.api.pricing import USD_PER_CREDIT
 from airflow_gpt_image.batch.lease import KEY, BatchTaskState
 from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.ledger.payer import Payer
-from airflow_gpt_image.plugins.images import batch_live, batch_manifest, foreign, papers
-from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
-from airflow_gpt_image.plugins.images.amounts import NOTHING, amount
-from airflow_gpt_image.plugins.images.batch_rows import BatchRows, RowImage
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.places import Status
-from airflow_gpt_image.plugins.images.sheets import Entry
+from airflow_gpt_image.plugins.images.documents import batch_live, batch_manifest, foreign, papers
+from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import NOTHING, amount
+from airflow_gpt_image.plugins.images.documents.batch_rows import BatchRows, RowImage
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.places import Status
+from airflow_gpt_image.plugins.images.documents.sheets import Entry
 
 # What a result calls its counts.
 _COUNTS: Final[dict[str, str]] = {

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
-from airflow_gpt_image.plugins.images.sources import Source
+from airflow_gpt_image.plugins.images.serving.sources import Source
 from airflow_gpt_image.storage.pictures import Header
 
 NOTHING: Final = "default-src 'none'; frame-ancestors 'self'"

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from airflow_gpt_image.plugins.images import foreign
-from airflow_gpt_image.plugins.images.amounts import dollars, totals
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.places import Place, Query, Status
+from airflow_gpt_image.plugins.images.documents import foreign
+from airflow_gpt_image.plugins.images.documents.amounts import dollars, totals
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.places import Place, Query, Status
 
 
 def document(

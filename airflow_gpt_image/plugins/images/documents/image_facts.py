@@ -30,10 +30,10 @@ from pydantic import ValidationError
 from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.ledger.record import Record, furthest
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY, ImageTaskState
-from airflow_gpt_image.plugins.images import foreign
-from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
-from airflow_gpt_image.plugins.images.amounts import NOTHING, amount
-from airflow_gpt_image.plugins.images.places import Status
+from airflow_gpt_image.plugins.images.documents import foreign
+from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import NOTHING, amount
+from airflow_gpt_image.plugins.images.documents.places import Status
 
 _MOST_IMAGES: Final = 100
 _FAILED: Final = frozenset({"failed", "up_for_retry", "upstream_failed"})

@@ -23,10 +23,10 @@ from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from airflow_gpt_image.api.pricing import USD_PER_CREDIT
-from airflow_gpt_image.plugins.images import airflow_rows, foreign
-from airflow_gpt_image.plugins.images.airflow_rows import OPERATORS, STATE_KEYS, TaskRow
-from airflow_gpt_image.plugins.images.amounts import NOTHING, amount
-from airflow_gpt_image.plugins.images.caches import Cache
+from airflow_gpt_image.plugins.images.documents import airflow_rows, foreign
+from airflow_gpt_image.plugins.images.documents.airflow_rows import OPERATORS, STATE_KEYS, TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import NOTHING, amount
+from airflow_gpt_image.plugins.images.documents.caches import Cache
 
 MOST_INSTANCES: Final = 20_000
 """Task instances that are counted; the newest ones."""

@@ -188,7 +188,7 @@ def name_iterations(session: Session, rows: Iterable[TaskRow]) -> None:
     """Tell map indexes from iterations: Airflow 3.4 has both in one column, and their region tells which."""
     if not HAS_REGIONS:
         return
-    from airflow_gpt_image.plugins.images.airflow_regions import nodes
+    from airflow_gpt_image.plugins.images.documents.airflow_regions import nodes
 
     regional: defaultdict[Any, list[TaskRow]] = defaultdict(list)
     for row in rows:
@@ -244,7 +244,7 @@ def _load_rendered(session: Session, rows: Sequence[TaskRow]) -> None:
 def _models() -> tuple[Sequence[Any], Sequence[Any]]:
     """Return the models that hold XComs, and those of rendered fields; of each the one that counts last."""
     if HAS_REGIONS:
-        from airflow_gpt_image.plugins.images.airflow_regions import RENDERED, XCOMS
+        from airflow_gpt_image.plugins.images.documents.airflow_regions import RENDERED, XCOMS
 
         return XCOMS, RENDERED
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
@@ -261,7 +261,7 @@ def _owned(
         columns = (_bounded(getattr(model, column)), *((model.key,) if keys else ()))
         owners: dict[Any, TaskRow]
         if HAS_REGIONS:
-            from airflow_gpt_image.plugins.images.airflow_regions import select_owned
+            from airflow_gpt_image.plugins.images.documents.airflow_regions import select_owned
 
             owners = {(row.id,): row for row in rows}
             query = select_owned(model, [row.id for row in rows], columns)

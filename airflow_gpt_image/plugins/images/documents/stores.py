@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.errors import GptImageError
-from airflow_gpt_image.plugins.images.context import Context
+from airflow_gpt_image.plugins.images.documents.context import Context
 from airflow_gpt_image.storage.folders import Folder, failed, object_path, open_folder
 
 _GONE: Final = (

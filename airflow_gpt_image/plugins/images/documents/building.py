@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from airflow_gpt_image.plugins.images import assets, dags, mapped, overview, runs, tasks
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.places import Kind, Place, Query
+from airflow_gpt_image.plugins.images.documents import assets, dags, mapped, overview, runs, tasks
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.places import Kind, Place, Query
 
 __all__ = ["Context", "Place", "Query", "build"]
 

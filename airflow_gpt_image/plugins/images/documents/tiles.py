@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from airflow_gpt_image.plugins.images import batch, foreign
-from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
-from airflow_gpt_image.plugins.images.amounts import NOTHING
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.image_facts import ImageFacts, of_row
-from airflow_gpt_image.plugins.images.pictures import place_of, tile
-from airflow_gpt_image.plugins.images.places import Place, Status
+from airflow_gpt_image.plugins.images.documents import batch, foreign
+from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import NOTHING
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.image_facts import ImageFacts, of_row
+from airflow_gpt_image.plugins.images.documents.pictures import place_of, tile
+from airflow_gpt_image.plugins.images.documents.places import Place, Status
 
 _THREADS: Final = 8
 

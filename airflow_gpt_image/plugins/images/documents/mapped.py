@@ -8,14 +8,14 @@ from typing import Any
 
 from airflow.utils.session import create_session
 
-from airflow_gpt_image.plugins.images import airflow_rows, foreign, papers, single
-from airflow_gpt_image.plugins.images.airflow_rows import MOST, TaskRow
-from airflow_gpt_image.plugins.images.amounts import dollars, total
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.pictures import key_of
-from airflow_gpt_image.plugins.images.places import Place, Query
-from airflow_gpt_image.plugins.images.sheets import Entry, page_of
-from airflow_gpt_image.plugins.images.tiles import TaskTile, side_by_side, tiles_of
+from airflow_gpt_image.plugins.images.documents import airflow_rows, foreign, papers, single
+from airflow_gpt_image.plugins.images.documents.airflow_rows import MOST, TaskRow
+from airflow_gpt_image.plugins.images.documents.amounts import dollars, total
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.pictures import key_of
+from airflow_gpt_image.plugins.images.documents.places import Place, Query
+from airflow_gpt_image.plugins.images.documents.sheets import Entry, page_of
+from airflow_gpt_image.plugins.images.documents.tiles import TaskTile, side_by_side, tiles_of
 
 
 def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None:

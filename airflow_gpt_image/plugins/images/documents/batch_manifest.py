@@ -8,10 +8,10 @@ from typing import Final
 from airflow_gpt_image.batch import MOST_ITEMS
 from airflow_gpt_image.batch.manifest import read_lines
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
-from airflow_gpt_image.plugins.images.batch_rows import BatchRows
-from airflow_gpt_image.plugins.images.caches import Cache
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.stores import version_of
+from airflow_gpt_image.plugins.images.documents.batch_rows import BatchRows
+from airflow_gpt_image.plugins.images.documents.caches import Cache
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.stores import version_of
 
 LARGEST: Final = 256 * 1024 * 1024
 """Bytes of a manifest that is read; one of 100,000 images is half of it."""

@@ -9,25 +9,25 @@ from typing import Final
 from starlette.responses import Response
 
 from airflow_gpt_image.plugins.images.addresses import THUMBNAIL_SIZES
-from airflow_gpt_image.plugins.images.rasters import (
-    UNLIMITED,
-    Limits,
-    can_draw,
-    check_picture,
-    draw_thumbnail,
-)
 from airflow_gpt_image.plugins.images.refusals import NO_FILE, RefusedError, outside
 from airflow_gpt_image.plugins.images.roots import Location, OutsideRootsError, Roots
-from airflow_gpt_image.plugins.images.serving import (
+from airflow_gpt_image.plugins.images.serving.answers import (
     attachment,
     is_known,
     not_modified,
     picture_headers,
     whole_picture,
 )
-from airflow_gpt_image.plugins.images.sources import Facts, look_at, open_source
+from airflow_gpt_image.plugins.images.serving.rasters import (
+    UNLIMITED,
+    Limits,
+    can_draw,
+    check_picture,
+    draw_thumbnail,
+)
+from airflow_gpt_image.plugins.images.serving.sources import Facts, look_at, open_source
+from airflow_gpt_image.plugins.images.serving.thumbnails import Thumbnails
 from airflow_gpt_image.plugins.images.threads import ANSWER_WITHIN, Threads, answer_within
-from airflow_gpt_image.plugins.images.thumbnails import Thumbnails
 from airflow_gpt_image.plugins.images.tokens import Tokens
 
 # Files that are looked at or read at the same time; a store that is away holds its threads for a while.

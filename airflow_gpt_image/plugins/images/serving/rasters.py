@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from airflow_gpt_image.errors import DownloadError
 from airflow_gpt_image.plugins.images.refusals import BROKEN, NO_PICTURE, RefusedError, too_large
-from airflow_gpt_image.plugins.images.sources import Source
+from airflow_gpt_image.plugins.images.serving.sources import Source
 from airflow_gpt_image.storage.pictures import Header, count_jpeg_scans, read_header
 
 # Bytes of WebP that a thumbnail may have, by its longer side.

@@ -30,13 +30,13 @@ from airflow_gpt_image.errors import DestinationError, GptImageError
 from airflow_gpt_image.ledger.destination import ANY, RECORDS, RecordFile, RecordsFolder, are_images_in
 from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
-from airflow_gpt_image.plugins.images.batch_rows import NO_IMAGE_YET, STATUSES, BatchRows, RowImage
-from airflow_gpt_image.plugins.images.caches import Cache
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.image_facts import StoredImage
-from airflow_gpt_image.plugins.images.places import Status
-from airflow_gpt_image.plugins.images.sheets import Entry
-from airflow_gpt_image.plugins.images.stores import Version, version_of
+from airflow_gpt_image.plugins.images.documents.batch_rows import NO_IMAGE_YET, STATUSES, BatchRows, RowImage
+from airflow_gpt_image.plugins.images.documents.caches import Cache
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.image_facts import StoredImage
+from airflow_gpt_image.plugins.images.documents.places import Status
+from airflow_gpt_image.plugins.images.documents.sheets import Entry
+from airflow_gpt_image.plugins.images.documents.stores import Version, version_of
 from airflow_gpt_image.storage.folders import Folder, open_folder
 from airflow_gpt_image.storage.images import ImageFile
 

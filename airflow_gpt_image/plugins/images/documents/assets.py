@@ -8,11 +8,11 @@ from airflow.models.asset import AssetEvent, AssetModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from airflow_gpt_image.plugins.images import airflow_rows, foreign, papers, single
-from airflow_gpt_image.plugins.images.airflow_rows import TaskRow
-from airflow_gpt_image.plugins.images.context import Context
-from airflow_gpt_image.plugins.images.places import Place, Query
-from airflow_gpt_image.plugins.images.tiles import TaskTile, tiles_of
+from airflow_gpt_image.plugins.images.documents import airflow_rows, foreign, papers, single
+from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
+from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.places import Place, Query
+from airflow_gpt_image.plugins.images.documents.tiles import TaskTile, tiles_of
 
 MOST_EVENTS: Final = 30
 _TILES: Final = 6

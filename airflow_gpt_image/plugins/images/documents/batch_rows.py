@@ -17,12 +17,12 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
 
-from airflow_gpt_image.plugins.images import foreign
-from airflow_gpt_image.plugins.images.amounts import amount
-from airflow_gpt_image.plugins.images.foreign import SHORT_PROMPT
-from airflow_gpt_image.plugins.images.image_facts import ImageFacts, StoredImage
-from airflow_gpt_image.plugins.images.places import Status
-from airflow_gpt_image.plugins.images.sheets import Entry
+from airflow_gpt_image.plugins.images.documents import foreign
+from airflow_gpt_image.plugins.images.documents.amounts import amount
+from airflow_gpt_image.plugins.images.documents.foreign import SHORT_PROMPT
+from airflow_gpt_image.plugins.images.documents.image_facts import ImageFacts, StoredImage
+from airflow_gpt_image.plugins.images.documents.places import Status
+from airflow_gpt_image.plugins.images.documents.sheets import Entry
 
 _MOST_COLUMNS: Final = 50
 _LONGEST_NAME: Final = 100

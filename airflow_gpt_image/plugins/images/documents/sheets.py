@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from airflow_gpt_image.plugins.images.amounts import NOTHING
-from airflow_gpt_image.plugins.images.places import Query, Status
+from airflow_gpt_image.plugins.images.documents.amounts import NOTHING
+from airflow_gpt_image.plugins.images.documents.places import Query, Status
 
 PER_PAGE: Final = 200
 

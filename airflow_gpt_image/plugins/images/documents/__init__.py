@@ -1,0 +1,1 @@
+"""Make the documents that the Images tab's pages show."""
