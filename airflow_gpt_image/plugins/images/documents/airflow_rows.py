@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from airflow_gpt_image.batch.lease import KEY as BATCH_KEY
 from airflow_gpt_image.ledger.task_state import IMAGE_KEY
 from airflow_gpt_image.operators.ending import SPENT
+from airflow_gpt_image.plugins.images.documents import airflow_regions
 
 T = TypeVar("T")
 Makes = Literal["image", "batch"]
@@ -188,14 +189,12 @@ def name_iterations(session: Session, rows: Iterable[TaskRow]) -> None:
     """Tell map indexes from iterations: Airflow 3.4 has both in one column, and their region tells which."""
     if not HAS_REGIONS:
         return
-    from airflow_gpt_image.plugins.images.documents.airflow_regions import nodes
-
     regional: defaultdict[Any, list[TaskRow]] = defaultdict(list)
     for row in rows:
         if row.region is not None and row.region[0].int:  # 0 is no region
             regional[row.region[0]].append(row)
     for ids in _chunks(list(regional)):
-        for region_id, node_id, parent_index in nodes(session, ids):
+        for region_id, node_id, parent_index in airflow_regions.nodes(session, ids):
             for row in regional[region_id]:
                 if node_id == row.task_id:
                     row.loop_index = parent_index
@@ -244,9 +243,7 @@ def _load_rendered(session: Session, rows: Sequence[TaskRow]) -> None:
 def _models() -> tuple[Sequence[Any], Sequence[Any]]:
     """Return the models that hold XComs, and those of rendered fields; of each the one that counts last."""
     if HAS_REGIONS:
-        from airflow_gpt_image.plugins.images.documents.airflow_regions import RENDERED, XCOMS
-
-        return XCOMS, RENDERED
+        return airflow_regions.xcoms(), airflow_regions.rendered_fields()
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
     from airflow.models.xcom import XComModel
 
@@ -261,10 +258,8 @@ def _owned(
         columns = (_bounded(getattr(model, column)), *((model.key,) if keys else ()))
         owners: dict[Any, TaskRow]
         if HAS_REGIONS:
-            from airflow_gpt_image.plugins.images.documents.airflow_regions import select_owned
-
             owners = {(row.id,): row for row in rows}
-            query = select_owned(model, [row.id for row in rows], columns)
+            query = airflow_regions.select_owned(model, [row.id for row in rows], columns)
         else:
             owners = {(row.run_id, row.task_id, row.map_index): row for row in rows}
             names = (model.run_id, model.task_id, model.map_index)
