@@ -19,7 +19,14 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
 EXAMPLES = [
-    *("catalogue_backfill", "content_pipeline", "first_image", "fix_and_rerun", "hero_image"),
+    *(
+        "catalogue_backfill",
+        "choose_picture",
+        "content_pipeline",
+        "first_image",
+        "fix_and_rerun",
+        "hero_image",
+    ),
     *("product_images", "publish_hero_image", "taskflow_images"),
 ]
 LOGICAL_DATE = "2026-02-03T00:00:00Z"
