@@ -15,10 +15,12 @@ from airflow_gpt_image.decorators.gpt_image import (
 )
 from airflow_gpt_image.operators.batch import GptImageBatchOperator
 from airflow_gpt_image.operators.gpt_image import GptImageGenerateOperator
+from airflow_gpt_image.plugins.images import addresses
 from airflow_gpt_image.plugins.images.documents.places import Place
 from airflow_gpt_image.plugins.images.plugin import ImagesPlugin
 from airflow_gpt_image.provider_info import get_provider_info
 from airflow_gpt_image.sensors.gpt_image import GptImageSensor
+from airflow_gpt_image.tasks import pages
 from tests.unit.test_imports import loaded_by
 
 VIEWS = {view["destination"]: view for view in ImagesPlugin.external_views}
@@ -47,6 +49,11 @@ def test_airflow_finds_the_plugin_by_its_entry_point():
     (found,) = [entry for entry in entry_points(group="airflow.plugins") if entry.name == "gpt_image_images"]
 
     assert found.load() is ImagesPlugin
+
+
+def test_a_tasks_links_and_its_log_lead_to_where_the_tab_is():
+    assert pages.URL_ROUTE == VIEWS["task_instance"]["url_route"]
+    assert f"/{pages.PREFIX}" == addresses.PREFIX == ImagesPlugin.fastapi_apps[0]["url_prefix"]
 
 
 def test_each_view_has_a_route_of_its_own_and_airflow_knows_its_destination():
