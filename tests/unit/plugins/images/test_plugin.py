@@ -52,7 +52,7 @@ def test_airflow_finds_the_plugin_by_its_entry_point():
 
 
 def test_a_tasks_links_and_its_log_lead_to_where_the_tab_is():
-    assert pages.URL_ROUTE == VIEWS["task_instance"]["url_route"]
+    assert VIEWS["task_instance"]["url_route"] == pages.URL_ROUTE
     assert f"/{pages.PREFIX}" == addresses.PREFIX == ImagesPlugin.fastapi_apps[0]["url_prefix"]
 
 
