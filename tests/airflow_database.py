@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,8 +17,13 @@ from uuid import UUID
 NOW = datetime(2026, 11, 26, 18, 12, 9, tzinfo=UTC)
 
 
+@cache
 def migrate(shared: Path) -> None:
-    """Put a migrated database where Airflow looks: made once for all processes side by side, and copied."""
+    """
+    Put a migrated database where Airflow looks: made once for all processes side by side, and copied.
+
+    Once for each process: whoever has opened it would find it changed under his hands.
+    """
     own = Path(os.environ["AIRFLOW_HOME"], "airflow.db")
     made = shared / "airflow.db"
     with Path(shared, "airflow.db.lock").open("w") as lock:
