@@ -2,6 +2,7 @@
 # make up      the same Airflow with its UI, until Ctrl-C
 # make test    everything that must hold; under ten minutes on two cores
 # make first-hour   README, tutorial and `make up` as they are told, in an empty environment: some minutes
+# make browser the Images tab and the review form in a running Airflow, as people see them: some minutes
 # make compat  the wheel on every Airflow and Python we support: a few minutes, once they are installed
 # make soak    what takes longer: kill matrices on real components
 # make bench   figures, side by side in one run
@@ -13,7 +14,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo up test test-rooms test-airflow first-hour compat soak bench lint format clean
+.PHONY: demo up test test-rooms test-airflow first-hour browser compat soak bench lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m stack demo $(ARGS)
@@ -51,6 +52,9 @@ format: $(VENV)/.dev
 
 first-hour: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak tests/packaging/test_first_hour.py tests/e2e/test_make_up.py $(ARGS)
+
+browser: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/e2e/test_images_tab.py tests/e2e/test_images_login.py tests/e2e/test_review.py $(ARGS)
 
 compat: $(VENV)/.dev
 	$(BIN)/python -m tests.compat $(ARGS)

@@ -19,7 +19,8 @@ from tests.e2e.conftest import House
 from tests.object_store import ObjectStore
 from tests.outages import until
 
-pytestmark = [pytest.mark.one_database, pytest.mark.timeout(600)]
+# With `make browser`.
+pytestmark = [pytest.mark.one_database, pytest.mark.soak, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("GPT_IMAGE_ARTEFACTS", PROJECT / "test-artefacts")) / "review"
