@@ -54,7 +54,8 @@ first-hour: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak tests/packaging/test_first_hour.py tests/e2e/test_make_up.py $(ARGS)
 
 browser: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/e2e/test_images_tab.py tests/e2e/test_images_login.py tests/e2e/test_review.py $(ARGS)
+	$(BIN)/python -m pytest -m soak tests/unit/images_tab tests/e2e/test_images_tab.py tests/e2e/test_images_login.py \
+		tests/e2e/test_review.py $(ARGS)
 
 compat: $(VENV)/.dev
 	$(BIN)/python -m tests.compat $(ARGS)

@@ -22,11 +22,20 @@ GONE = f"{TASK}/gone/-1"
 PLACES = [*(place for place in places() if place != GONE), PANEL, NOTHING_FOUND]
 
 SHAPES = {"frame": (1112, 676, "light"), "narrow": (380, 812, "dark")}
+# The others are narrow and dark in `make browser`.
+ALWAYS = {f"{TASK}/done/-1", f"{TASK}/pictures/-1", f"{TASK}/unknown/-1", PANEL, "all"}
+
+
+def shapes():
+    """Yield each place in each shape."""
+    for place in PLACES:
+        for shape in SHAPES:
+            rare = shape == "narrow" and place not in ALWAYS
+            yield pytest.param(place, shape, marks=[pytest.mark.soak] if rare else [])
 
 
 @needs_browser
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("place", "shape"), shapes())
 def test_a_page_is_whole_and_fits_and_nothing_moves(page, gallery, artefacts, place, shape):
     width, height, theme = SHAPES[shape]
     page.resize(width, height)
