@@ -35,7 +35,7 @@ def shapes():
 
 
 @needs_browser
-@pytest.mark.parametrize(("place", "shape"), shapes())
+@pytest.mark.parametrize(("place", "shape"), list(shapes()))
 def test_a_page_is_whole_and_fits_and_nothing_moves(page, gallery, artefacts, place, shape):
     width, height, theme = SHAPES[shape]
     page.resize(width, height)
