@@ -9,34 +9,42 @@ from airflow.utils.session import create_session
 from airflow_gpt_image.plugins.images.documents import airflow_rows
 from airflow_gpt_image.plugins.images.documents.places import Place
 from airflow_gpt_image.plugins.images.refusals import NO_RESULT, RefusedError
-from airflow_gpt_image.plugins.images.tasks import chosen
 
-# Far above any number of images; a longer one is no number of ours.
-_LONGEST: Final = 9
+# Far above any number of images; longer ones are no numbers of ours.
+_LONGEST: Final = 6
 
 
-def image_path(dag_id: str, run_id: str, task_id: str, index: str, number: str) -> str:
+def image_path(dag_id: str, run_id: str, task_id: str, map_index: str, number: str) -> str:
     """
     Return where the image of a task's result is stored.
 
-    :param index: of the task instance, as addresses have it: ``-1`` (it isn't mapped), ``3``, ``loop-2-3``.
+    :param map_index: -1: the task isn't mapped.
     :param number: of the image, from 0.
     :raises RefusedError: when the task has returned no such image, or it isn't stored.
     """
-    place = Place.parse("/".join(("task", dag_id, run_id, task_id, index)))
+    place = Place.parse("/".join(["task", dag_id, run_id, task_id, map_index]))
     if place is None or not (number.isascii() and number.isdigit() and len(number) <= _LONGEST):
         raise RefusedError(NO_RESULT)
-    with create_session() as session:
-        siblings = airflow_rows.find(session, dag_id, [run_id], task_id=task_id, any_operator=True)
-        row = chosen(siblings, place)
-        if row is not None:
-            airflow_rows.load(session, [row], records=False, rendered=False)
-    result = None if row is None else row.result
-    images = result.get("images") if isinstance(result, dict) else None
-    if not isinstance(images, list) or int(number) >= len(images):
-        raise RefusedError(NO_RESULT)
-    image = images[int(number)]
+    images = _images(place)
+    image = images[int(number)] if int(number) < len(images) else None
     path = image.get("path") if isinstance(image, dict) else None
     if not isinstance(path, str):
         raise RefusedError(NO_RESULT)
     return path
+
+
+def _images(place: Place) -> list[object]:
+    """Return the images of a task instance's result; of iterations with one address, the latest one's."""
+    with create_session() as session:
+        found = airflow_rows.find(
+            session, place.dag_id, [place.run_id], task_id=place.task_id, any_operator=True
+        )
+        rows = [
+            row
+            for row in found
+            if row.map_index == place.map_index and place.loop_index in (None, row.loop_index)
+        ][-1:]
+        airflow_rows.load(session, rows, records=False, rendered=False)
+    result = rows[0].result if rows else None
+    images = result.get("images") if isinstance(result, dict) else None
+    return images if isinstance(images, list) else []
