@@ -25,7 +25,7 @@ pytestmark = [
 PROJECT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("GPT_IMAGE_ARTEFACTS", PROJECT / "test-artefacts")) / "images-tab-3.4"
 # The log leads there, too, with the whole address.
-TABS = "[...document.querySelectorAll('a[href^=\"/\"][href*=\"/plugin/gpt-images-task-instance\"]')].length"
+TABS = '[...document.querySelectorAll(\'a[href^="/"][href*="/plugin/gpt-images-task-instance"]\')].length'
 
 
 @pytest.fixture(scope="module")
