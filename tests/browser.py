@@ -181,6 +181,7 @@ class Page:
         self.call("Input.insertText", text=text)
 
     def screenshot(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
 
