@@ -131,5 +131,9 @@ class Bucket:
     def delete(self, name: str) -> None:
         self._client.delete_object(Bucket=self._bucket, Key=f"some/images/{name}")
 
+    def content_type(self, name: str) -> str:
+        """What a browser is told that it gets."""
+        return self._client.head_object(Bucket=self._bucket, Key=f"some/images/{name}")["ContentType"]
+
     def unfinished_uploads(self) -> list[Any]:
         return self._client.list_multipart_uploads(Bucket=self._bucket).get("Uploads", [])

@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from airflow_gpt_image.api.text import quote_path, single_line
 from airflow_gpt_image.errors import DestinationError, GptImageError, InvalidRequestError
+from airflow_gpt_image.storage.content_types import type_arguments
 from airflow_gpt_image.storage.destinations import DISK_SCHEMES, check_destination
 from airflow_gpt_image.storage.disk_files import NotRegularError, open_regular, write_new
 
@@ -242,15 +243,17 @@ class StoreFolder(Folder):
     def _put(self, draft: BinaryIO, name: str, *, new: bool = False) -> None:
         length = draft.seek(0, os.SEEK_END)
         draft.seek(0)
+        told = type_arguments(self._given, name)
         if length <= _PART:
-            self._fs.pipe_file(self._path(name), draft.read(), **({"mode": "create"} if new else {}))
+            mode = {"mode": "create"} if new else {}
+            self._fs.pipe_file(self._path(name), draft.read(), **mode, **told)
         else:
-            self._upload(draft, name, "xb" if new else "wb")
+            self._upload(draft, name, "xb" if new else "wb", told)
 
-    def _upload(self, draft: BinaryIO, name: str, mode: str) -> None:
+    def _upload(self, draft: BinaryIO, name: str, mode: str, told: Mapping[str, str]) -> None:
         # Committed by hand: leaving the file's own context publishes whatever was written, also after an
         # error.
-        file = self._fs.open(self._path(name), mode, block_size=_PART, autocommit=False)
+        file = self._fs.open(self._path(name), mode, block_size=_PART, autocommit=False, **told)
         try:
             while chunk := draft.read(_CHUNK):
                 file.write(chunk)
