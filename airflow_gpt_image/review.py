@@ -12,6 +12,8 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from airflow_gpt_image.tasks.pages import PREFIX, instance_index, loop_index_of
+
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
@@ -58,6 +60,7 @@ def review_body(
         prompt; likewise.
     :param again: the words that begin the sentence on what new ones cost, as the form's option is called;
         None: there is none.
+    :raises InvalidRequestError: when one of the tasks makes a data set: its result has no picture.
     """
     names = [task_ids] if isinstance(task_ids, str) else list(task_ids)
     instances = [instance for name in names for instance in _instances(ti, name)]
@@ -110,19 +113,32 @@ def _candidate(ti: Any, task_id: str, map_index: int, state: str | None) -> _Can
     result = ti.xcom_pull(task_ids=task_id, map_indexes=map_index)
     if result is None:
         return _without_result(state, ti.xcom_pull(task_ids=task_id, map_indexes=map_index, key="spent"))
-    names = (ti.dag_id, ti.run_id, task_id, f"{_iteration(ti, task_id)}{map_index}")
-    return _of_result(result, f"gpt-image/result/{'/'.join(quote(name, safe='') for name in names)}")
+    _refuse_data_set(result, task_id)
+    index = instance_index(map_index, _loop_index(ti, task_id))
+    names = (ti.dag_id, ti.run_id, task_id, index)
+    return _of_result(result, f"{PREFIX}/result/{'/'.join(quote(name, safe='') for name in names)}")
 
 
-def _iteration(ti: Any, task_id: str) -> str:
+def _loop_index(ti: Any, task_id: str) -> int | None:
     """
-    Return what tells this iteration's instance from those of a Task Loop's others (Airflow 3.4).
+    Return which iteration of a Task Loop (Airflow 3.4) a candidate is of.
 
-    Nothing for a task that isn't beside the one that asks: of such a one the latest iteration is shown.
+    None for a task that isn't beside the one that asks: of such a one the latest iteration is shown.
     """
-    loop = ti.get_template_context().get("loop")
     beside = ti.task.task_group is not None and task_id.startswith(f"{ti.task.task_group.group_id}.")
-    return f"loop-{loop.index}-" if loop is not None and beside else ""
+    return loop_index_of(ti) if beside else None
+
+
+def _refuse_data_set(result: object, task_id: str) -> None:
+    """Refuse the result of a batch: it has a count of images, and none of them to be shown."""
+    if isinstance(result, Mapping) and "rows" in result and isinstance(result.get("images"), int):
+        from airflow_gpt_image.errors import InvalidRequestError
+
+        raise InvalidRequestError(
+            f"review_body: the task {task_id!r} makes a data set, whose images aren't in its result.\n"
+            "A candidate is a task instance that made one picture.\n"
+            "Map GptImageGenerateOperator over the prompts. A data set is looked at in its task's Images tab."
+        )
 
 
 def _without_result(state: str | None, spent: object) -> _Candidate:

@@ -32,8 +32,22 @@ def images_tab(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol) -> str:
 def stored_image(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol, number: int = 0) -> str:
     """Return the path of an image that a task instance's result has, from 0 on."""
     dag_id, run_id, task_id = _segments(ti)
-    index = -1 if ti.map_index is None else ti.map_index
+    index = instance_index(-1 if ti.map_index is None else ti.map_index, loop_index_of(ti))
     return f"{_prefix()}/{PREFIX}/result/{dag_id}/{run_id}/{task_id}/{index}/{number}"
+
+
+def instance_index(map_index: int, loop_index: int | None) -> str:
+    """Return what tells a task's instances of a run apart, as our addresses have it: ``3``, ``loop-2-3``."""
+    if loop_index is None:
+        return str(map_index)
+    return f"loop-{loop_index}" if map_index < 0 else f"loop-{loop_index}-{map_index}"
+
+
+def loop_index_of(ti: object) -> int | None:
+    """Return the iteration of a Task Loop (Airflow 3.4) that a running task instance is of; None: of none."""
+    context = getattr(ti, "get_template_context", None)
+    loop = None if context is None else context().get("loop")
+    return None if loop is None else int(loop.index)
 
 
 def where_to_look(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol) -> str:

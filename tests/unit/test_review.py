@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 
 from airflow_gpt_image import review_body
 from airflow_gpt_image.api.text import single_line
+from airflow_gpt_image.errors import InvalidRequestError
 
 RUN_ID = "manual__2026-11-26T19:52:45.361114+00:00"
 PLACE = "gpt-image/result/shop/manual__2026-11-26T19%3A52%3A45.361114%2B00%3A00"
@@ -231,6 +232,26 @@ def test_the_sentence_on_new_ones_begins_with_the_words_of_the_option_or_is_left
     assert review_body(three(), "picture", again=None).endswith("\n\nThese cost $0.0705.")
 
 
+@pytest.mark.parametrize(
+    "of_data_set",
+    [
+        {"rows": 3, "images": 3, "stored": 3, "manifest": "/data/manifest.jsonl", "usd": "0.0705"},
+        {"rows": 3, "images": 3, "dry_run": True, "usd": "0.0705"},
+    ],
+    ids=["made", "dry run"],
+)
+def test_a_task_that_makes_a_data_set_is_no_candidate_and_the_error_says_what_is_one(of_data_set):
+    ti = asking(states={"posters": "success"}, results={("posters", -1): of_data_set})
+
+    with pytest.raises(InvalidRequestError) as refused:
+        review_body(ti, "posters")
+
+    what, rule, remedy = str(refused.value).splitlines()
+    assert what == "review_body: the task 'posters' makes a data set, whose images aren't in its result."
+    assert rule == "A candidate is a task instance that made one picture."
+    assert remedy.startswith("Map GptImageGenerateOperator over the prompts.")
+
+
 HOSTILE = [
     "a | b \\| c \\\\| d",
     "one\n\n# two\n| x |\n|---|\n- three",
@@ -292,17 +313,19 @@ def test_ids_can_not_end_the_address_of_a_picture():
 
 
 @pytest.mark.parametrize(
-    ("task_id", "context", "index"),
+    ("task_id", "map_index", "context", "index"),
     [
-        ("round.picture", {"loop": SimpleNamespace(index=2)}, "loop-2-1"),
-        ("outside.picture", {"loop": SimpleNamespace(index=2)}, "1"),
-        ("round.picture", {}, "1"),
+        ("round.picture", 1, {"loop": SimpleNamespace(index=2)}, "loop-2-1"),
+        ("round.picture", -1, {"loop": SimpleNamespace(index=0)}, "loop-0"),
+        ("outside.picture", 1, {"loop": SimpleNamespace(index=2)}, "1"),
+        ("round.picture", 1, {}, "1"),
     ],
-    ids=["in this iteration", "outside of the loop", "without a loop"],
+    ids=["in this iteration", "not mapped", "outside of the loop", "without a loop"],
 )
-def test_a_picture_of_a_loop_is_that_of_the_iteration_that_asks(task_id, context, index):
+def test_a_picture_of_a_loop_is_that_of_the_iteration_that_asks(task_id, map_index, context, index):
+    name = task_id if map_index < 0 else f"{task_id}_{map_index}"
     ti = asking(
-        states={f"{task_id}_1": "success"}, results={(task_id, 1): result()}, group="round", context=context
+        states={name: "success"}, results={(task_id, map_index): result()}, group="round", context=context
     )
 
     seen = drawn(review_body(ti, task_id))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_gpt_image.plugins.images.documents.places import Place
 from airflow_gpt_image.tasks.pages import images_tab, stored_image, where_to_look
 
 
@@ -39,6 +40,16 @@ def test_an_image_of_the_result_is_told_by_its_number():
         "/gpt-image/result/shop/scheduled__2026-11-26T00:00:00+00:00/g.poster/3/2"
     )
     assert stored_image(ti(map_index=None)).endswith("/g.poster/-1/0")
+
+
+@pytest.mark.parametrize(("map_index", "index"), [(None, "loop-1"), (-1, "loop-1"), (4, "loop-1-4")])
+def test_an_image_of_a_loops_iteration_is_that_iterations(map_index, index):
+    """Airflow 3.4 runs a task of a Task Loop again under the same ids."""
+    running = ti(map_index=map_index)
+    running.get_template_context = lambda: {"loop": SimpleNamespace(index=1)}
+
+    assert stored_image(running, 2).endswith(f"/g.poster/{index}/2")
+    assert Place.parse(stored_image(running).replace("/gpt-image/result/", "task/")[:-2]).loop_index == 1
 
 
 def test_a_name_is_one_part_of_a_path_whatever_it_holds():
