@@ -6,12 +6,16 @@ JSON lets every row hold another kind; tables don't. So a column has one kind, t
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.batch.plan import Plan
 
 Kind = Literal["integer", "number", "boolean", "text"]
+
+NAMING: Final = ("sku", "id", "name", "title", "product", "slug", "filename", "file")
+"""What people call a column that names the row."""
 
 _INT64: Final = 2**63
 # Beyond these a float no longer tells an integer from the next one.
@@ -32,6 +36,13 @@ def columns_of(plan: Plan) -> dict[str, Kind]:
                 if name not in FIELDS:
                     seen.setdefault(name, set()).add(_kind_of(value))
     return {name: _common(kinds - {"nothing"}) for name, kinds in seen.items()}
+
+
+def caption_of(columns: Iterable[str]) -> str | None:
+    """Return the column that images are captioned by: one that names things, else the first; None of none."""
+    given = list(columns)
+    lower = {name.casefold(): name for name in reversed(given)}
+    return next((lower[name] for name in NAMING if name in lower), given[0] if given else None)
 
 
 def value_of(value: Any, kind: Kind) -> Any:

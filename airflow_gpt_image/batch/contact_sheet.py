@@ -21,6 +21,7 @@ from urllib.parse import quote
 from airflow_gpt_image.api.pricing import Prices
 from airflow_gpt_image.api.text import redact_queries
 from airflow_gpt_image.batch import contact_sheet_style
+from airflow_gpt_image.batch.columns import value_of
 from airflow_gpt_image.ledger.payer import Payer
 
 IMAGES_A_PAGE: Final = 500
@@ -73,7 +74,7 @@ class ContactSheet:
 
     :param publish: puts a page with this name beside the manifest, and returns its address.
     :param images: how many lines will be added.
-    :param caption: the column that tiles are captioned by; None: the prompt.
+    :param caption: the column that tiles are captioned by; None, and where it is empty: the prompt.
     :param up: from the manifest's folder to the one that images' names are relative to: "" or ``../``.
     """
 
@@ -103,9 +104,10 @@ class ContactSheet:
         """
         self._added += 1
         prompt = line["request"]["prompt"] or ""
-        value = None if self._caption is None else line["data"].get(self._caption)
-        caption = _shown(prompt if value is None else str(value), _LONGEST_CAPTION)
-        alt = "" if value is None else _shown(prompt, _LONGEST_ALT)
+        given = None if self._caption is None else line["data"].get(self._caption)
+        value = (value_of(given, "text") or "").strip()
+        caption = _shown(value or prompt, _LONGEST_CAPTION)
+        alt = _shown(prompt, _LONGEST_ALT) if value else ""
         sub = f"row {line['row']:,}"
         if line["variant"] > 1:
             sub += f" · variant {line['variant']}"

@@ -14,7 +14,7 @@ from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.rules import FIELDS
 from airflow_gpt_image.api.text import quote_path
 from airflow_gpt_image.batch import manifest_csv, manifest_parquet, metadata
-from airflow_gpt_image.batch.columns import columns_of
+from airflow_gpt_image.batch.columns import caption_of, columns_of
 from airflow_gpt_image.batch.contact_sheet import About, ContactSheet, name_of
 from airflow_gpt_image.batch.manifest_csv import CsvManifest
 from airflow_gpt_image.batch.manifest_parquet import ParquetManifest
@@ -95,7 +95,7 @@ def write(
             about,
             payer,
             len(entries),
-            caption=next(iter(columns), None),
+            caption=caption_of(columns),
             up="../" * place.count("/"),
         )
         for entry in entries:
@@ -147,10 +147,16 @@ def _put(folder: Folder, draft: Any, name: str) -> str | None:
 
 
 def _remove_pages(folder: Folder, place: str, page: int) -> None:
-    """Take away the pages of an earlier try of more images, from a page on."""
-    while folder.size(name := place + name_of(page)) is not None:
-        folder.remove(name)
-        page += 1
+    """
+    Take away the pages of an earlier try of more images, from a page on.
+
+    The last one first: where that breaks off, the next try still finds the others by counting.
+    """
+    end = page
+    while folder.size(place + name_of(end)) is not None:
+        end += 1
+    for number in reversed(range(page, end)):
+        folder.remove(place + name_of(number))
 
 
 def _files(entry: Entry) -> list[str]:

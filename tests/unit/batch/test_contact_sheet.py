@@ -13,13 +13,14 @@ from PIL import Image
 
 from airflow_gpt_image.batch.contact_sheet import IMAGES_A_PAGE, About, ContactSheet, dollars
 from airflow_gpt_image.batch.phases import ItemTable
-from airflow_gpt_image.errors import InvalidRequestError
+from airflow_gpt_image.errors import DestinationError, InvalidRequestError
 from airflow_gpt_image.storage.folders import open_folder
 from tests.batches import (
     ANOTHER,
     DEFAULT_PRICES,
     ME,
     NOW,
+    MeddledFolder,
     failed,
     intent,
     late,
@@ -108,6 +109,33 @@ def test_without_columns_the_prompt_is_the_caption_and_not_said_twice(disk, on_d
     page = page_of(disk)
     assert [image["alt"] for image in page.all("img")] == [""]
     assert "A red teapot" in page.words
+
+
+@pytest.mark.parametrize(
+    ("columns", "caption"),
+    [
+        ({"colour": "red", "SKU": "T-1"}, "T-1"),
+        ({"colour": "red", "size": "xl"}, "red"),
+        ({"colour": "", "size": "xl"}, "A red teapot"),
+        ({"colour": "  "}, "A red teapot"),
+        ({"sizes": ["s", "xl"], "new": True}, '["s", "xl"]'),
+        ({"new": True}, "true"),
+        ({"text": "x" * 1_000_000}, f"{'x' * 79}…"),
+    ],
+)
+def test_the_caption_is_the_column_that_names_the_row_and_the_prompt_where_it_is_empty(
+    disk, on_disk, columns, caption
+):
+    plan = plan_of([{"prompt": "A red teapot", **columns}])
+
+    write(on_disk, plan, [stored(plan.items[0])])
+
+    page = page_of(disk)
+    assert page.words[page.words.index("row 1") - 1] == caption
+    assert [image["alt"] for image in page.all("img")] == [
+        "" if caption == "A red teapot" else "A red teapot"
+    ]
+    assert len(disk.read("contact_sheet.html")) < 10_000
 
 
 def test_several_images_of_a_row_each_have_a_tile(disk, on_disk):
@@ -301,6 +329,25 @@ def test_pages_of_an_earlier_try_with_more_images_are_gone(place, folder):
     write(folder, fewer, map(stored, fewer.items))
 
     assert [name for name in place.names() if name.startswith("contact_sheet")] == ["contact_sheet.html"]
+
+
+def test_pages_that_could_not_be_taken_away_are_taken_away_by_the_next_try(disk, on_disk):
+    more = plan_of([f"poster {number}" for number in range(3 * IMAGES_A_PAGE + 1)])
+    write(on_disk, more, map(stored, more.items))
+    fewer, removed = plan_of(["a"]), []
+
+    def break_off(act, name, *_):
+        if act == "remove" and name.startswith("contact_sheet"):
+            removed.append(name)
+            if len(removed) > 1:
+                raise DestinationError("The disk is away.")
+
+    with pytest.raises(DestinationError):
+        write(MeddledFolder(on_disk, break_off), fewer, map(stored, fewer.items))
+
+    write(on_disk, fewer, map(stored, fewer.items))
+
+    assert [name for name in disk.names() if name.startswith("contact_sheet")] == ["contact_sheet.html"]
 
 
 def test_a_page_asks_for_nothing_but_images_beside_it(disk, on_disk):

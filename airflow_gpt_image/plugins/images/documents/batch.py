@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from airflow_gpt_image.batch.columns import caption_of
 from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.plugins.images.documents import batch_views, foreign, papers, pictures
 from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
@@ -17,8 +18,6 @@ from airflow_gpt_image.plugins.images.documents.sheets import page_of
 from airflow_gpt_image.plugins.images.documents.single import checked
 from airflow_gpt_image.plugins.images.roots import OutsideRootsError
 
-# What people call a column that names the row.
-_NAMES: Final = ("sku", "id", "name", "title", "product", "slug", "filename", "file")
 _PROMPT: Final = "prompt"
 _LINKS: Final = ("manifest_csv", "failures", "unsettled", "contact_sheet", "manifest_parquet")
 _CLEAR: Final = "Clear the task to try again."
@@ -133,10 +132,7 @@ def _picture(view: BatchView, key: str, row: TaskRow, context: Context) -> dict[
 
 def _caption(wanted: str, captions: Sequence[str]) -> str:
     """Return the column that tiles are called by: the wanted one, else one that names things."""
-    if wanted in captions:
-        return wanted
-    lower = {name.casefold(): name for name in reversed(captions)}
-    return next((lower[name] for name in _NAMES if name in lower), captions[0])
+    return wanted if wanted in captions else caption_of(captions) or _PROMPT
 
 
 def _figures(view: BatchView) -> list[dict[str, Any]]:
