@@ -233,7 +233,10 @@ def test_many_who_ask_at_once_get_the_same_thumbnail(server):
     assert len({answer.content for answer in answers}) == 1
 
 
-@pytest.mark.parametrize("name", ["manifest.csv", "failures.jsonl", "contact_sheet.html", "manifest.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    ["manifest.csv", "failures.jsonl", "unsettled.jsonl", "contact_sheet.html", "manifest.parquet"],
+)
 def test_what_a_batch_writes_is_a_download_and_nothing_a_browser_opens(server, name):
     path = server.store(name, HTML)
 

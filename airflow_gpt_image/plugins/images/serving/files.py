@@ -36,7 +36,7 @@ _THREADS: Final = 8
 # A root may hold more than ours, and a Dag's author may name that as a manifest: only what a batch writes is
 # sent.
 _PAPERS: Final = re.compile(
-    r"(manifest|failures|invalid|metadata|contact_sheet)[\w-]*\.(jsonl|csv|parquet|html)"
+    r"(manifest|failures|unsettled|invalid|metadata|contact_sheet)[\w-]*\.(jsonl|csv|parquet|html)"
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import sys
 import threading
 import time
 
@@ -12,9 +13,12 @@ import pytest
 from PIL import Image
 
 from airflow_gpt_image.plugins.images.refusals import BUSY, NO_PICTURE, RefusedError, unreadable
+from airflow_gpt_image.plugins.images.roots import Roots
+from airflow_gpt_image.plugins.images.serving.files import Files
 from airflow_gpt_image.plugins.images.serving.rasters import Limits, check_picture, draw_thumbnail
 from airflow_gpt_image.plugins.images.serving.sources import Source
 from airflow_gpt_image.plugins.images.serving.thumbnails import Thumbnails
+from airflow_gpt_image.plugins.images.tokens import Tokens
 
 
 class Maker:
@@ -112,6 +116,40 @@ def test_what_is_no_picture_is_looked_at_once_and_a_store_that_is_away_again(thu
     asyncio.run(ask())
 
     assert (no_picture.made, away.made) == (1, 3)
+
+
+@pytest.mark.parametrize("size", ["256", "512", "1024", "full"])
+def test_without_pillow_the_picture_itself_is_sent_in_place_of_each_thumbnail(tmp_path, monkeypatch, size):
+    """The extra ``thumbnails`` isn't needed to see pictures."""
+    file = tmp_path / "a.png"
+    Image.new("RGB", (1536, 864), "teal").save(file)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    files = Files(Roots([str(tmp_path)]), Tokens("a secret of twenty-six bytes"))
+
+    async def ask(known=None):
+        answer = await files.picture(lambda: str(file), {"size": size}, known)
+        sent = [chunk async for chunk in answer.body_iterator] if answer.status_code == 200 else []
+        return answer, b"".join(sent)
+
+    answer, data = asyncio.run(ask())
+    again, _ = asyncio.run(ask(answer.headers["etag"]))
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.headers["content-length"] == str(len(data))
+    assert data == file.read_bytes()
+    assert again.status_code == 304
+
+
+def test_without_pillow_what_is_no_picture_is_refused_as_with_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    file = tmp_path / "a.png"
+    file.write_bytes(b"<!doctype html><script>alert(1)</script>")
+    files = Files(Roots([str(tmp_path)]), Tokens("a secret of twenty-six bytes"))
+
+    with pytest.raises(RefusedError) as refused:
+        asyncio.run(files.picture(lambda: str(file), {"size": "256"}, None))
+
+    assert refused.value.refusal == NO_PICTURE
 
 
 def test_the_loop_goes_on_while_thumbnails_are_made(thumbnails):
