@@ -23,6 +23,7 @@ PROMPT = "A hero image for an outdoor shop: a tent under the northern lights"
 PUBLISH = ["Publish A", "Publish B", "Publish C"]
 AGAIN = "Draw again"
 NONE = "None of them"
+FIELD = {"type": "string", "format": "multiline", "minLength": 1, "title": "Prompt for new ones"}
 
 
 @dag(
@@ -36,7 +37,8 @@ def choose_picture() -> None:
     @task
     def prompts(answer: dict[str, Any] | None = None, params: Any = None) -> list[str]:
         """One for each candidate: the run's, or what the reviewer typed."""
-        return [answer["params_input"]["prompt"] if answer else params["prompt"]] * len(PUBLISH)
+        typed = answer["params_input"].get("prompt") if answer else None
+        return [typed or params["prompt"]] * len(PUBLISH)
 
     @task.gpt_image(
         destination="{{ var.value.get('gpt_image_destination', '/tmp/gpt-image') }}/{{ run_id }}",
@@ -60,7 +62,7 @@ def choose_picture() -> None:
             subject="Which picture goes on the front page?",
             body="{{ review_body(ti, 'first.picture', prompt=params.prompt) }}",
             options=[*PUBLISH, AGAIN],
-            params={"prompt": Param(PROMPT, type="string", minLength=1, title="Prompt for new ones")},
+            params={"prompt": Param(PROMPT, **FIELD)},
             pre_execute=fill_in,
             # It also asks when one of them failed, but not when all did.
             trigger_rule="all_done_min_one_success",

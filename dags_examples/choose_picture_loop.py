@@ -1,7 +1,8 @@
 """A person decides, as often as it takes: ``choose_picture.py`` as a Task Loop of Airflow 3.4.
 
 Each iteration draws three candidates, of the run's prompt and then of the one that the reviewer typed, and
-asks. It ends when one is published, or after five rounds. On Airflow 3.3 this file has no DAG.
+asks. It ends when one is published. The fifth form is the last one: who draws again there ends the run as
+failed, and pays nothing more. On Airflow 3.3 this file has no DAG.
 
 Each round pays for three pictures, five rounds for fifteen, and the form says how much a round is. Don't
 clear a task of a loop: Airflow then runs it in all iterations. They find what they have paid for.
@@ -22,6 +23,17 @@ from airflow_gpt_image import review_body
 PROMPT = "A hero image for an outdoor shop: a tent under the northern lights"
 PUBLISH = ["Publish A", "Publish B", "Publish C"]
 AGAIN = "Draw again"
+ROUNDS = 5
+FIELD = {"type": "string", "format": "multiline", "minLength": 1, "title": "Prompt for new ones"}
+BODY = """
+{%- set last = loop.index + 1 == loop.max_iterations -%}
+{%- set drawn = ti.xcom_pull('round.prompts')[0] -%}
+{{ review_body(ti, 'round.picture', prompt=drawn, again=None if last else 'Draw again') }}
+{%- if last %}
+
+This is the last round. *Draw again* draws nothing more, and ends the run as failed.
+{%- endif -%}
+"""
 
 
 @dag(
@@ -59,7 +71,8 @@ def choose_picture_loop() -> None:
             """Return the prompt of the next round, or the path of the chosen picture."""
             [chosen] = answer["chosen_options"]
             if chosen == AGAIN:
-                return {"prompt": answer["params_input"]["prompt"], "path": None}
+                typed = answer["params_input"].get("prompt")
+                return {"prompt": typed or ti.xcom_pull(task_ids="round.prompts")[0], "path": None}
             result = ti.xcom_pull(task_ids="round.picture", map_indexes=PUBLISH.index(chosen))
             if result is None:
                 raise AirflowFailException(f"{chosen}: it has no picture.")
@@ -68,9 +81,9 @@ def choose_picture_loop() -> None:
         choose = HITLOperator(
             task_id="choose",
             subject="Which picture goes on the front page?",
-            body="{{ review_body(ti, 'round.picture', prompt=ti.xcom_pull('round.prompts')[0]) }}",
+            body=BODY,
             options=[*PUBLISH, AGAIN],
-            params={"prompt": Param(PROMPT, type="string", minLength=1, title="Prompt for new ones")},
+            params={"prompt": Param(PROMPT, **FIELD)},
             pre_execute=fill_in,
             # It also asks when one of them failed, but not when all did.
             trigger_rule="all_done_min_one_success",
@@ -86,7 +99,7 @@ def choose_picture_loop() -> None:
         """Your site; here it only says what it would show. From outside a loop, all its rounds are seen."""
         return ti.xcom_pull(task_ids="round.decide")[-1]["path"]
 
-    ask.loop(max_iterations=5, until=is_chosen) >> publish()
+    ask.loop(max_iterations=ROUNDS, until=is_chosen) >> publish()
 
 
 if hasattr(sdk, "LoopDecision"):  # Airflow 3.4 on

@@ -7,7 +7,7 @@ destination through the API server, for whoever may see the Dag, if ``[gpt_image
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol, TaskInstanceKey
@@ -26,7 +26,12 @@ def images_tab(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol) -> str:
     """Return the path of the tab that shows a task instance's images."""
     dag_id, run_id, task_id = _segments(ti)
     mapped = f"/mapped/{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
-    return f"{_prefix()}/dags/{dag_id}/runs/{run_id}/tasks/{task_id}{mapped}/plugin/{URL_ROUTE}"
+    tab = f"{_prefix()}/dags/{dag_id}/runs/{run_id}/tasks/{task_id}{mapped}/plugin/{URL_ROUTE}"
+    if loop_index_of(ti) is None:
+        return tab
+    # By its ids alone Airflow's page doesn't find an instance of a loop.
+    region = {"region_id": getattr(ti, "region_id", ""), "region_index": getattr(ti, "region_index", "")}
+    return f"{tab}?{urlencode(region)}"
 
 
 def stored_image(ti: TaskInstanceKey | RuntimeTaskInstanceProtocol, number: int = 0) -> str:

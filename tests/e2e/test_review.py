@@ -16,6 +16,7 @@ from stack.rest import Region, region_of
 from tests.browser import Page, browse, needs_browser
 from tests.e2e.airflow_3_4 import airflow_3_4, needs_airflow_3_4
 from tests.e2e.conftest import House
+from tests.e2e.tab import Tab
 from tests.object_store import ObjectStore
 from tests.outages import until
 
@@ -202,5 +203,22 @@ def test_a_task_loop_of_airflow_3_4_draws_until_one_is_published(
         review.answer("round.choose", "Publish B", second, prompt=changed)
 
         assert review.finish() == "success"
+        assert_each_link_leads_to_its_own_iteration(review)
         assert Path(review.published()).is_file()
         assert len(review.house.charges(review.prompt)) == len(review.house.charges(changed)) == 3
+
+
+def assert_each_link_leads_to_its_own_iteration(review: Review) -> None:
+    """The ids of a looped task are the same in each iteration."""
+    airflow, of = review.airflow, (review.dag_id, review.run_id, "round.picture")
+    for task in airflow.task_instances(review.dag_id, review.run_id):
+        if task["task_id"] != "round.picture" or task["map_index"] != 1:
+            continue
+        result, image, tab = (
+            airflow.xcom(*of, 1, key=key, region=region_of(task))
+            for key in ("return_value", "_link_ImageLink", "_link_GalleryLink")
+        )
+        assert airflow.request("GET", image).content == Path(result["path"]).read_bytes()
+        with browse(f"{airflow.url}{tab}", width=1500, height=950) as page:
+            Tab(page).until_all_images_are_loaded(1)
+            page.until_text("round.picture [B]")

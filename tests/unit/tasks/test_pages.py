@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_an_image_of_a_loops_iteration_is_that_iterations(map_index, index):
 
     assert stored_image(running, 2).endswith(f"/g.poster/{index}/2")
     assert Place.parse(stored_image(running).replace("/gpt-image/result/", "task/")[:-2]).loop_index == 1
+
+
+def test_the_tab_of_a_loops_iteration_is_told_by_its_region_without_which_airflow_finds_no_instance():
+    running = ti(map_index=4)
+    running.get_template_context = lambda: {"loop": SimpleNamespace(index=1)}
+    running.region_id, running.region_index = UUID("01a2201f-1643-730b-9863-00d6994d304f"), 4
+
+    region = "?region_id=01a2201f-1643-730b-9863-00d6994d304f&region_index=4"
+    assert images_tab(running) == images_tab(ti(map_index=4)) + region
+    assert where_to_look(running).endswith(region)
 
 
 def test_a_name_is_one_part_of_a_path_whatever_it_holds():
