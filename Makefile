@@ -55,7 +55,7 @@ first-hour: $(VENV)/.dev
 
 browser: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak tests/unit/images_tab tests/e2e/test_images_tab.py tests/e2e/test_images_login.py \
-		tests/e2e/test_review.py $(ARGS)
+		tests/e2e/test_review.py tests/unit/batch/test_contact_sheet_seen.py $(ARGS)
 
 compat: $(VENV)/.dev
 	$(BIN)/python -m tests.compat $(ARGS)

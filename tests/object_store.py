@@ -131,6 +131,16 @@ class Bucket:
     def delete(self, name: str) -> None:
         self._client.delete_object(Bucket=self._bucket, Key=f"some/images/{name}")
 
+    def open_to_everybody(self) -> str:
+        """Let a browser without a login read what lies there; return where it finds the folder."""
+        read = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject"}
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{**read, "Resource": f"arn:aws:s3:::{self._bucket}/*"}],
+        }
+        self._client.put_bucket_policy(Bucket=self._bucket, Policy=json.dumps(policy))
+        return f"{self._client.meta.endpoint_url}/{self._bucket}/some/images"
+
     def content_type(self, name: str) -> str:
         """What a browser is told that it gets."""
         return self._client.head_object(Bucket=self._bucket, Key=f"some/images/{name}")["ContentType"]

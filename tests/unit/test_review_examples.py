@@ -1,4 +1,4 @@
-"""The examples' forms: what the loop's last one says. What becomes of the answers is seen on a real Airflow."""
+"""The forms of the examples: what the last one of the loop says."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def form_of_round(index):
         xcom_pull=lambda task_ids, **given: [PROMPT] * 3 if task_ids == "round.prompts" else RESULT,
     )
     template = runpy.run_path(str(EXAMPLES / "choose_picture_loop.py"))["BODY"]
-    return Environment().from_string(template).render(loop=loop, ti=ti, review_body=review_body)  # noqa: S701
+    return Environment().from_string(template).render(loop=loop, ti=ti, review_body=review_body)
 
 
 @pytest.mark.parametrize("index", [0, 3])
