@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Final
 
@@ -31,6 +32,8 @@ COLUMNS: Final = (
 )
 """The columns of ``manifest.csv``; the data set's own other columns come behind them, with ``data.``."""
 
+_LINE_END: Final = re.compile(r"[\r\n]+")
+
 # A cell that begins so is a formula to a spreadsheet; the apostrophe makes it text.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
@@ -53,7 +56,8 @@ class CsvManifest:
         # All quoted: where a spreadsheet separates by semicolons, one within a cell would begin another.
         self._writer = csv.writer(self._text, quoting=csv.QUOTE_ALL)
         self._data = list(data)
-        self._writer.writerow([*COLUMNS, *(f"data.{name}" for name in self._data)])
+        # A line's end within the header is more than DuckDB understands by itself.
+        self._writer.writerow([*COLUMNS, *(_LINE_END.sub(" ", f"data.{name}") for name in self._data)])
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Write a line of the manifest."""

@@ -63,3 +63,13 @@ def lock(request, log):
 @pytest.fixture
 def lock_on_disk(on_disk, lock):
     return lambda owner=ME_AS_OWNER, **options: lock(owner, folder=on_disk, **options)
+
+
+@pytest.fixture
+def load_dataset(monkeypatch, tmp_path):
+    """Hugging Face's loader, without a network; progress isn't told."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets", reason="Hugging Face's datasets isn't installed")
+    datasets.disable_progress_bars()
+    return lambda **given: datasets.load_dataset("imagefolder", cache_dir=str(tmp_path / "cache"), **given)

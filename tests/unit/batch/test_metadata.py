@@ -160,16 +160,6 @@ def draw(folder, plan):
     Image.new("RGB", (8, 8)).save(folder / "items" / "another-run.png")
 
 
-@pytest.fixture
-def load_dataset(monkeypatch, tmp_path):
-    """Hugging Face's loader, without a network; progress isn't told."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets", reason="Hugging Face's datasets isn't installed")
-    datasets.disable_progress_bars()
-    return lambda **given: datasets.load_dataset("imagefolder", cache_dir=str(tmp_path / "cache"), **given)
-
-
 @pytest.mark.parametrize("given", ["data_dir", "data_files"])
 def test_image_folder_reads_a_destination_as_it_is(load_dataset, tmp_path, given):
     folder = tmp_path / "posters"
