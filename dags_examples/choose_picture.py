@@ -23,7 +23,6 @@ PROMPT = "A hero image for an outdoor shop: a tent under the northern lights"
 PUBLISH = ["Publish A", "Publish B", "Publish C"]
 AGAIN = "Draw again"
 NONE = "None of them"
-FIELD = {"type": "string", "format": "multiline", "minLength": 1, "title": "Prompt for new ones"}
 
 
 @dag(
@@ -62,7 +61,7 @@ def choose_picture() -> None:
             subject="Which picture goes on the front page?",
             body="{{ review_body(ti, 'first.picture', prompt=params.prompt) }}",
             options=[*PUBLISH, AGAIN],
-            params={"prompt": Param(PROMPT, **FIELD)},
+            params={"prompt": Param(PROMPT, type="string", minLength=1, title="Prompt for new ones")},
             pre_execute=fill_in,
             # It also asks when one of them failed, but not when all did.
             trigger_rule="all_done_min_one_success",

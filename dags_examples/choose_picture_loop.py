@@ -24,7 +24,6 @@ PROMPT = "A hero image for an outdoor shop: a tent under the northern lights"
 PUBLISH = ["Publish A", "Publish B", "Publish C"]
 AGAIN = "Draw again"
 ROUNDS = 5
-FIELD = {"type": "string", "format": "multiline", "minLength": 1, "title": "Prompt for new ones"}
 BODY = """
 {%- set last = loop.index + 1 == loop.max_iterations -%}
 {%- set drawn = ti.xcom_pull('round.prompts')[0] -%}
@@ -83,7 +82,7 @@ def choose_picture_loop() -> None:
             subject="Which picture goes on the front page?",
             body=BODY,
             options=[*PUBLISH, AGAIN],
-            params={"prompt": Param(PROMPT, **FIELD)},
+            params={"prompt": Param(PROMPT, type="string", minLength=1, title="Prompt for new ones")},
             pre_execute=fill_in,
             # It also asks when one of them failed, but not when all did.
             trigger_rule="all_done_min_one_success",
