@@ -54,7 +54,8 @@ def review_body(
     :param ti: the task instance that asks, from Airflow's context.
     :param task_ids: the task, or the tasks, that made the candidates: ``GptImageGenerateOperator``,
         ``@task.gpt_image`` or ``GptImageSensor``, mapped or not. In a task group the id begins with the
-        group's. At most 26 candidates are shown.
+        group's. Of a task in the same mapped task group only this index's is a candidate. At most 26 are
+        shown.
     :param prompt: what was drawn, to be shown above; whatever it holds stays text. Cut at 500 characters.
     :param captions: a text for each candidate, in their order, to be shown in its column, such as its own
         prompt; likewise.
@@ -104,8 +105,16 @@ def _instances(ti: Any, task_id: str) -> Iterator[tuple[str, int, str | None]]:
         -1 if name == task_id else int(name.removeprefix(f"{task_id}_")): state
         for name, state in states.get(ti.run_id, {}).items()
     }
+    own = _is_expanded_with(ti, task_id)
     for map_index in sorted(by_index):
-        yield task_id, map_index, by_index[map_index]
+        if not own or map_index == ti.map_index:
+            yield task_id, map_index, by_index[map_index]
+
+
+def _is_expanded_with(ti: Any, task_id: str) -> bool:
+    """Return whether a candidate is in the same mapped task group as the task that asks."""
+    groups = [group.group_id for group in ti.task.iter_mapped_task_groups()]
+    return any(task_id.startswith(f"{group}.") for group in groups)
 
 
 def _candidate(ti: Any, task_id: str, map_index: int, state: str | None) -> _Candidate:

@@ -18,7 +18,7 @@ PLACE = "gpt-image/result/shop/manual__2026-11-26T19%3A52%3A45.361114%2B00%3A00"
 NO_BREAK = "\u200b"
 
 
-def asking(*, states, results=(), spent=(), group="round", context=()):
+def asking(*, states, results=(), spent=(), group="round", context=(), map_index=-1, mapped_groups=()):
     """The task instance that asks, with what Airflow tells it of the candidates of its run."""
     pulled = {"return_value": dict(results), "spent": dict(spent)}
 
@@ -34,7 +34,11 @@ def asking(*, states, results=(), spent=(), group="round", context=()):
     return SimpleNamespace(
         dag_id="shop",
         run_id=RUN_ID,
-        task=SimpleNamespace(task_group=SimpleNamespace(group_id=group)),
+        map_index=map_index,
+        task=SimpleNamespace(
+            task_group=SimpleNamespace(group_id=group),
+            iter_mapped_task_groups=lambda: (SimpleNamespace(group_id=name) for name in mapped_groups),
+        ),
         get_task_states=get_task_states,
         get_template_context=lambda: dict(context),
         xcom_pull=xcom_pull,
@@ -204,6 +208,30 @@ def test_more_candidates_than_fit_side_by_side_go_into_further_tables():
     ]
     assert seen.pictures == [f"{PLACE}/picture/{index}/0?size=512" for index in range(11)]
     assert seen.texts == ["These cost $0.2585. Draw again pays $0.2585 for 11 new ones."]
+
+
+@pytest.mark.parametrize(
+    ("task_id", "mapped_groups", "shown"),
+    [
+        ("product.picture", ["product"], [1]),
+        ("product.picture", ["product.inner", "product"], [1]),
+        ("product.picture", [], [0, 1, 2]),
+        ("picture", ["product"], [0, 1, 2]),
+        ("products.picture", ["product"], [0, 1, 2]),
+    ],
+)
+def test_in_a_mapped_task_group_each_index_asks_about_its_own_candidate(task_id, mapped_groups, shown):
+    ti = asking(
+        states={f"{task_id}_{index}": "success" for index in range(3)},
+        results={(task_id, index): result() for index in range(3)},
+        map_index=1,
+        mapped_groups=mapped_groups,
+    )
+
+    seen = drawn(review_body(ti, task_id))
+
+    assert seen.pictures == [f"{PLACE}/{task_id}/{index}/0?size=512" for index in shown]
+    assert seen.texts[0].startswith("These cost $0.0235." if shown == [1] else "These cost $0.0705.")
 
 
 def test_a_form_for_a_whole_data_set_shows_its_beginning_and_says_so():

@@ -21,7 +21,10 @@ def form_of_round(index):
     ti = SimpleNamespace(
         dag_id="choose_picture_loop",
         run_id="r1",
-        task=SimpleNamespace(task_group=SimpleNamespace(group_id="round")),
+        map_index=-1,
+        task=SimpleNamespace(
+            task_group=SimpleNamespace(group_id="round"), iter_mapped_task_groups=lambda: iter(())
+        ),
         get_task_states=lambda dag_id, task_ids, run_ids: {
             "r1": {f"round.picture_{i}": "success" for i in "012"}
         },
