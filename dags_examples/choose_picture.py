@@ -85,9 +85,13 @@ def choose_picture() -> None:
         return "second.prompts" if AGAIN in answer["chosen_options"] else "publish"
 
     @task(trigger_rule="none_failed_min_one_success")
-    def publish(first: dict[str, Any], second: dict[str, Any] | None, ti: Any = None) -> str:
-        """Your site; here it only says what it would show."""
-        group, answer = ("second", second) if second else ("first", first)
+    def publish(first: dict[str, Any], second: Any, ti: Any = None) -> str:
+        """
+        Your site; here it only says what it would show.
+
+        The first answer says which one counts: a second one may be left from before the first was cleared.
+        """
+        group, answer = ("second", second) if AGAIN in first["chosen_options"] else ("first", first)
         [chosen] = answer["chosen_options"]
         if chosen == NONE:
             raise AirflowSkipException("Nothing is published.")

@@ -153,6 +153,24 @@ def test_new_candidates_are_drawn_of_what_the_reviewer_typed_and_a_clear_pays_no
     assert len(house.charges(review.prompt)) == len(house.charges(changed)) == 3
 
 
+def test_who_changes_their_mind_about_drawing_again_publishes_of_the_first_candidates(house: House) -> None:
+    review = Review(house, "choose_picture", "A tent")
+    changed = house.prompt("A tent made of brass")
+    review.form("first.choose")
+    review.answer("first.choose", "Draw again", prompt=changed)
+    review.form("second.choose")
+    review.answer("second.choose", "Publish B")
+    review.finish()
+
+    review.airflow.clear(review.dag_id, review.run_id, ["first.choose"], include_downstream=True)
+    review.form("first.choose")
+    review.answer("first.choose", "Publish A", prompt=changed)
+
+    assert review.finish() == "success"
+    assert review.published() == review.paths("first.picture")[0]
+    assert len(house.charges(review.prompt)) == len(house.charges(changed)) == 3
+
+
 @needs_browser
 def test_a_person_sees_all_pictures_in_the_form_and_publishes_one_with_its_button(house: House) -> None:
     review = Review(house, "choose_picture", "A hero image for an outdoor shop: a tent | <b>bold</b>")
