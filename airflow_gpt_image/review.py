@@ -119,12 +119,15 @@ def _is_expanded_with(ti: Any, task_id: str) -> bool:
 
 def _candidate(ti: Any, task_id: str, map_index: int, state: str | None) -> _Candidate:
     """Read what a task instance came to."""
-    result = ti.xcom_pull(task_ids=task_id, map_indexes=map_index)
+    loop_index = _loop_index(ti, task_id)
+    # Of a task that was cleared, and skipped since, Airflow still has the result of before. In a loop it
+    # tells the latest iteration's state, which may be another's than this result.
+    counts = state == "success" or loop_index is not None
+    result = ti.xcom_pull(task_ids=task_id, map_indexes=map_index) if counts else None
     if result is None:
         return _without_result(state, ti.xcom_pull(task_ids=task_id, map_indexes=map_index, key="spent"))
     _refuse_data_set(result, task_id)
-    index = instance_index(map_index, _loop_index(ti, task_id))
-    names = (ti.dag_id, ti.run_id, task_id, index)
+    names = (ti.dag_id, ti.run_id, task_id, instance_index(map_index, loop_index))
     return _of_result(result, f"{PREFIX}/result/{'/'.join(quote(name, safe='') for name in names)}")
 
 

@@ -144,6 +144,17 @@ def test_a_candidate_without_a_result_says_why(state, says):
     assert seen.texts[-1].endswith("Draw again pays for one new one; no result says what one costs.")
 
 
+@pytest.mark.parametrize("state", ["skipped", "upstream_failed", "failed", None])
+def test_what_an_earlier_run_of_a_task_returned_is_no_candidate_when_it_was_skipped_or_failed_since(state):
+    """Airflow keeps the result of a task that is cleared until it runs again."""
+    ti = asking(states={"picture": state}, results={("picture", -1): result()})
+
+    seen = drawn(review_body(ti, "picture"))
+
+    assert seen.pictures == []
+    assert seen.rows[1][0].startswith("No picture")
+
+
 @pytest.mark.parametrize(
     "images",
     [
@@ -352,8 +363,13 @@ def test_ids_can_not_end_the_address_of_a_picture():
 )
 def test_a_picture_of_a_loop_is_that_of_the_iteration_that_asks(task_id, map_index, context, index):
     name = task_id if map_index < 0 else f"{task_id}_{map_index}"
+    # Airflow tells the latest iteration's state, whichever asks.
+    in_loop = index.startswith("loop")
     ti = asking(
-        states={name: "success"}, results={(task_id, map_index): result()}, group="round", context=context
+        states={name: "failed" if in_loop else "success"},
+        results={(task_id, map_index): result()},
+        group="round",
+        context=context,
     )
 
     seen = drawn(review_body(ti, task_id))
