@@ -9,6 +9,7 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 
 MAY_READ = {
     "shopkeeper": {"shop"},
+    "vera": {"choose_picture"},
     "auditor": {"shop", "books"},
     "visitor": set(),
 }

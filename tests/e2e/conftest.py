@@ -16,6 +16,7 @@ from stack import postgres
 from stack.airflow import ScratchAirflow
 from stack.demo import DAGS as EXAMPLES
 from stack.processes import sigterm_as_exit
+from tests.e2e import airflow_3_4
 from tests.object_store import CONN_ID, ObjectStore, object_store
 
 KEY = "sk-e2e-Secret-never-to-be-seen-4711"
@@ -76,10 +77,12 @@ def store() -> Iterator[ObjectStore]:
         yield running
 
 
-@pytest.fixture(scope="package", params=["sqlite", "postgres"])
+@pytest.fixture(scope="package", params=["sqlite", "postgres", "airflow_3_4"])
 def house(request: pytest.FixtureRequest, emulator: EmulatorServer, store: ObjectStore) -> Iterator[House]:
     if request.param == "postgres" and not postgres.available():
         pytest.skip("no PostgreSQL server on this machine")
+    is_3_4 = request.param == "airflow_3_4"
+    database = "sqlite" if is_3_4 else request.param
     home = Path(tempfile.mkdtemp(prefix="gpt-image-e2e-"))
     dags = home / "dags"
     shutil.copytree(Path(__file__).parent / "dags", dags)
@@ -92,16 +95,22 @@ def house(request: pytest.FixtureRequest, emulator: EmulatorServer, store: Objec
         "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(images),
         "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": str(images),
         f"AIRFLOW_CONN_{CONN_ID.upper()}": store.airflow_connection(),
+        **(airflow_3_4.with_our_package(home / "provider") if is_3_4 else {}),
     }
     try:
         with (
             sigterm_as_exit(),
             ScratchAirflow(
-                home / "airflow", dags_folder=dags, database=request.param, env=env, parallelism=6
+                home / "airflow",
+                dags_folder=dags,
+                database=database,
+                env=env,
+                parallelism=6,
+                python=airflow_3_4.python() if is_3_4 else None,
             ) as airflow,
         ):
             # sqlite has one writer: with more runs at once Airflow itself fails over its lock.
-            yield House(airflow, emulator, store, at_once=4 if request.param == "sqlite" else 24)
+            yield House(airflow, emulator, store, at_once=4 if database == "sqlite" else 24)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -110,17 +119,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     In ``make test`` they run on one database, PostgreSQL if it is there; in ``make soak`` on both.
 
-    ``make compat`` runs each of its Airflows on sqlite.
+    ``make compat`` runs each of its Airflows on sqlite. Those that are marked so run on Airflow 3.4, too, or
+    only there.
     """
     main = "postgres" if postgres.available() else "sqlite"
     kept = []
     for item in items:
         parameters = getattr(item, "callspec", None)
-        database = parameters.params.get("house") if parameters else None
-        second = database not in (None, main)
+        house = parameters.params.get("house") if parameters else None
+        only_3_4 = item.get_closest_marker("only_3_4") is not None
+        if house == "airflow_3_4":
+            item.add_marker(airflow_3_4.needs_airflow_3_4)
+            if only_3_4 or item.get_closest_marker("on_3_4"):
+                kept.append(item)
+            continue
+        second = house not in (None, main)
         if second:
             item.add_marker(pytest.mark.soak)
-        if not (second and item.get_closest_marker("one_database")):
+        if not (only_3_4 or (second and item.get_closest_marker("one_database"))):
             kept.append(item)
     items[:] = kept
 

@@ -7,9 +7,6 @@ from typing import Any
 
 from tests.browser import Page
 
-# A dialog closes for a key's number, not for its name.
-KEYS = {"ArrowRight": 39, "Enter": 13, "Escape": 27}
-
 # Lazy images beyond the window never load by themselves.
 LOADED = """(() => {
   const images = [...document.querySelectorAll('main img')];
@@ -57,8 +54,21 @@ class Tab:
         self.until(f"!!{found}")
         self.run(f"{found}.click()")
 
-    def key(self, key: str) -> None:
-        more = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
-        text = {"text": "\r"} if key == "Enter" else {}
-        self.page.call("Input.dispatchKeyEvent", type="keyDown", **more, **text)
-        self.page.call("Input.dispatchKeyEvent", type="keyUp", **more)
+    def type(self, selector: str, text: str) -> None:
+        """Type into a field in place of what is in it."""
+        field = f"document.querySelector({json.dumps(selector)})"
+        self.until(f"!!{field}")
+        self.run(f"(frame.focus(), {field}.focus(), {field}.select())")
+        self.page.call("Input.insertText", text=text)
+
+    def key(self, *keys: str) -> None:
+        """Press keys, which go to what has the focus."""
+        self.page.key(*keys)
+
+    def tab_until(self, expression: str) -> None:
+        """Press the Tab key until what has the focus is so."""
+        for _ in range(150):
+            self.page.key("Tab")
+            if self.run(f"document.hasFocus() && !!document.activeElement && ({expression})"):
+                return
+        raise AssertionError(f"No Tab leads to {expression}; the tab says:\n{self.text()}")

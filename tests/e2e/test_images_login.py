@@ -16,18 +16,23 @@ from airflow_gpt_image.emulator.server import EmulatorServer
 from stack.airflow import ScratchAirflow
 from stack.rest import ApiError
 from tests.browser import Page, browse, needs_browser
+from tests.e2e import airflow_3_4
 from tests.e2e.conftest import EXAMPLES
 
 # With `make browser`.
-pytestmark = [pytest.mark.one_database, pytest.mark.soak, pytest.mark.timeout(600), needs_browser]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600), needs_browser]
 
 PROJECT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("GPT_IMAGE_ARTEFACTS", PROJECT / "test-artefacts")) / "images-tab"
-PASSWORDS = {"anna": "annas-password", "vera": "veras-password"}
+PASSWORDS = {"anna": "annas-password", "vera": "veras-password", "visitor": "visitors-password"}
 
 
 class AirflowWithLogins(ScratchAirflow):
-    """An Airflow that asks who is there: anna is its administrator, vera may only look."""
+    """
+    An Airflow that asks who is there, and knows who may read which Dag.
+
+    Anna is its administrator, Vera may look at one Dag, and a visitor at none.
+    """
 
     @property
     def token(self) -> str:
@@ -40,21 +45,33 @@ class AirflowWithLogins(ScratchAirflow):
         return self._token
 
 
-@pytest.fixture(scope="module")
-def airflow(emulator: EmulatorServer) -> Iterator[AirflowWithLogins]:
+@pytest.fixture(
+    scope="module",
+    params=["pinned", pytest.param("airflow_3_4", marks=airflow_3_4.needs_airflow_3_4)],
+)
+def airflow(request: pytest.FixtureRequest, emulator: EmulatorServer) -> Iterator[AirflowWithLogins]:
     home = Path(tempfile.mkdtemp(prefix="gpt-image-login-"))
+    is_3_4 = request.param == "airflow_3_4"
+    modules = home / "modules"
+    modules.mkdir()
+    shutil.copy(PROJECT / "tests" / "dag_permissions.py", modules)
+    if is_3_4:
+        airflow_3_4.with_our_package(modules)
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps(PASSWORDS))
     env = {
+        "PYTHONPATH": str(modules),
         "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
         "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(home / "images"),
         "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": str(home / "images"),
+        "AIRFLOW__CORE__AUTH_MANAGER": "dag_permissions.DagPermissions",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "anna:admin,vera:viewer",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "anna:admin,vera:viewer,visitor:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
+    python = airflow_3_4.python() if is_3_4 else None
     try:
-        with AirflowWithLogins(home / "airflow", dags_folder=EXAMPLES, env=env) as airflow:
+        with AirflowWithLogins(home / "airflow", dags_folder=EXAMPLES, env=env, python=python) as airflow:
             yield airflow
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -67,7 +84,6 @@ def run_id(airflow: AirflowWithLogins) -> str:
     airflow.unpause("choose_picture")
     run_id = airflow.trigger("choose_picture")
     airflow.wait_for_task("choose_picture", run_id, "first.choose", "awaiting_input", timeout=180)
-    KEPT.mkdir(parents=True, exist_ok=True)
     return run_id
 
 
@@ -123,6 +139,31 @@ def test_who_has_logged_in_sees_the_pictures_in_the_form_and_in_the_tabs(airflow
         page.screenshot(KEPT / f"overview-{who}.png")
 
     assert [form, tab, overview] == [3, 1, 3]
+
+
+def test_who_may_not_read_a_dag_sees_none_of_its_pictures_wherever_they_look(airflow, run_id):
+    run = f"/dags/choose_picture/runs/{run_id}"
+    token = {"Authorization": f"Bearer {airflow.token}"}
+    place = f"/gpt-image/data/task/choose_picture/{run_id}/first.picture/0"
+    picture = airflow.client.get(place, headers=token).json()["picture"]["images"][0]["stage"]
+    seen = {}
+    with browse(airflow.url, width=1500, height=950) as page:
+        log_in(page, "visitor")
+        for path in [*addresses(run_id), picture]:
+            page.visit(f"{airflow.url}{path}")
+            text = page.text()
+            refused = any(words in text for words in ("You may not see this Dag", "No images yet"))
+            seen[path] = refused and page.run("document.images.length") == 0
+        for path in (
+            f"{run}/tasks/first.picture/mapped/0/plugin/gpt-images-task-instance",
+            "/dags/choose_picture",
+        ):
+            page.visit(f"{airflow.url}{path}")
+            page.until_text("403")
+            seen[path] = page.run("[...document.images].every(e => !e.src.includes('gpt-image/image'))")
+        page.screenshot(KEPT / "visitor.png")
+
+    assert {path: refused for path, refused in seen.items() if not refused} == {}
 
 
 def images_of(page: Page, document: str, selector: str, count: int) -> Any:

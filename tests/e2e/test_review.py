@@ -10,18 +10,15 @@ from urllib.parse import urlencode
 
 import pytest
 
-from airflow_gpt_image.emulator.server import EmulatorServer
 from stack.airflow import ScratchAirflow
 from stack.rest import Region, region_of
 from tests.browser import Page, browse, needs_browser
-from tests.e2e.airflow_3_4 import airflow_3_4, needs_airflow_3_4
 from tests.e2e.conftest import House
 from tests.e2e.tab import Tab
-from tests.object_store import ObjectStore
 from tests.outages import until
 
 # With `make browser`.
-pytestmark = [pytest.mark.one_database, pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.one_database, pytest.mark.on_3_4, pytest.mark.soak, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("GPT_IMAGE_ARTEFACTS", PROJECT / "test-artefacts")) / "review"
@@ -203,27 +200,24 @@ def what_is_seen(page: Page) -> dict[str, Any]:
 
 
 @needs_browser
-@needs_airflow_3_4
-def test_a_task_loop_of_airflow_3_4_draws_until_one_is_published(
-    emulator: EmulatorServer, store: ObjectStore
-) -> None:
-    with airflow_3_4(emulator) as airflow:
-        review = Review(House(airflow, emulator, store, at_once=1), "choose_picture_loop", "A tent")
-        changed = review.house.prompt("{{ braces }} | made of brass")
+@pytest.mark.only_3_4
+def test_a_task_loop_draws_until_one_is_published(house: House) -> None:
+    review = Review(house, "choose_picture_loop", "A tent")
+    changed = house.prompt("{{ braces }} | made of brass")
 
-        first = review.region("round.choose", 0)
-        review.answer("round.choose", "Draw again", first, prompt=changed)
-        second = review.region("round.choose", 1)
-        with browse(review.page("round.choose", second), width=1500, height=950) as page:
-            page.until_text("Prompt: {{ braces }} | made of brass")
-            page.until(f"({WIDTHS}).length === 3 && ({WIDTHS}).every(width => width >= 256)")
-            page.screenshot(KEPT / "form-3.4.png")
-        review.answer("round.choose", "Publish B", second, prompt=changed)
+    first = review.region("round.choose", 0)
+    review.answer("round.choose", "Draw again", first, prompt=changed)
+    second = review.region("round.choose", 1)
+    with browse(review.page("round.choose", second), width=1500, height=950) as page:
+        page.until_text(f"Prompt: {changed}")
+        page.until(f"({WIDTHS}).length === 3 && ({WIDTHS}).every(width => width >= 256)")
+        page.screenshot(KEPT / "form-loop.png")
+    review.answer("round.choose", "Publish B", second, prompt=changed)
 
-        assert review.finish() == "success"
-        assert_each_link_leads_to_its_own_iteration(review)
-        assert Path(review.published()).is_file()
-        assert len(review.house.charges(review.prompt)) == len(review.house.charges(changed)) == 3
+    assert review.finish() == "success"
+    assert_each_link_leads_to_its_own_iteration(review)
+    assert Path(review.published()).is_file()
+    assert len(house.charges(review.prompt)) == len(house.charges(changed)) == 3
 
 
 def assert_each_link_leads_to_its_own_iteration(review: Review) -> None:

@@ -43,18 +43,19 @@ def open_page(page: Page, url: str) -> None:
     page.until(PICTURES_LOADED)
 
 
-def accessibility(page: Page) -> list[dict[str, Any]]:
-    """Return what axe-core finds wrong, in few words."""
-    if not page.run("typeof axe === 'object'"):
-        page.run(
-            resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8") + "; 0"
-        )
-    found = page.call(
-        "Runtime.evaluate",
-        expression="axe.run({resultTypes: ['violations']}).then(found => JSON.stringify(found.violations.map("
+def accessibility(page: Page, frame: str | None = None) -> list[dict[str, Any]]:
+    """
+    Return what axe-core finds wrong, in few words.
+
+    :param frame: A part of the address of the frame that is looked at; None: the page.
+    """
+    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    found = page.promised(
+        f"(async () => {{ {axe};\n"
+        "const found = await axe.run({resultTypes: ['violations']});"
+        "return JSON.stringify(found.violations.map("
         "one => ({id: one.id, impact: one.impact, where: one.nodes.map(node => "
-        "`${node.html.slice(0, 150)} ${node.failureSummary}`)}))))",
-        awaitPromise=True,
-        returnByValue=True,
+        "`${node.html.slice(0, 150)} ${node.failureSummary}`)}))); })()",
+        frame,
     )
-    return json.loads(found["result"]["value"])
+    return json.loads(found)
