@@ -5,9 +5,9 @@ A picture of each is kept in ``test-artefacts/images-tab``, or where ``GPT_IMAGE
 
 from __future__ import annotations
 
-import csv
 import json
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -105,8 +105,8 @@ def look(house: House, request: pytest.FixtureRequest) -> Iterator[Any]:
 
     yield look
     for number, (page_manager, page) in enumerate(opened):
-        kept = f"{request.node.originalname}-{request.node.name[-30:]}-{number}.png".replace("/", "_")
-        page.screenshot(KEPT / kept)
+        name = re.sub(r"[^a-z0-9_.]+", "-", request.node.name.removeprefix("test_"), flags=re.I).strip("-")
+        page.screenshot(KEPT / f"{name}-{number}.png")
         page_manager.__exit__(None, None, None)
 
 
@@ -225,79 +225,6 @@ def test_a_sheet_is_used_with_the_keyboard_alone(whole_batch, look):
     tab.until("document.querySelector('dialog[open] img')?.naturalWidth")
 
 
-@pytest.fixture
-def tampered(house: House, runs: Runs, tmp_path: Path) -> str:
-    """The page of a batch whose files somebody who may write there has replaced; the last picture is left."""
-    rows = [{"sku": f"V-{n}", "prompt": f"{HOSTILE} {n}"} for n in range(6)]
-    file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run_id = house.start("gallery_batch", "", file=str(file))
-    house.finish("gallery_batch", run_id)
-    manifest = Path(house.airflow.xcom("gallery_batch", run_id, "pictures")["manifest"])
-    with manifest.open(newline="", encoding="utf-8") as lines:
-        written = list(csv.DictReader(lines))
-    paths = [Path(row["path"]) for row in written]
-    secret = tmp_path / "secret.png"
-    shutil.copy(paths[5], secret)
-    paths[0].unlink()
-    paths[0].symlink_to(secret)
-    paths[1].write_text(
-        '<svg xmlns="http://www.w3.org/2000/svg" onload="top.hacked=1"><script>top.hacked=1</script></svg>'
-    )
-    paths[2].write_text("<!doctype html><script>top.hacked=1</script>")
-    paths[3].write_bytes(huge_png(30_000))
-    written[4]["path"] = str(secret)
-    for sidecar in manifest.parent.rglob("*.json"):
-        if sidecar.name != "summary.json" and sidecar.parent != manifest.parent:
-            sidecar.write_text('{"prompt": "</script><script>top.hacked=1</script>", "path": "/etc/passwd"}')
-    with manifest.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.DictWriter(lines, list(written[0]))
-        writer.writeheader()
-        writer.writerows(written)
-    return f"/dags/gallery_batch/runs/{run_id}/tasks/pictures"
-
-
-def huge_png(side: int) -> bytes:
-    """Return a picture of few bytes that takes gigabytes of memory, were it drawn."""
-    packed = zlib.compress(bytes(side // 8 + 1) * side, 9)
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)),
-        (b"IDAT", packed),
-        (b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
-
-
-def test_links_pages_bombs_and_foreign_paths_in_place_of_pictures_are_refused_by_name(tampered, look):
-    tab = look(tampered, "task-instance")
-
-    tab.until("document.querySelectorAll('.sheet li').length === 6")
-    tab.until(f"{TILES}.every(e => {IS_SHOWN} || /(Not|Too) /.test(e.innerText))")
-    tiles = tab.run(f"{TILES}.map(e => e.innerText)")
-    shown = tab.run(f"{TILES}.map(e => {IS_SHOWN})")
-
-    assert shown == [False] * 5 + [True]
-    for tile, why in zip(
-        tiles,
-        [
-            "Not under the gallery roots",
-            "Not a picture",
-            "Not a picture",
-            "Too large",
-            "Not under the gallery roots",
-            HOSTILE,
-        ],
-        strict=True,
-    ):
-        assert why in tile
-    tab.press(".sheet li:last-child button.tile")
-    tab.until("document.querySelector('dialog[open] img')?.naturalWidth")
-    assert tab.page.run("window.hacked") is None
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("view", ["single", "failed", "unknown", "sheet", "run", "dag", "nav"])
 def test_axe_finds_nothing_serious_in_the_frame(runs, look, view, theme):
@@ -399,3 +326,73 @@ def test_show_all_leads_to_the_sheet_of_the_task_inside_the_frame_or_in_airflow(
     tab.press("a", "Show all 24")
 
     tab.until_all_images_are_loaded(23)
+
+
+# The last one: what it leaves is on the pages of the other tests, too.
+@pytest.fixture
+def tampered(house: House, runs: Runs, tmp_path: Path) -> str:
+    """The page of a batch whose files somebody who may write there has replaced; the last picture is left."""
+    rows = [{"sku": f"V-{n}", "prompt": f"{HOSTILE} {n}"} for n in range(6)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_id = house.start("gallery_batch", "", file=str(file))
+    house.finish("gallery_batch", run_id)
+    manifest = Path(house.airflow.xcom("gallery_batch", run_id, "pictures")["manifest"])
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    paths = [Path(line["paths"][0]) for line in lines]
+    secret = tmp_path / "secret.png"
+    shutil.copy(paths[5], secret)
+    paths[0].unlink()
+    paths[0].symlink_to(secret)
+    paths[1].write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" onload="top.hacked=1"><script>top.hacked=1</script></svg>'
+    )
+    paths[2].write_text("<!doctype html><script>top.hacked=1</script>")
+    paths[3].write_bytes(huge_png(30_000))
+    lines[4] |= {"paths": [str(secret)], "images": [lines[4]["images"][0] | {"path": str(secret)}]}
+    for sidecar in manifest.parent.rglob("*.json"):
+        if sidecar.name != "summary.json" and sidecar.parent != manifest.parent:
+            sidecar.write_text('{"prompt": "</script><script>top.hacked=1</script>", "path": "/etc/passwd"}')
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return f"/dags/gallery_batch/runs/{run_id}/tasks/pictures"
+
+
+def huge_png(side: int) -> bytes:
+    """Return a picture of few bytes that takes gigabytes of memory, were it drawn."""
+    packed = zlib.compress(bytes(side // 8 + 1) * side, 9)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)),
+        (b"IDAT", packed),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+def test_links_pages_bombs_and_foreign_paths_in_place_of_pictures_are_refused_by_name(tampered, look):
+    tab = look(tampered, "task-instance")
+
+    tab.until("document.querySelectorAll('.sheet li').length === 6")
+    tab.until(f"{TILES}.every(e => {IS_SHOWN} || /(Not|Too) /.test(e.innerText))")
+    tiles = tab.run(f"{TILES}.map(e => e.innerText)")
+    shown = tab.run(f"{TILES}.map(e => {IS_SHOWN})")
+
+    assert shown == [False] * 5 + [True]
+    for tile, why in zip(
+        tiles,
+        [
+            "Not under the gallery roots",
+            "Not a picture",
+            "Not a picture",
+            "Too large",
+            "Not under the gallery roots",
+            HOSTILE,
+        ],
+        strict=True,
+    ):
+        assert why in tile
+    tab.press(".sheet li:last-child button.tile")
+    tab.until("document.querySelector('dialog[open] img')?.naturalWidth")
+    assert tab.page.run("window.hacked") is None
