@@ -2,7 +2,8 @@
 # make up      the same Airflow with its UI, until Ctrl-C
 # make test    everything that must hold; under ten minutes on two cores
 # make first-hour   README, tutorial and `make up` as they are told, in an empty environment: some minutes
-# make browser the Images tab and the review form in a running Airflow, as people see them: some minutes
+# make browser the Images tab, the review form and logs in a running Airflow, as people see them: some minutes;
+#              on Airflow 3.4, too, where GPT_IMAGE_AIRFLOW_34 names a python that has it
 # make compat  the wheel on every Airflow and Python we support: a few minutes, once they are installed
 # make soak    what takes longer: kill matrices on real components
 # make bench   figures, side by side in one run
@@ -23,7 +24,7 @@ up: $(VENV)/.demo
 	$(BIN)/python -m stack up $(ARGS)
 
 # Two at a time: those on a real Airflow mostly wait for it. What they say comes after the others. Of the
-# others many wait for sockets, stores and disks: three processes keep two cores at work.
+# others many wait for sockets, stores and disks: four processes keep two cores at work.
 test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory lint test-airflow > .airflow-tests.log 2>&1 & airflow=$$!; \
 	$(MAKE) --no-print-directory test-rooms; rooms=$$?; \
@@ -31,10 +32,10 @@ test: $(VENV)/.dev
 
 test-rooms: $(VENV)/.dev
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -n 2 -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
+	$(BIN)/python -m coverage run -m pytest -n 3 -m "not soak" tests/unit/api tests/unit/test_errors.py tests/property
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include="airflow_gpt_image/api/*,airflow_gpt_image/errors.py" --fail-under=100
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak" tests/integration tests/packaging tests/unit \
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not soak" tests/integration tests/packaging tests/unit \
 		--ignore tests/unit/api --ignore tests/unit/test_errors.py $(ARGS)
 
 test-airflow: $(VENV)/.dev
@@ -53,9 +54,12 @@ format: $(VENV)/.dev
 first-hour: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak tests/packaging/test_first_hour.py tests/e2e/test_make_up.py $(ARGS)
 
+BROWSER := tests/unit/images_tab tests/unit/batch/test_contact_sheet_seen.py \
+	$(addprefix tests/e2e/,test_images_tab.py test_images_tab_3_4.py \
+	test_images_login.py test_review.py test_log_pages.py test_form.py)
+
 browser: $(VENV)/.dev
-	$(BIN)/python -m pytest -m soak tests/unit/images_tab tests/e2e/test_images_tab.py tests/e2e/test_images_login.py \
-		tests/e2e/test_review.py tests/unit/batch/test_contact_sheet_seen.py $(ARGS)
+	$(BIN)/python -m pytest -m soak $(BROWSER) $(ARGS)
 
 compat: $(VENV)/.dev
 	$(BIN)/python -m tests.compat $(ARGS)

@@ -120,7 +120,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     In ``make test`` they run on one database, PostgreSQL if it is there; in ``make soak`` on both.
 
     ``make compat`` runs each of its Airflows on sqlite. Those that are marked so run on Airflow 3.4, too, or
-    only there.
+    only there, with ``make browser``.
     """
     main = "postgres" if postgres.available() else "sqlite"
     kept = []
@@ -130,6 +130,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         only_3_4 = item.get_closest_marker("only_3_4") is not None
         if house == "airflow_3_4":
             item.add_marker(airflow_3_4.needs_airflow_3_4)
+            item.add_marker(pytest.mark.soak)
             if only_3_4 or item.get_closest_marker("on_3_4"):
                 kept.append(item)
             continue

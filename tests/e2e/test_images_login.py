@@ -91,7 +91,8 @@ def log_in(page: Page, who: str) -> None:
     page.type("input[name=username]", who)
     page.type("input[name=password]", PASSWORDS[who])
     page.press("button[type=submit]")
-    page.until("!document.querySelector('input[name=password]') && !!document.querySelector('nav, main')")
+    page.until("!document.querySelector('input[name=password]')")
+    page.until_text("Browse")
 
 
 def addresses(run_id: str) -> list[str]:

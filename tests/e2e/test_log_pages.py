@@ -15,7 +15,8 @@ import pytest
 from tests.browser import browse, needs_browser
 from tests.e2e.conftest import House
 
-pytestmark = [pytest.mark.one_database, pytest.mark.timeout(600), needs_browser]
+# With `make browser`.
+pytestmark = [pytest.mark.one_database, pytest.mark.soak, pytest.mark.timeout(600), needs_browser]
 
 PROJECT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("GPT_IMAGE_ARTEFACTS", PROJECT / "test-artefacts")) / "logs"
