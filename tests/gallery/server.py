@@ -12,18 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from airflow_gpt_image.plugins.images.page_files import STATIC, page_files
 from tests.gallery import documents, sheets
 from tests.gallery.documents import RUN
 from tests.gallery.pictures import picture
 
 PREFIX = "/gpt-image/"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https:; connect-src 'self'"
-STATIC = resources.files("airflow_gpt_image.plugins.images") / "static"
-TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 Make = Callable[[dict[str, str]], dict[str, Any]]
 
@@ -54,12 +52,14 @@ class Gallery:
 
     :param places: what is served; a test may put documents of its own in it.
     :param asked: method, path with query, and the conditional header of every request.
+    :param script: what a page loads: all scripts as one, as the plugin serves them; or the first of them.
     :param frame: what Airflow's page around the frame is: attributes and style of its root element.
     """
 
     address: str
     places: dict[str, Make]
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    script: str = "static/images.js?v=1"
     frame: dict[str, str] = field(default_factory=lambda: {"class": "light", "style": ""})
 
     def page(self, place: str) -> str:
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(url.query))
         room, _, rest = path.partition("/")
         if room == "static":
-            self._send((STATIC / rest).read_bytes(), TYPES[rest.rpartition(".")[2]])
+            self._static(rest)
         elif room == "image":
             self._image(rest, query)
         elif room == "file":
@@ -99,6 +99,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._data(rest, query)
         else:
             self._page(path, query)
+
+    def _static(self, name: str) -> None:
+        folder, _, script = name.rpartition("/")
+        if folder == "scripts":
+            self._send(STATIC.joinpath(name).read_bytes(), "text/javascript")
+        else:
+            self._send(*page_files()[script])
 
     def _document(self, place: str, query: dict[str, str]) -> dict[str, Any] | None:
         place, _, key = place.partition("/tile/")
@@ -118,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         texts = {
             "title": html.escape(document["title"]),
             "images_css": f"{PREFIX}static/images.css?v=1",
-            "images_js": f"{PREFIX}static/images.js?v=1",
+            "images_js": PREFIX + self.gallery.script,
             "document": json.dumps(document).replace("<", "\\u003c"),
         }
         page = (STATIC / "page.html").read_text(encoding="utf-8")

@@ -257,10 +257,10 @@ def test_other_files_under_the_roots_are_no_downloads(server):
 
 
 def test_our_own_script_and_style_need_no_login_and_are_kept_where_the_address_has_their_version(server):
-    from airflow_gpt_image.plugins.images.pages import static_version
+    from airflow_gpt_image.plugins.images.page_files import page_files_version
 
     for name in ("images.js", "images.css", "icon.svg"):
-        kept = server.get(f"static/{static_version()}/{name}", user=None)
+        kept = server.get(f"static/{page_files_version()}/{name}", user=None)
         assert (kept.status_code, "immutable" in kept.headers["cache-control"]) == (200, True)
         assert kept.headers["x-content-type-options"] == "nosniff"
         assert "immutable" not in server.get(f"static/other/{name}", user=None).headers["cache-control"]

@@ -53,8 +53,11 @@ def test_the_wheel_has_every_module_of_the_sources_and_its_types(names):
 
 
 def test_the_wheel_has_the_pages_of_the_images_tab(names):
-    folder = "airflow_gpt_image/plugins/images/static"
-    assert {f"{folder}/{name}" for name in ("page.html", "images.css", "images.js")} <= set(names)
+    sources = Path(airflow_gpt_image.__file__).parent
+    files = (sources / "plugins" / "images" / "static").rglob("*.*")
+    wanted = {str(path.relative_to(sources.parent)) for path in files}
+    assert wanted <= set(names)
+    assert {Path(name).name for name in wanted} >= {"page.html", "images.css", "main.js", "icon.svg"}
 
 
 def test_the_wheel_has_no_tests_and_no_litter(names):

@@ -27,6 +27,7 @@ from airflow_gpt_image.plugins.images.balances import Balances, read_balance
 from airflow_gpt_image.plugins.images.documents import building
 from airflow_gpt_image.plugins.images.documents.context import Context
 from airflow_gpt_image.plugins.images.documents.places import Place, Query
+from airflow_gpt_image.plugins.images.page_files import page_files, page_files_version
 from airflow_gpt_image.plugins.images.refusals import Refusal, RefusedError
 from airflow_gpt_image.plugins.images.results import image_path
 from airflow_gpt_image.plugins.images.roots import Roots
@@ -76,10 +77,10 @@ class ImagesTab:
 
     async def static(self, request: Request, version: str, name: str) -> Response:
         """Answer with our own script, style or icon. They tell nothing, so nobody is asked who they are."""
-        file = pages.static_files().get(name)
+        file = page_files().get(name)
         if file is None:
             raise RefusedError(refusals.NO_FILE)
-        current = pages.static_version()
+        current = page_files_version()
         if is_known(request.headers.get("if-none-match"), current):
             return not_modified(current)
         more = headers(caching=_FOREVER if version == current else _BRIEFLY, tag=current)

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from importlib import resources
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from airflow_gpt_image.plugins.images.addresses import base_path
+from airflow_gpt_image.plugins.images.page_files import STATIC, page_files, page_files_version
 from airflow_gpt_image.plugins.images.refusals import Refusal
 
 POLICY: Final = "; ".join(
@@ -30,40 +30,11 @@ POLICY: Final = "; ".join(
 )
 """What a page may do: load our own script, style and images, and ask us for data. Nothing inline runs."""
 
-_TYPES: Final = {
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml; charset=utf-8",
-}
 _SHELL: Final = "page.html"
 _PLACEHOLDER: Final = re.compile(r"\{\{ *(\w+) *\}\}")
 
 # No parser of HTML may find markup in the document.
 _MARKUP: Final = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
-
-
-class StaticFile(NamedTuple):
-    """A file of the package that pages load."""
-
-    content: bytes
-    content_type: str
-
-
-@cache
-def static_files() -> Mapping[str, StaticFile]:
-    """Return the files that pages load, by their names."""
-    files = resources.files(__package__).joinpath("static").iterdir()
-    kinds = ((file, _TYPES.get(file.name.rpartition(".")[2])) for file in files)
-    return {file.name: StaticFile(file.read_bytes(), kind) for file, kind in kinds if kind is not None}
-
-
-@cache
-def static_version() -> str:
-    """Return what changes when one of these files does: it is part of their addresses."""
-    digest = hashlib.sha256()
-    for _, file in sorted(static_files().items()):
-        digest.update(file.content)
-    return digest.hexdigest()[:16]
 
 
 def to_json(document: Mapping[str, Any]) -> str:
@@ -96,8 +67,8 @@ def problem(refusal: Refusal) -> dict[str, Any]:
 
 def page(document: Mapping[str, Any]) -> str:
     """Return the HTML that shows a document."""
-    static = f"{base_path()}/static/{static_version()}"
-    texts = {re.sub(r"\W", "_", name): html.escape(f"{static}/{name}") for name in static_files()}
+    static = f"{base_path()}/static/{page_files_version()}"
+    texts = {re.sub(r"\W", "_", name): html.escape(f"{static}/{name}") for name in page_files()}
     texts["title"] = html.escape(str(document.get("title") or ""))
     texts["document"] = to_json(document)
     # In one go: what is put in isn't looked at again.
@@ -106,4 +77,4 @@ def page(document: Mapping[str, Any]) -> str:
 
 @cache
 def _shell() -> str:
-    return resources.files(__package__).joinpath("static", _SHELL).read_text(encoding="utf-8")
+    return STATIC.joinpath(_SHELL).read_text(encoding="utf-8")

@@ -1,0 +1,55 @@
+// Know of a picture's images: which one is shown, which have come, and which could not be had and why.
+
+import { safeAddress } from "./elements.js";
+import { redraw, redrawPanel } from "./state.js";
+
+export const loaded = new Set();
+export const broken = new Set();
+export const reasons = new Map();
+
+/** The number of the image that is shown of a picture of several, by the picture's key. */
+export const shownImage = new Map();
+export const chosenImage = (picture) =>
+  picture.images?.[shownImage.get(picture.key) ?? 0] ?? picture.images?.[0] ?? picture.image ?? null;
+
+/** Return whether an image can be loaded, as far as is known. */
+export const isUsable = (image) => {
+  const source = safeAddress(image?.stage);
+  return source !== null && !image.problem && !broken.has(source);
+};
+
+/** Load the picture for the stage behind its thumbnail. */
+export function loadAhead(image) {
+  const source = safeAddress(image?.stage);
+  if (!source || image.problem || loaded.has(source) || broken.has(source)) return;
+  const loading = new Image();
+  loading.onload = () => {
+    loaded.add(source);
+    redrawPanel();
+  };
+  loading.onerror = () => failedToLoad(source);
+  loading.src = source;
+}
+
+/** Remember that a picture can't be had, and ask the server for its reason. */
+async function failedToLoad(source) {
+  if (!source || broken.has(source)) return;
+  broken.add(source);
+  if (new URL(source).origin === location.origin && /[?&]size=1024/.test(source)) {
+    try {
+      const answer = await fetch(source);
+      if (!answer.ok && /^text\/plain/.test(answer.headers.get("Content-Type") ?? ""))
+        reasons.set(source, (await answer.text()).slice(0, 300));
+    } catch {
+      // The page's own words say enough.
+    }
+  }
+  redraw();
+}
+
+document.addEventListener(
+  "error",
+  (event) =>
+    event.target.tagName === "IMG" && failedToLoad(safeAddress(event.target.currentSrc || event.target.src)),
+  true,
+);
