@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import date, timedelta
 from typing import Any
 
 from tests.gallery.documents import FAILED, RUN, document, image, picture, tile
@@ -183,6 +184,7 @@ def _task(
         "task_id": task_id,
         "place": place,
         "count": counts["all"],
+        "indexes": counts["all"] if place.startswith("mapped/") else 0,
         "usd": usd,
         "counts": counts,
         "tiles": tiles,
@@ -221,7 +223,8 @@ def run(_query: dict[str, str]) -> dict[str, Any]:
 
 def _run(number: int) -> dict[str, Any]:
     failed = number == 5
-    run_id = f"scheduled__2026-11-{26 - number:02}T06:00:00+00:00"
+    day = date(2026, 11, 26) - timedelta(days=number)
+    run_id = f"scheduled__{day.isoformat()}T06:00:00+00:00"
     usd, share = ("0", 0.0) if failed else ("0.0705", 1.0) if number == 8 else ("0.0235", 0.33)
     shown = None if failed else image(50 + number, 1536, 864)
     return {
@@ -238,12 +241,26 @@ def _run(number: int) -> dict[str, Any]:
 
 
 def dag(query: dict[str, str]) -> dict[str, Any]:
-    values = {"Last 14 runs": "15 images", "Spent": "$0.3760", "Median run": "$0.0235", "Refunded": "$0.0235"}
+    count = int(query.get("runs", 14))
+    values = {
+        f"Last {count} runs": "15 images",
+        "Spent": "$0.3760",
+        "Median run": "$0.0235",
+        "Refunded": "$0.0235",
+    }
     figures = [{"label": label, "value": value, "note": None} for label, value in values.items()]
-    runs = [_run(number) for number in range(14)]
+    runs = [_run(number) for number in range(count)]
     chosen = next((one for one in runs if one["run_id"] == query.get("run")), runs[0])
+    # A run that made one picture shows it large.
+    shown = {"picture": picture()} if chosen is runs[0] else {"tasks": tasks()}
     return document(
-        "dag", "shop_pictures", figures=figures, runs=runs, chosen={**chosen, "tasks": tasks()}, query=query
+        "dag",
+        "shop_pictures",
+        figures=figures,
+        ranges=[14, 30, 90],
+        runs=runs,
+        chosen=chosen | shown,
+        query={**query, "runs": count},
     )
 
 

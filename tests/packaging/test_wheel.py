@@ -57,7 +57,7 @@ def test_the_wheel_has_the_pages_of_the_images_tab(names):
     files = (sources / "plugins" / "images" / "static").rglob("*.*")
     wanted = {str(path.relative_to(sources.parent)) for path in files}
     assert wanted <= set(names)
-    assert {Path(name).name for name in wanted} >= {"page.html", "images.css", "main.js", "icon.svg"}
+    assert {Path(name).name for name in wanted} >= {"page.html", "main.css", "main.js", "icon.svg"}
 
 
 def test_the_wheel_has_no_tests_and_no_litter(names):

@@ -1,4 +1,4 @@
-"""What pages load: our style, our icons, and our scripts joined to one."""
+"""What pages load: our icons, our styles joined to one, and our scripts joined to one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ _TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml; charset=utf-8",
 }
-_SCRIPTS: Final = "scripts"
-_FIRST: Final = "main.js"
-_IMPORT: Final = re.compile(r'^import (?:\{[^}]*\} from )?"\./(\w+\.js)";\n', re.MULTILINE)
+_IMPORT: Final = re.compile(r'^@?import (?:\{[^}]*\} from )?"\./(\w+\.(?:js|css))";\n', re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export (?=async |function |const |let )", re.MULTILINE)
 
 STATIC: Final = resources.files(__package__).joinpath("static")
@@ -33,7 +31,8 @@ class PageFile(NamedTuple):
 def page_files() -> Mapping[str, PageFile]:
     """Return the files that pages load, by their names."""
     texts = {file.name: file.read_bytes() for file in STATIC.iterdir() if file.is_file()}
-    texts["images.js"] = joined_scripts().encode()
+    texts["images.css"] = joined("styles", "main.css").encode()
+    texts["images.js"] = joined("scripts", "main.js").encode()
     kinds = {name: _TYPES.get(name.rpartition(".")[2]) for name in texts}
     return {name: PageFile(texts[name], kind) for name, kind in kinds.items() if kind is not None}
 
@@ -47,13 +46,13 @@ def page_files_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def joined_scripts() -> str:
+def joined(folder: str, first: str) -> str:
     """
-    Return all our scripts as one, so that a page needs one request for them and nobody a build step.
+    Return all scripts or styles as one, so that a page needs one request for them and nobody a build step.
 
-    Each of them is a JavaScript module that a browser or an editor understands by itself. They stand here in
-    the order in which a browser runs modules: each after those that it imports. They share one scope, so a
-    name is declared in one of them only.
+    Each file is one that a browser or an editor understands by itself, and imports others. They stand here in
+    the order in which a browser runs them: each after those that it imports. Scripts share one scope then, so
+    a name is declared in one of them only.
     """
     seen: set[str] = set()
     parts: list[str] = []
@@ -62,10 +61,10 @@ def joined_scripts() -> str:
         if name in seen:
             return
         seen.add(name)
-        text = STATIC.joinpath(_SCRIPTS, name).read_text(encoding="utf-8")
+        text = STATIC.joinpath(folder, name).read_text(encoding="utf-8")
         for imported in _IMPORT.findall(text):
             add(imported)
         parts.append(_EXPORT.sub("", _IMPORT.sub("", text)))
 
-    add(_FIRST)
+    add(first)
     return "\n".join(parts)

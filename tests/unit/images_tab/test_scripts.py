@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from airflow_gpt_image.plugins.images.page_files import joined_scripts
+from airflow_gpt_image.plugins.images.page_files import joined
 from tests.browser import needs_browser
 from tests.gallery.documents import RUN
 from tests.gallery.looking import open_page
@@ -69,12 +69,12 @@ def test_what_a_script_exports_is_imported_by_another_one():
 
 
 def test_the_joined_script_has_each_one_after_those_that_it_imports():
-    joined = joined_scripts()
-    begins = {script: joined.index(text.splitlines()[0]) for script, text in SCRIPTS.items()}
+    whole = joined("scripts", "main.js")
+    begins = {script: whole.index(text.splitlines()[0]) for script, text in SCRIPTS.items()}
 
     for script in SCRIPTS:
         assert all(begins[of] < begins[script] for of in imported(script)), script
-    assert not re.search(r"^(import|export) ", joined, re.MULTILINE)
+    assert not re.search(r"^(import|export) ", whole, re.MULTILINE)
 
 
 @needs_browser

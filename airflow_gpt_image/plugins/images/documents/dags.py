@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from statistics import median_low
-from typing import Any, Final
+from typing import Any
 
 from airflow.utils.session import create_session
 
@@ -15,10 +15,8 @@ from airflow_gpt_image.plugins.images.documents import airflow_rows, foreign, pa
 from airflow_gpt_image.plugins.images.documents.airflow_rows import MOST, TaskRow
 from airflow_gpt_image.plugins.images.documents.amounts import dollars, totals
 from airflow_gpt_image.plugins.images.documents.context import Context
-from airflow_gpt_image.plugins.images.documents.places import Place, Query
+from airflow_gpt_image.plugins.images.documents.places import RUNS, Place, Query
 from airflow_gpt_image.plugins.images.documents.tiles import TaskTile, side_by_side, tiles_of
-
-MOST_RUNS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,13 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
     if place.key is not None:
         return None
     found = _read(place, query, context)
+    if query.runs < RUNS[-1] and not any(run.made for run in found):
+        query = replace(query, runs=RUNS[-1])
+        found = _read(place, query, context)
     title = place.task_id or place.dag_id
     if not any(run.made for run in found):
         of = "task" if place.task_id else "Dag"
-        why = f"This tab shows what GptImage tasks make. The last {MOST_RUNS} runs of this {of} have none."
+        why = f"This tab shows what GptImage tasks make. The last {query.runs} runs of this {of} have none."
         return papers.empty("No images here", why, "", title, context, query)
     chosen = next((run for run in found if run.run_id == query.run), None)
     chosen = chosen or next(run for run in found if run.made)
@@ -63,6 +64,7 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
         live=any(tile.row.is_live for run in found for tile in run.made),
         notices=_notices(found),
         figures=_figures(found),
+        ranges=list(RUNS),
         runs=_bars(place, found),
         chosen=_chosen(place, chosen, context),
     )
@@ -71,7 +73,7 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
 def _read(place: Place, query: Query, context: Context) -> list[_Run]:
     rows: dict[str, list[TaskRow]] = {}
     with create_session() as session:
-        newest = airflow_rows.newest_runs(session, place.dag_id, limit=MOST_RUNS)
+        newest = airflow_rows.newest_runs(session, place.dag_id, limit=query.runs)
         if query.run and query.run not in dict(newest):
             newest += airflow_rows.newest_runs(session, place.dag_id, limit=1, run_id=query.run)
         left = MOST

@@ -17,6 +17,9 @@ SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 RANGES: Final = (7, 30, 90)
 """Days that the overview can show."""
 
+RUNS: Final = (14, 30, 90)
+"""How many of its newest runs a Dag's page can show."""
+
 # How many ids stand behind the kind.
 _IDS: Final[dict[str, int]] = {
     "task": 4,
@@ -131,6 +134,7 @@ class Query:
     :param caption: the column that tiles are called by; empty: the page chooses.
     :param days: that the overview covers.
     :param run: of a Dag's page, the run that is shown below; empty: the latest one.
+    :param runs: how many runs a Dag's page shows.
     """
 
     page: int = 1
@@ -140,12 +144,13 @@ class Query:
     caption: str = ""
     days: int = 30
     run: str = ""
+    runs: int = RUNS[0]
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Self:
         """Read an address's query; what makes no sense there counts as not given."""
         status, sort = given.get("status"), given.get("sort")
-        days = _number(given.get("days", ""))
+        days, runs = (_number(given.get(name, "")) for name in ("days", "runs"))
         return cls(
             page=max(1, min(_number(given.get("page", "")), _MOST_PAGES)),
             status=next((known for known in STATUSES if known == status), None),
@@ -154,6 +159,7 @@ class Query:
             caption=given.get("caption", "")[:_LONGEST_TEXT],
             days=days if days in RANGES else 30,
             run=given.get("run", "")[:_LONGEST_ID],
+            runs=runs if runs in RUNS else RUNS[0],
         )
 
     def document(self) -> dict[str, Any]:

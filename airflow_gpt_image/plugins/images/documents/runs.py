@@ -69,6 +69,7 @@ def tasks_of(made: Sequence[TaskTile]) -> list[dict[str, Any]]:
                 "task_id": task_id,
                 "place": place.path,
                 "count": counts["all"],
+                "indexes": len({tile.row.map_index for tile in of_task if tile.row.map_index >= 0}),
                 "usd": total(sum((tile.paid for tile in of_task), Decimal(0))),
                 "counts": counts,
                 "tiles": shown,

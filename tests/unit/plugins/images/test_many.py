@@ -142,6 +142,7 @@ def test_a_run_has_its_tasks_each_with_six_tiles_and_what_more_there_is(airflow,
     assert (many["place"], alone["place"]) == ("mapped/shop/r1/image", "task/shop/r1/poster/-1")
     assert many["usd"] == "0.2115"
     assert (alone["count"], alone["more"]) == (1, 0)
+    assert (many["indexes"], alone["indexes"]) == (9, 0)
     assert len({tile["key"] for task in document["tasks"] for tile in task["tiles"]}) == 7
     assert show(f"run/shop/r1/tile/{alone['tiles'][0]['key']}")["generation_id"] == "g20"
 
@@ -186,6 +187,30 @@ def test_a_dag_shows_its_runs_by_date_newest_first_with_their_dollars(history, s
     }
     assert document["chosen"]["run_id"] == "r0"
     assert [task["count"] for task in document["chosen"]["tasks"]] == [2]
+
+
+@pytest.mark.parametrize(("asked", "shown"), [({}, 14), ({"runs": "30"}, 30), ({"runs": "90"}, 40)])
+def test_a_dag_shows_as_many_of_its_newest_runs_as_are_asked_for(airflow, image, show, asked, shown):
+    for day in range(40):
+        airflow.run("shop", f"r{day}", due=NOW - timedelta(days=day))
+    image(0, "r0")
+
+    document = show("dag/shop", **asked)
+
+    assert len(document["runs"]) == shown
+    assert document["ranges"] == [14, 30, 90]
+    assert document["query"]["runs"] == int(asked.get("runs", 14))
+
+
+def test_a_dag_whose_newest_runs_made_nothing_shows_more_of_them(airflow, image, show):
+    for day in range(20):
+        airflow.run("shop", f"r{day}", due=NOW - timedelta(days=day))
+    image(0, "r17")
+
+    document = show("dag/shop")
+
+    assert (len(document["runs"]), document["chosen"]["run_id"]) == (20, "r17")
+    assert document["query"]["runs"] == 90
 
 
 def test_a_chosen_run_with_one_picture_shows_it_large(history, show):

@@ -62,15 +62,16 @@ def test_a_query_keeps_what_makes_sense():
         "sort": "price",
         "caption": "sku",
         "days": "7",
+        "runs": "30",
     }
 
-    assert Query.parse(given) == Query(3, "failed", "teapot", "price", "sku", 7)
+    assert Query.parse(given) == Query(3, "failed", "teapot", "price", "sku", 7, runs=30)
 
 
 @pytest.mark.parametrize(
     "given",
     [{}, {"page": "0"}, {"page": "-1"}, {"page": "٣"}, {"page": "1e9"}, {"status": "<b>"},
-     {"sort": "drop table"}, {"days": "12"}, {"days": "9" * 5_000}],
+     {"sort": "drop table"}, {"days": "12"}, {"days": "9" * 5_000}, {"runs": "15"}],
 )  # fmt: skip
 def test_what_makes_no_sense_in_a_query_counts_as_not_given(given):
     assert Query.parse(given) == Query()

@@ -2,7 +2,6 @@
 
 import { linkTo } from "./airflow.js";
 import { h, has, safeAddress } from "./elements.js";
-import { priced } from "./failures.js";
 import { icon } from "./icons.js";
 import { chosenImage, isUsable } from "./loading.js";
 import { state } from "./state.js";
@@ -21,6 +20,12 @@ const copied = (label, value, name) =>
     h("dt", null, label),
     h("dd.copied", null, h("code", { "data-text": true }, value), copyButton(name)),
   );
+
+const priced = (picture, amount = picture.price) =>
+  has(amount) && [
+    dollars(amount),
+    has(picture.credits) && h("span.muted", null, ` (${picture.credits} credits)`),
+  ];
 
 /** List what is known of a picture; of one whose details are still on their way only the prompt. */
 export function facts(picture, known = true) {

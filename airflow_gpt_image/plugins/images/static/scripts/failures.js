@@ -16,9 +16,7 @@ export const notice = (tone, title, ...inside) =>
     h("div", null, h("h2", null, title), inside),
   );
 const whereToClear = () => (tabbed ? " with ↻ above" : " in Airflow");
-const inCredits = (picture) => has(picture.credits) && h("span.muted", null, ` (${picture.credits} credits)`);
-export const priced = (picture, amount = picture.price) =>
-  has(amount) && [dollars(amount), inCredits(picture)];
+const inCredits = (picture) => has(picture.credits) && ` (${picture.credits} credits)`;
 
 const KEEP_STATE = " with “Keep task state and resume” ticked";
 
@@ -38,7 +36,7 @@ export function failure(picture) {
       ? `Paid: ${dollars(picture.paid)}.`
       : "Nothing was charged.";
   const again = ["Clear the task", whereToClear()];
-  const pays = has(picture.price) ? [". A new try pays ", priced(picture), " once."] : " to try again.";
+  const pays = has(picture.price) ? [". A new try pays ", dollars(picture.price), inCredits(picture), " once."] : " to try again.";
   const steps = paid
     ? [[again, picture.outlives_clear ? "" : KEEP_STATE, ": it is fetched again without a new charge."]]
     : ofApi

@@ -2,7 +2,7 @@
 
 import { linkTo } from "./airflow.js";
 import { h } from "./elements.js";
-import { figures, liveMark } from "./heads.js";
+import { figures, liveMark, select } from "./heads.js";
 import { pictureWithFacts } from "./picture.js";
 import { state } from "./state.js";
 import { box, signFor, tileList } from "./tiles.js";
@@ -15,7 +15,7 @@ const taskSection = (one) =>
     h(
       "h2",
       null,
-      linkTo(one.place, {}, [one.task_id], "a.plain"),
+      linkTo(one.place, {}, [one.task_id, one.indexes > 0 && ` [${count(one.indexes)}]`], "a.plain"),
       " ",
       h(
         "span.muted",
@@ -44,6 +44,15 @@ const upright = (share) =>
 export const lying = (share) =>
   h("svg.lying", { "aria-hidden": "true" }, h("rect", { width: `${percent(share)}%`, height: "100%" }));
 export const percent = (share) => Math.min(100, Math.max(0, Number(share) || 0) * 100);
+
+/** Draw the choice of how many runs are shown. */
+const runsChoice = () =>
+  select(
+    "Runs",
+    "runs",
+    (state.shown.ranges ?? []).map((runs) => [String(runs), `Last ${runs}`]),
+    String(state.shown.query?.runs ?? ""),
+  );
 
 export function dagPage() {
   const runs = state.shown.runs ?? [];
@@ -81,7 +90,7 @@ export function dagPage() {
       ),
     );
   return [
-    figures(state.shown.figures),
+    h("div.top", null, figures(state.shown.figures), runsChoice()),
     h("h2.minor", null, "Spend and images by run"),
     runs.length
       ? h("ul.runs", { "aria-label": "Runs, newest first" }, runs.map(item))

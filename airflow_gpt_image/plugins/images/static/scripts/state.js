@@ -32,7 +32,9 @@ const DEFAULTS = { page: 1, sort: "row", days: 30, runs: 14 };
 
 /** Return what stands behind the address for the filters and the page, as the server reads it. */
 export function search() {
-  const given = Object.entries(state.query).filter(([key, value]) => has(value) && value !== DEFAULTS[key]);
+  const given = Object.entries(state.query).filter(
+    ([key, value]) => has(value) && String(value) !== String(DEFAULTS[key]),
+  );
   return given.length ? `?${new URLSearchParams(given)}` : "";
 }
 
