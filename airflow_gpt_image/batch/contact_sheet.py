@@ -107,7 +107,8 @@ class ContactSheet:
         given = None if self._caption is None else line["data"].get(self._caption)
         value = (value_of(given, "text") or "").strip()
         caption = _shown(value or prompt, _LONGEST_CAPTION)
-        alt = _shown(prompt, _LONGEST_ALT) if value else ""
+        # What the caption says isn't read out twice.
+        alt = "" if value in ("", prompt) else _shown(prompt, _LONGEST_ALT)
         sub = f"row {line['row']:,}"
         if line["variant"] > 1:
             sub += f" · variant {line['variant']}"

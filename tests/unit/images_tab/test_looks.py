@@ -112,7 +112,7 @@ def test_colours_are_those_of_the_design_and_can_be_told_apart(page, gallery, th
         assert contrast(colours[mark], colours["page"]) >= 3, mark
 
 
-@pytest.mark.parametrize("width", [1112, 380])
+@pytest.mark.parametrize("width", [pytest.param(1112, marks=pytest.mark.soak), 380])
 def test_whatever_is_pressed_is_24_pixels_wide_and_high_at_least(page, gallery, width):
     page.resize(width, 812)
     small = {}
@@ -124,6 +124,7 @@ def test_whatever_is_pressed_is_24_pixels_wide_and_high_at_least(page, gallery, 
     assert {place: found for place, found in small.items() if found} == {}
 
 
+@pytest.mark.soak
 def test_the_ring_around_what_has_the_focus_is_inside_of_it(page, gallery):
     outside = {}
     for place in PLACES:
@@ -144,7 +145,9 @@ def long_sums(value):
     return value.replace("$0.0235", "$12,345.6789") if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("width", [1112, 380, 3840])
+@pytest.mark.parametrize(
+    "width", [380, *(pytest.param(width, marks=pytest.mark.soak) for width in (1112, 3840))]
+)
 def test_no_sum_is_ever_cut(page, gallery, width):
     page.resize(width, 900)
     cut = {}
@@ -159,6 +162,7 @@ def test_no_sum_is_ever_cut(page, gallery, width):
     assert {place: found for place, found in cut.items() if found} == {}
 
 
+@pytest.mark.soak
 def test_there_is_no_attribute_of_style_no_gradient_and_no_shadow_but_under_the_arrows(page, gallery):
     unlike = {}
 
@@ -267,8 +271,9 @@ def test_a_mapped_tasks_heading_says_how_many_indexes_it_has(page, gallery):
     assert headings == ["poster 1 image · $0.0235", "image [24] 21 of 24 images · $0.5170"]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1112, 380])
+@pytest.mark.parametrize(
+    ("width", "theme"), [(380, "dark"), pytest.param(1112, "light", marks=pytest.mark.soak)]
+)
 def test_everybody_can_use_panels_full_size_and_pages_without_their_server(page, gallery, theme, width):
     page.resize(width, 812)
     page.prefer(color_scheme=theme)
