@@ -30,6 +30,8 @@ details{margin-bottom:16px}
 summary{padding:4px 0;cursor:pointer;font-weight:600}
 table{border-collapse:collapse;font-size:13px;line-height:18px}
 th,td{padding:4px 16px 4px 0;border-top:1px solid var(--line);text-align:left;vertical-align:top}
+th{white-space:nowrap}
+td:first-child{min-width:9em}
 ul{display:grid;grid-template-columns:repeat(auto-fill,minmax(128px,1fr));gap:12px 8px;padding:0;
 list-style:none}
 li{min-width:0;content-visibility:auto;contain-intrinsic-size:auto 190px}

@@ -316,3 +316,34 @@ def test_a_screen_reader_is_told_news_each_ten_seconds_at_most(page, gallery):
 
     told = page.run("told")
     assert min(later - earlier for earlier, later in itertools.pairwise(told)) >= 9_900
+
+
+SIZES = [
+    # Height, if it is the same always; size of the text, height of a line, corner.
+    (f"{TASK}/done/-1", ".button", ("36px", "14px", "20px", "4px")),
+    (f"{TASK}/done/-1", ".facts dt", ("16px", "12px", "16px", "0px")),
+    (f"{TASK}/done/-1", ".facts code", (None, "12px", "18px", "0px")),
+    (f"{TASK}/done/-1", ".prompt p", (None, "16px", "24px", "0px")),
+    (f"{TASK}/done/-1", ".large", (None, "14px", "20px", "4px")),
+    (f"{TASK}/unknown/-1", ".card", (None, "14px", "20px", "8px")),
+    (BATCH, ".field", ("36px", "14px", "20px", "4px")),
+    (BATCH, ".select select", ("36px", "14px", "20px", "4px")),
+    (BATCH, ".chip", ("32px", "13px", "18px", "16px")),
+    (BATCH, ".pager .small", ("28px", "12px", "16px", "4px")),
+    (BATCH, ".figures dd", ("30px", "20px", "30px", "0px")),
+    (BATCH, ".caption", (None, "13px", "18px", "0px")),
+    (BATCH, ".sub", (None, "12px", "16px", "0px")),
+    (IN_RUN, "h2", ("24px", "16px", "24px", "0px")),
+]
+
+
+def test_texts_and_controls_have_the_designs_sizes(page, gallery):
+    for place in dict.fromkeys(place for place, _, _ in SIZES):
+        open_page(page, gallery.page(place))
+        for selector, wanted in [(selector, sizes) for at, selector, sizes in SIZES if at == place]:
+            found = page.run(
+                f"(s => [`${{s.height}}`, s.fontSize, s.lineHeight, s.borderTopLeftRadius])"
+                f"(getComputedStyle(document.querySelector('main {selector}')))"
+            )
+            assert found[1:] == list(wanted[1:]), selector
+            assert wanted[0] in (None, found[0]), selector
