@@ -98,6 +98,7 @@ def test_a_contact_sheet_says_of_each_row_what_became_of_it_and_what_was_paid(pa
     assert said[0] == ["TEA-1000", "row 1"]
 
 
+@pytest.mark.soak
 def test_pages_of_500_lead_to_each_other_and_to_their_images_by_relative_addresses(page, write):
     rows = 2 * IMAGES_A_PAGE + 30
     address = write(rows)
