@@ -16,7 +16,7 @@ import os
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, BinaryIO, Final, Literal, Self
@@ -67,6 +67,9 @@ class Item:
     kind: str
     span: tuple[int, int]
     file: str = ""
+
+
+EachRow = Callable[[Sequence[Item], ImageRequest, Mapping[str, Any]], None]
 
 
 class _Head(BaseModel):
@@ -152,11 +155,19 @@ class Plan:
             into.write(_json({**line, "request": row.request.model_dump(), "given": row.given}))
 
     @classmethod
-    def read(cls, file: BinaryIO, *, sha256: str | None = None, prices: Prices = DEFAULT_PRICES) -> Self:
+    def read(
+        cls,
+        file: BinaryIO,
+        *,
+        sha256: str | None = None,
+        prices: Prices = DEFAULT_PRICES,
+        each: EachRow = lambda items, request, given: None,
+    ) -> Self:
         """
         Read a plan, whose file is kept open; one that holds no plan is closed.
 
         :param sha256: what it has to be, in hex; None: whatever it is.
+        :param each: is called with each row's items, its request, and the row as :meth:`given` returns it.
         :raises PlanError: when it is another one, or none.
         """
         items: list[Item] = []
@@ -172,8 +183,13 @@ class Plan:
                     head = _Head.model_validate_json(text)
                 else:
                     line = _Line.model_validate_json(text)
-                    secrets = secrets or has_secrets(line.request)
-                    items += _items_of(line, head, len(items), (offset, len(text)), prices)
+                    secret = has_secrets(line.request)
+                    secrets = secrets or secret
+                    of_row = _items_of(line, head, len(items), (offset, len(text)), prices)
+                    each(
+                        of_row, line.request, redacted_row(line.given, line.request) if secret else line.given
+                    )
+                    items += of_row
                 offset += len(text)
         except (ValidationError, GptImageError, RecursionError) as error:
             file.close()

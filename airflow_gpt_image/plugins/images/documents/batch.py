@@ -10,6 +10,7 @@ from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.plugins.images.documents import batch_views, foreign, papers, pictures
 from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
 from airflow_gpt_image.plugins.images.documents.amounts import dollars, price
+from airflow_gpt_image.plugins.images.documents.batch_looks import StillReadingError
 from airflow_gpt_image.plugins.images.documents.batch_rows import RowImage
 from airflow_gpt_image.plugins.images.documents.batch_views import BatchView, Summary
 from airflow_gpt_image.plugins.images.documents.context import Context
@@ -30,9 +31,12 @@ def build(
     title = foreign.text(row.label, 250) or row.task_id
     given = (title, context, query)
     try:
-        view = batch_views.of_row(row, context)
+        view = batch_views.of_row(row, context, at_once=place.key is None)
         if place.key is not None:
             return None if view is None else _picture(view, place.key, row, context)
+    except StillReadingError:
+        why = "What is stored so far is being read. It appears here in a moment."
+        return papers.empty("No images yet", why, "", *given, live=True, switch=switch)
     except OutsideRootsError as error:
         if place.key is not None:
             return None
@@ -71,7 +75,7 @@ def summary_of(row: TaskRow, context: Context) -> Summary:
         return known
     try:
         view = batch_views.of_row(row, context)
-    except (GptImageError, OutsideRootsError):
+    except (GptImageError, OutsideRootsError, StillReadingError):
         view = None
     return view.summary if view is not None else Summary.nothing(row)
 
@@ -80,7 +84,7 @@ def first_tiles(row: TaskRow, context: Context, most: int) -> list[dict[str, Any
     """Return tiles of a batch's first images; none where they can't be read here."""
     try:
         images, columns = batch_views.first_images(row, most, context)
-    except (GptImageError, OutsideRootsError):
+    except (GptImageError, OutsideRootsError, StillReadingError):
         return []
     caption = _caption("", [*columns, _PROMPT])
     return [tile(image, row, caption, context) for image in images]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,9 +14,17 @@ from airflow_gpt_image.api.pricing import USD_PER_CREDIT
 from airflow_gpt_image.batch.lease import KEY, BatchTaskState
 from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.ledger.payer import Payer
-from airflow_gpt_image.plugins.images.documents import batch_live, batch_manifest, foreign, papers
+from airflow_gpt_image.plugins.images.documents import (
+    batch_live,
+    batch_looks,
+    batch_manifest,
+    batch_opening,
+    foreign,
+    papers,
+)
 from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
 from airflow_gpt_image.plugins.images.documents.amounts import NOTHING, amount
+from airflow_gpt_image.plugins.images.documents.batch_opening import Look
 from airflow_gpt_image.plugins.images.documents.batch_rows import BatchRows, RowImage
 from airflow_gpt_image.plugins.images.documents.context import Context
 from airflow_gpt_image.plugins.images.documents.places import Status
@@ -30,6 +39,8 @@ _COUNTS: Final[dict[str, str]] = {
     "unknown": "unknown",
     "not_sent": "not_submitted",
 }
+# A look that takes longer than a page waits is left a moment all the same: it may be there at once.
+_SHORTEST_WAIT: Final = 0.05
 _TWELVE: Final = Decimal("0.000000000001")
 
 
@@ -73,24 +84,27 @@ class BatchView:
     notices: list[dict[str, Any]] = field(default_factory=list)
 
 
-def of_row(row: TaskRow, context: Context) -> BatchView | None:
+def of_row(row: TaskRow, context: Context, *, at_once: bool = True) -> BatchView | None:
     """
     Return what is known of a batch; None while there is nothing.
 
+    :param at_once: return what was known before where it takes long to find out what is there by now; of a
+        batch that has ended it is always waited for.
+    :raises StillReadingError: when it takes long, and nothing was known before.
     :raises OutsideRootsError: when it is where this server may not look.
     :raises GptImageError: when it can't be read.
     """
     path = foreign.path(foreign.mapping(row.result).get("manifest"))
     if path is not None:
         return _by_manifest(row, batch_manifest.read(path, context))
-    return _by_records(row, context)
+    return _by_records(row, context, at_once=at_once)
 
 
 def first_images(row: TaskRow, most: int, context: Context) -> tuple[list[RowImage], list[str]]:
     """Return a batch's first images and its columns; it raises as :func:`of_row`."""
     path = foreign.path(foreign.mapping(row.result).get("manifest"))
     if path is None:
-        view = _by_records(row, context)
+        view = _by_records(row, context, at_once=True)
         if view is None:
             return [], []
         first = [entry.source for entry in view.entries if entry.status != "not_sent"][:most]
@@ -134,7 +148,8 @@ def _by_manifest(row: TaskRow, rows: BatchRows) -> BatchView:
     )
 
 
-def _by_records(row: TaskRow, context: Context) -> BatchView | None:
+def _by_records(row: TaskRow, context: Context, *, at_once: bool) -> BatchView | None:
+    begun = time.monotonic()
     state, destination = _state(row), destination_of(row)
     if state is None or destination is None or not state.published:
         return None
@@ -148,30 +163,31 @@ def _by_records(row: TaskRow, context: Context) -> BatchView | None:
         attempt=max(0, row.try_number),
     )
     plan = state.checkpoint.plan if state.checkpoint else None
-    there = batch_live.open_destination(destination, payer, state.recorded, plan, context)
+    there = batch_opening.open_destination(destination, payer, state.recorded, plan, context)
     if there is None:
         return None
-    look = batch_live.look_at(there, payer, context.now)
+    left = max(_SHORTEST_WAIT, context.patience - (time.monotonic() - begun))
+    within = left if at_once and row.is_live else None
+    look = batch_looks.look_at(there, payer, context.now, within=within)
     usd = batch_live.usd_per_credit(look)
-    entries = batch_live.entries(there, look)
     return BatchView(
-        entries=entries,
+        entries=look.entries,
         columns=list(there.rows.columns),
-        summary=_summary(row, entries, look, usd),
+        summary=_summary(row, look, usd),
         read=lambda indexes: batch_live.read_images(there, look, indexes, usd),
         index_of=there.rows.indexes.get,
         rate=look.rate if row.is_live else None,
     )
 
 
-def _summary(row: TaskRow, entries: Sequence[Entry[int]], look: batch_live.Look, usd: Decimal) -> Summary:
+def _summary(row: TaskRow, look: Look, usd: Decimal) -> Summary:
     told = amount(foreign.mapping(row.spent).get("usd"))
-    by_names = sum((entries[index].price or NOTHING for index in look.own), NOTHING) * usd
+    by_names = sum((look.entries[index].price or NOTHING for index in look.own), NOTHING) * usd
     records = look.records.values()
     refunded = sum((record.credits * record.refunds for record in records), NOTHING) * usd
-    unknown = (entry.price or NOTHING for entry in entries if entry.status == "unknown")
+    unknown = (entry.price or NOTHING for entry in look.entries if entry.status == "unknown")
     return Summary(
-        papers.counts(entry.status for entry in entries),
+        papers.counts(look.statuses),
         by_names if told is None else told,
         refunded,
         sum(unknown, NOTHING) * usd,

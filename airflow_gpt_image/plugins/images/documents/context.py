@@ -25,6 +25,8 @@ class Context:
     :param may_read_connection: says of a user and a connection's id whether it may be read.
     :param balances: of the accounts behind connections.
     :param now: the time of day, with a zone.
+    :param patience: seconds that a live page waits for what lies at a store, before it shows what was there
+        when it was looked at last.
     """
 
     user: Any
@@ -35,6 +37,7 @@ class Context:
     may_read_connection: Callable[[Any, str], bool]
     balances: Balances
     now: datetime
+    patience: float = 0.4
 
     def can_read(self, dag_id: str) -> bool:
         """Return whether who asks may read a Dag's results."""

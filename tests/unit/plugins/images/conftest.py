@@ -31,7 +31,17 @@ def show(airflow, tmp_path):
     from airflow_gpt_image.plugins.images.roots import Roots
     from airflow_gpt_image.plugins.images.tokens import Tokens
 
-    def show(path, *, roots=None, readable=("shop",), connections=(), balances=None, now=NOW, **query):
+    def show(
+        path,
+        *,
+        roots=None,
+        readable=("shop",),
+        connections=(),
+        balances=None,
+        now=NOW,
+        patience=60.0,
+        **query,
+    ):
         context = building.Context(
             user="somebody",
             roots=Roots([str(tmp_path)] if roots is None else roots),
@@ -41,6 +51,7 @@ def show(airflow, tmp_path):
             may_read_connection=lambda user, conn_id: conn_id in connections,
             balances=balances or Balances(read_balance),
             now=now,
+            patience=patience,
         )
         place = building.Place.parse(path)
         assert place is not None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from tests.batches import BatchTask
+from airflow_gpt_image.errors import DestinationError
+from tests.airflow_database import NOW
+from tests.batches import BatchTask, MeddledFolder
 
 PLACE = "task/shop/manual__2026-01-01T00:00:00+00:00/posters/-1"
 
@@ -86,3 +91,83 @@ def test_names_that_are_no_records_are_left_out(waiting, show):
     (records(waiting)[0].parent / "attempt-<script>.json").write_text("{}")
 
     assert show(PLACE)["counts"]["in_flight"] == 3
+
+
+def test_an_image_that_failed_and_was_sent_again_without_an_answer_is_at_stake(waiting, show):
+    # Both have one file of the intent, and the id's file is the first one's.
+    accepted = records(waiting)[0]
+    intent = accepted.with_name(f"{accepted.stem.rpartition('~')[0]}.json")
+    first, again = json.loads(accepted.read_text()), json.loads(intent.read_text())
+    failure = {"error": "UpstreamError", "message": "Generation failed."}
+    accepted.write_text(json.dumps(first | {"state": "failed", "refunds": 1, "failure": failure}))
+    long_ago = {"intended_at": "2026-01-01T00:00:00Z", "answer_by": "2026-01-01T00:02:00Z"}
+    intent.write_text(json.dumps(again | long_ago | {"retries": 1, "charges": 2, "refunds": 1}))
+
+    document = show(PLACE)
+
+    assert (document["counts"]["unknown"], document["counts"]["in_flight"]) == (1, 2)
+    assert {"label": "At stake", "value": "$0.0235", "note": None} in document["figures"]
+
+
+class SlowDestination:
+    """The destination of a batch, whose listings wait until they are let; then they may be refused."""
+
+    def __init__(self, folder, roots):
+        from airflow_gpt_image.ledger.payer import Payer
+        from airflow_gpt_image.plugins.images.documents.batch_looks import look_at
+        from airflow_gpt_image.plugins.images.documents.batch_opening import open_destination
+
+        document = json.loads(records(folder)[0].read_text())
+        self.payer = Payer(**document["payer"])
+        self.let, self.error, self._look_at = threading.Event(), None, look_at
+        scope = records(folder)[0].parent.name
+        there = open_destination(str(folder), self.payer, scope, None, SimpleNamespace(roots=roots))
+        self.there = replace(there, folder=MeddledFolder(there.folder, self._meddle))
+
+    def _meddle(self, act, *args):
+        assert self.let.wait(60)
+        if self.error is not None:
+            raise self.error
+
+    def look(self, within=None):
+        return self._look_at(self.there, self.payer, NOW, within=within)
+
+
+@pytest.fixture
+def slow(waiting, tmp_path):
+    from airflow_gpt_image.plugins.images.roots import Roots
+
+    made = SlowDestination(waiting, Roots([str(tmp_path)]))
+    yield made
+    made.let.set()
+
+
+def test_a_page_waits_for_the_first_look_as_long_as_it_may(slow):
+    from airflow_gpt_image.plugins.images.documents.batch_looks import StillReadingError
+
+    with pytest.raises(StillReadingError):
+        slow.look(within=0.01)
+    slow.let.set()
+
+    assert slow.look().statuses == ["in_flight"] * 3
+
+
+def test_a_page_shows_the_look_before_until_the_next_one_has_ended(slow):
+    slow.let.set()
+    first = slow.look()
+    slow.let.clear()
+    slow.there.look = old = replace(first, at=first.at - 3_600)
+
+    assert slow.look(within=0.01) is old
+    slow.let.set()
+    assert slow.look().at > first.at
+
+
+def test_a_look_that_failed_is_told_and_the_next_one_made_anew(slow):
+    slow.let.set()
+    slow.error = DestinationError("The store is away.")
+    with pytest.raises(DestinationError):
+        slow.look()
+    slow.error = None
+
+    assert slow.look().statuses == ["in_flight"] * 3
