@@ -40,14 +40,32 @@ def migrate(shared: Path) -> None:
 class AirflowDatabase:
     """Dag runs and task instances, written into Airflow's database without any Dag."""
 
-    def run(self, dag_id: str, run_id: str, *, due: datetime = NOW) -> None:
+    def run(self, dag_id: str, run_id: str, *, due: datetime = NOW, version: UUID | None = None) -> None:
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import insert
 
         with create_session() as session:
             fields = {"run_type": "manual", "run_after": due, "state": "success", "created_at": due}
-            session.execute(insert(DagRun).values(dag_id=dag_id, run_id=run_id, **fields))
+            names = {"dag_id": dag_id, "run_id": run_id, "created_dag_version_id": version}
+            session.execute(insert(DagRun).values(**names, **fields))
+
+    def version(self, dag_id: str, number: int) -> UUID:
+        """A version of a Dag, as its tasks were at some time: its id."""
+        from airflow.models.dag import DagModel
+        from airflow.models.dag_version import DagVersion
+        from airflow.models.dagbundle import DagBundleModel
+        from airflow.utils.session import create_session
+        from uuid6 import uuid7
+
+        with create_session() as session:
+            session.merge(DagBundleModel(name="dags"))
+            session.flush()
+            session.merge(DagModel(dag_id=dag_id, bundle_name="dags", max_active_tasks=16, fileloc="shop.py"))
+            session.flush()
+            made = DagVersion(id=uuid7(), dag_id=dag_id, version_number=number, bundle_name="dags")
+            session.add(made)
+            return made.id
 
     def task(
         self,
@@ -141,11 +159,13 @@ class AirflowDatabase:
 
     def clear(self) -> None:
         """Forget all runs, and what belongs to them."""
+        from airflow.models.dag import DagModel
+        from airflow.models.dag_version import DagVersion
         from airflow.models.dagrun import DagRun
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
         from sqlalchemy import delete
 
         with create_session() as session:
-            session.execute(delete(TaskInstance.__table__))
-            session.execute(delete(DagRun.__table__))
+            for model in (TaskInstance, DagRun, DagVersion, DagModel):
+                session.execute(delete(model.__table__))

@@ -2,8 +2,8 @@
 Count what task instances of ours made and spent within days, over many Dags.
 
 Airflow has no index that leads to a kind of task, and may have millions of task instances. So first it is
-found out which Dags have tasks of ours, by the oldest and the newest run of each within the days, then their
-runs within the days are looked at, the newest first and within a limit. What a task instance came to is kept:
+found out which Dags have tasks of ours, by the oldest and the newest run of each of their versions within the
+days, then their runs within the days are looked at, the newest first and within a limit. What a task instance came to is kept:
 it changes only with a retry or a clear, which give it another id.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 from airflow.models.dagrun import DagRun
 from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
-from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy import and_, exists, func, or_, select, union
 from sqlalchemy.orm import Session
 
 from airflow_gpt_image.api.pricing import USD_PER_CREDIT
@@ -54,15 +54,24 @@ _kept: Cache[Spent] = Cache(100_000)
 
 
 def find_dags(session: Session, since: datetime) -> set[str]:
-    """Return the ids of the Dags that have tasks of ours, by two of each one's runs since then."""
-    query = select(func.min(DagRun.id), func.max(DagRun.id)).where(DagRun.run_after >= since - _LATE)
-    ids = sorted({run for pair in session.execute(query.group_by(DagRun.dag_id)) for run in pair})
-    found: set[str] = set()
-    for some in _chunks(ids):
-        found.update(
-            session.scalars(_of_ours(select(TaskInstance.dag_id).distinct()).where(DagRun.id.in_(some)))
-        )
-    return found
+    """
+    Return the ids of the Dags that have tasks of ours, by two runs since then of each version of each Dag.
+
+    A Dag that has got other tasks has got another version; where Airflow doesn't know a run's any more, it
+    counts as one.
+    """
+    runs = select(func.min(DagRun.id).label("oldest"), func.max(DagRun.id).label("newest"))
+    runs = runs.where(DagRun.run_after >= since - _LATE)
+    ends = runs.group_by(DagRun.dag_id, DagRun.created_dag_version_id).cte("ends")
+    looked_at = union(select(ends.c.oldest), select(ends.c.newest)).subquery()
+    is_looked_at = DagRun.id.in_(select(looked_at))
+    ti, store = TaskInstance, TaskStateStoreModel
+    same_run = and_(ti.dag_id == DagRun.dag_id, ti.run_id == DagRun.run_id)
+    named = select(ti.dag_id).join(DagRun, same_run).where(is_looked_at, ti.operator.in_(OPERATORS))
+    # Somebody's subclass of an operator of ours is called otherwise, and keeps records all the same.
+    kept = select(DagRun.dag_id).join(store, store.dag_run_id == DagRun.id)
+    kept = kept.where(is_looked_at, store.key.in_(STATE_KEYS))
+    return {dag_id for query in (named, kept) for dag_id in session.scalars(query.distinct())}
 
 
 def find_ended(

@@ -291,6 +291,32 @@ def test_what_is_older_than_the_days_is_not_counted(airflow, image, show):
     assert values(show("all", days="30"))["Images"] == "1"
 
 
+@pytest.mark.parametrize("operator", ["GptImageGenerateOperator", "OurOwnSubclass"])
+def test_a_dag_that_had_the_task_only_in_the_middle_of_the_days_is_counted(operator, airflow, image, show):
+    versions = [airflow.version("shop", number) for number in (1, 2, 3)]
+    for day in range(25):
+        version = versions[0 if day > 12 else 1 if day > 8 else 2]
+        airflow.run("shop", f"r{day}", due=NOW - timedelta(days=day), version=version)
+        airflow.task("shop", f"r{day}", "other", operator="BashOperator", ended=NOW - timedelta(days=day))
+    kept = state("stored", generation_id="g1", submitted_at=RECORDED, settled_at=RECORDED)
+    for day in (9, 10, 11, 12):
+        image(day, f"r{day}", ended=NOW - timedelta(days=day), operator=operator, kept=kept)
+
+    document = show("all", days="30")
+
+    assert [(dag["name"], dag["images"]) for dag in document["by_dag"]] == [("shop", 4)]
+
+
+def test_a_dag_whose_versions_airflow_has_forgotten_is_found_by_its_oldest_and_newest_run(
+    airflow, image, show
+):
+    for day in range(3):
+        airflow.run("shop", f"r{day}", due=NOW - timedelta(days=day))
+    image(1, "r2", ended=NOW - timedelta(days=2))
+
+    assert [dag["images"] for dag in show("all")["by_dag"]] == [1]
+
+
 def test_spending_of_a_run_that_failed_counts(airflow, show):
     airflow.run("shop", "r1")
     spent = {"charged": "9.4", "refunded": "4.7", "usd": "0.0235"}
