@@ -22,6 +22,15 @@ from airflow_gpt_image.plugins.images.roots import OutsideRootsError
 _PROMPT: Final = "prompt"
 _LINKS: Final = ("manifest_csv", "failures", "unsettled", "contact_sheet", "manifest_parquet")
 _CLEAR: Final = "Clear the task to try again."
+_ENDED: Final = {
+    "skipped": ("Airflow skipped this task.", _CLEAR),
+    "upstream_failed": ("A task before this one failed, so this one did not run.", _CLEAR),
+    "removed": ("This task is no longer in the Dag.", ""),
+    "success": (
+        "The task succeeded, and its result is not in Airflow's database. It may be kept elsewhere.",
+        "The manifest in the task's destination has all images.",
+    ),
+}
 
 
 def build(
@@ -176,11 +185,10 @@ def _nothing(
     if row.is_live:
         why = "The task has not planned its data set yet. Its pictures appear here while it runs."
         return papers.empty("No images yet", why, "", *given, live=True, switch=switch)
-    why = {
-        "skipped": "Airflow skipped this task.",
-        "upstream_failed": "A task before this one failed, so this one did not run.",
-    }.get(row.state or "", "The task ended before it sent anything. Its log says why.")
-    return papers.empty("No images", why, _CLEAR, *given, switch=switch)
+    why, do = _ENDED.get(
+        row.state or "", ("The task ended before it sent anything. Its log says why.", _CLEAR)
+    )
+    return papers.empty("No images", why, do, *given, switch=switch)
 
 
 def _address(row: TaskRow) -> str:

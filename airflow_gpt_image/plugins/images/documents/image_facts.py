@@ -5,6 +5,7 @@ Tell what became of one image out of a task instance's result and records.
 the task instance         its record          status
 ========================  ==================  ============================================================
 returned images           any                 done
+succeeded                 stored              done: its result isn't in Airflow's database
 returned none             any                 in flight: the task doesn't wait for it
 anything                  intent, refused     unknown: it may be paid for
 anything                  intent, recent      in flight: it is being sent
@@ -34,6 +35,7 @@ from airflow_gpt_image.plugins.images.documents import foreign
 from airflow_gpt_image.plugins.images.documents.airflow_rows import TaskRow
 from airflow_gpt_image.plugins.images.documents.amounts import NOTHING, amount
 from airflow_gpt_image.plugins.images.documents.places import Status
+from airflow_gpt_image.storage.images import ImageFile
 
 _MOST_IMAGES: Final = 100
 _FAILED: Final = frozenset({"failed", "up_for_retry", "upstream_failed"})
@@ -131,6 +133,9 @@ def of_row(row: TaskRow, now: datetime) -> ImageFacts:
     if record is not None:
         facts |= _of_record(record)
     images = tuple(StoredImage.parse(image) for image in foreign.items(result.get("images"), _MOST_IMAGES))
+    if not images and record is not None and record.state == "stored":
+        # Its task doesn't push what it returns, or Airflow's XCom backend keeps that elsewhere.
+        images = tuple(_recorded(image, state) for image in record.images[:_MOST_IMAGES])
     if images and row.state == "success":
         return ImageFacts(**{**facts, **_of_result(result, facts), "status": "done", "images": images})
     if facts["generation_id"] and row.state == "success":
@@ -155,6 +160,16 @@ def _record(state: ImageTaskState | None, result: Mapping[str, Any]) -> Record |
     latest = max(records, key=lambda record: record.intended_at, default=None)
     request = latest.fingerprint if latest else None
     return furthest(record for record in records if record.fingerprint == request)
+
+
+def _recorded(image: ImageFile, state: ImageTaskState | None) -> StoredImage:
+    """Return an image as its record has it: beside the records, if it was stored at all."""
+    folder = state.records_at if state is not None else None
+    path = None if folder is None or image.name is None else f"{folder.rstrip('/')}/{image.name}"
+    # Records keep no signature, without which an address may lead nowhere.
+    url = None if "?" in image.url else image.url
+    version = image.sha256[:16] if image.sha256 else None
+    return StoredImage(foreign.path(path), foreign.path(url), image.width, image.height, image.bytes, version)
 
 
 def _prompt(record: Record | None, rendered: Mapping[str, Any]) -> str | None:

@@ -70,7 +70,7 @@ def _not_yet(
         why = tried or _WAITS.get(row.operator) or _NOT_RUN
     if why is None:
         why = "The task ended without a result that this page can read."
-    do = "" if row.is_live else "Clear the task to run it again."
+    do = "" if row.is_live or row.state == "removed" else "Clear the task to run it again."
     what = "No images yet" if row.is_live else "No images"
     return papers.empty(what, why, do, title, context, query, live=row.is_live, switch=switch)
 

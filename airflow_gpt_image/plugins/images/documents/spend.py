@@ -3,8 +3,8 @@ Count what task instances of ours made and spent within days, over many Dags.
 
 Airflow has no index that leads to a kind of task, and may have millions of task instances. So first it is
 found out which Dags have tasks of ours, by the oldest and the newest run of each of their versions within the
-days, then their runs within the days are looked at, the newest first and within a limit. What a task instance came to is kept:
-it changes only with a retry or a clear, which give it another id.
+days, then their runs within the days are looked at, the newest first and within a limit. What a task instance
+came to is kept: it changes only with a retry or a clear, which give it another id.
 """
 
 from __future__ import annotations
