@@ -22,19 +22,25 @@ def migrate(shared: Path) -> None:
     """
     Put a migrated database where Airflow looks: made once for all processes side by side, and copied.
 
-    Once for each process: whoever has opened it would find it changed under his hands.
+    Once for each process: whoever has opened it would find it changed under his hands. A server's database is
+    migrated in its place, and belongs to one process.
     """
+    if not os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite"):
+        _migrate()
+        return
     own = Path(os.environ["AIRFLOW_HOME"], "airflow.db")
     made = shared / "airflow.db"
     with Path(shared, "airflow.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            # In a process of its own: it sets up logging and a session, and leaves neither of them behind.
-            subprocess.run(
-                [sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True
-            )
+            _migrate()
             shutil.move(own, made)
     shutil.copy(made, own)
+
+
+def _migrate() -> None:
+    # In a process of its own: it sets up logging and a session, and leaves neither of them behind.
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
 
 
 class AirflowDatabase:
