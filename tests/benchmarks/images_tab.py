@@ -176,7 +176,7 @@ def _watch(airflow: MeasuredAirflow, subject: Subject, made: Sequence[bytes], as
     ask(LIVE, data, **{"if-none-match": answer.headers["etag"]})
     done = answer.json()["counts"]["done"]
     subject.batch.store(range(done, done + PAGE), lambda index: None)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until:
         time.sleep(INTERVAL)
         answer = ask(LIVE_NEW, data)

@@ -3,7 +3,7 @@ See how far a batch is, before there is a manifest: by its plan, and by what lie
 
 The names of files tell nearly all of it: a sidecar means stored, a record with an id means submitted, one
 without means that it was about to be. Only what isn't stored is read, and each record once. All who look
-share one look, which is as old as :data:`_AGE` at most, or five times what it took. On a store it takes
+share one look, which is as old as :data:`_AGE` at most, or five times what its listings took. On a store it takes
 seconds, so it is made in a thread of its own, and a page that waits for no end has the one before.
 """
 
@@ -92,6 +92,7 @@ def _look(destination: Destination, payer: Payer, now: datetime) -> Look:
         listings = [threads.submit(folder.sizes, name) for name in (f"{RECORDS}/{scope}", ITEMS)]
         listed, sizes = (listing.result() for listing in listings)
         destination.sizes = sizes
+        took = time.monotonic() - begun
         stored = {item.index for item in items if f"{item.name}.json" in sizes}
         for file in RecordsFolder(cast("Folder", _Listed(listed)), scope).list().files:
             item = destination.by_request.get(request_key(file))
@@ -118,7 +119,7 @@ def _look(destination: Destination, payer: Payer, now: datetime) -> Look:
     entries = [entry if entry.status == status else entry._replace(status=status) for entry, status in both]
     ended = time.monotonic()
     rate = _rate(destination.seen, ended, len(stored))
-    return Look(ended, ended - begun, entries, statuses, records, frozenset(own - refunded), rate)
+    return Look(ended, took, entries, statuses, records, frozenset(own - refunded), rate)
 
 
 def _status(record: Record, has_unread: bool, now: datetime) -> Status:

@@ -34,6 +34,8 @@ class Look:
     """
     How far a batch was when it was looked at.
 
+    :param at: when it was, in seconds of a monotonic clock.
+    :param took: seconds that its listings took, which each look makes anew.
     :param entries: the images with what each was at, by the index in the plan; ``statuses`` likewise, and
         ``records``, of what isn't stored.
     :param own: indexes that this task instance was charged for since its last clear.
