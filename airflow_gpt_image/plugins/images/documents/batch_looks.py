@@ -3,8 +3,8 @@ See how far a batch is, before there is a manifest: by its plan, and by what lie
 
 The names of files tell nearly all of it: a sidecar means stored, a record with an id means submitted, one
 without means that it was about to be. Only what isn't stored is read, and each record once. All who look
-share one look, which is as old as :data:`_AGE` at most, or five times what its listings took. On a store it takes
-seconds, so it is made in a thread of its own, and a page that waits for no end has the one before.
+share one look, which is as old as :data:`_AGE` at most, or five times what its listings took. On a store it
+takes seconds, so it is made in a thread of its own, and a page that can't wait shows the one before.
 """
 
 from __future__ import annotations
