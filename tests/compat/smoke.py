@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from airflow_gpt_image.emulator.server import EmulatorServer
 from stack.airflow import ScratchAirflow
@@ -113,6 +114,7 @@ def run_cases(python: Path) -> list[Result]:
                 "AIRFLOW__GPT_IMAGE__CALLBACK_SECRET": "a secret of 26 characters.",
                 "AIRFLOW_CONN_GPT_IMAGE_DEFAULT": emulator.airflow_connection(),
                 "AIRFLOW_VAR_GPT_IMAGE_DESTINATION": str(images),
+                "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": str(images),
             }
             with ScratchAirflow(
                 home / "airflow",
@@ -129,6 +131,7 @@ def run_cases(python: Path) -> list[Result]:
                 rounds.check_said("called_back", "the API called back", first)
                 rounds.check_said("lost_answer", "its callback told the id", first)
                 second = rounds.run(clear=True)
+                rounds.check_images_tab(second)
                 return [
                     _result(case, first[case], second[case], _count_images(images / case.dag_id))
                     for case in cases
@@ -176,6 +179,19 @@ class _Rounds:
         last = self._airflow.task_instance(dag_id, run_id, case.task_id)["try_number"]
         if text not in self._airflow.log(dag_id, run_id, case.task_id, last):
             outcomes[case].problems.append(f"Its log doesn't say {text!r}.")
+
+    def check_images_tab(self, outcomes: dict[Case, _Outcome]) -> None:
+        """Enter a problem where the Images tab of a case's run doesn't show all its images."""
+        for case in self._cases:
+            place = f"run/{case.dag_id}/{quote(self._runs[case], safe=':+')}"
+            answer = self._airflow.client.get(f"/gpt-image/data/{place}")
+            tasks = answer.json().get("tasks", ())
+            done = sum(task["counts"]["done"] for task in tasks)
+            images = [tile["image"] for task in tasks for tile in task["tiles"]]
+            if done != case.due or not all(image and image["thumb"] for image in images):
+                outcomes[case].problems.append(f"Its Images tab shows {done} images: {answer.text[:300]}")
+            elif self._airflow.client.get(images[0]["thumb"]).is_error:
+                outcomes[case].problems.append("Its Images tab doesn't serve the first image.")
 
     def _charges(self, case: Case) -> int:
         charges = self._emulator.books()["charges"]

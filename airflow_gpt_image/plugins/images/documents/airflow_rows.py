@@ -55,6 +55,11 @@ MOST: Final = 5_000
 _LARGEST: Final = 2_000_000
 """Characters of one document; a task's records with the longest prompts are a tenth of it."""
 
+_LARGEST_OF_MANY: Final = 64_000
+"""Characters of one result where a page reads more of them than :data:`_FEW`; ours are a tenth of it."""
+
+_FEW: Final = 32
+
 _AT_ONCE: Final = 500
 
 
@@ -211,13 +216,14 @@ def load(
     :param records: read our documents of the task state store, too.
     :param rendered: read the template fields, too.
     """
+    most = _LARGEST if len(rows) <= _FEW else _LARGEST_OF_MANY
     for _, of_dag in groupby(sorted(rows, key=lambda row: row.dag_id), key=lambda row: row.dag_id):
         for some in _chunks(list(of_dag)):
-            _load_results(session, some)
+            _load_results(session, some, most)
             if records:
                 _load_records(session, some)
             if rendered:
-                _load_rendered(session, some)
+                _load_rendered(session, some, most)
     return rows
 
 
@@ -226,8 +232,8 @@ def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
         yield items[begin : begin + _AT_ONCE]
 
 
-def _load_results(session: Session, rows: Sequence[TaskRow]) -> None:
-    for row, key, value in _owned(session, rows, _models()[0], "value", (_RESULT, SPENT)):
+def _load_results(session: Session, rows: Sequence[TaskRow], most: int) -> None:
+    for row, key, value in _owned(session, rows, _models()[0], "value", (_RESULT, SPENT), most):
         if key == _RESULT:
             # Where a trigger ended the task it is JSON within JSON.
             row.result = _parse(value) or value if isinstance(value, str) else value
@@ -235,8 +241,8 @@ def _load_results(session: Session, rows: Sequence[TaskRow]) -> None:
             row.spent = value
 
 
-def _load_rendered(session: Session, rows: Sequence[TaskRow]) -> None:
-    for row, _, value in _owned(session, rows, _models()[1], "rendered_fields", ()):
+def _load_rendered(session: Session, rows: Sequence[TaskRow], most: int) -> None:
+    for row, _, value in _owned(session, rows, _models()[1], "rendered_fields", (), most):
         row.rendered = value if isinstance(value, dict) else {}
 
 
@@ -251,11 +257,16 @@ def _models() -> tuple[Sequence[Any], Sequence[Any]]:
 
 
 def _owned(
-    session: Session, rows: Sequence[TaskRow], models: Sequence[Any], column: str, keys: Sequence[str]
+    session: Session,
+    rows: Sequence[TaskRow],
+    models: Sequence[Any],
+    column: str,
+    keys: Sequence[str],
+    most: int,
 ) -> Iterator[tuple[TaskRow, str, Any]]:
     """Yield what models hold of task instances: by their ids, or as Airflow 3.3 has it, by their names."""
     for model in models:
-        columns = (_bounded(getattr(model, column)), *((model.key,) if keys else ()))
+        columns = (_bounded(getattr(model, column), most), *((model.key,) if keys else ()))
         owners: dict[Any, TaskRow]
         if HAS_REGIONS:
             owners = {(row.id,): row for row in rows}
@@ -275,7 +286,7 @@ def _owned(
 def _load_records(session: Session, rows: Sequence[TaskRow]) -> None:
     store = TaskStateStoreModel
     place = (store.region_id, store.region_index) if HAS_REGIONS else (store.map_index,)
-    query = select(store.run_id, store.task_id, *place, store.key, _bounded(store.value))
+    query = select(store.run_id, store.task_id, *place, store.key, _bounded(store.value, _LARGEST))
     query = query.where(*_names_are(store, rows), store.key.in_(STATE_KEYS))
     owners = {(row.run_id, row.task_id, *(row.region or (row.map_index,))): row for row in rows}
     for found in session.execute(query):
@@ -296,9 +307,9 @@ def _names_are(model: Any, rows: Sequence[TaskRow]) -> list[Any]:
     return conditions
 
 
-def _bounded(column: Any) -> Any:
+def _bounded(column: Any, most: int) -> Any:
     text = cast(column, Text)
-    return case((func.length(text) <= _LARGEST, text), else_=None)
+    return case((func.length(text) <= most, text), else_=None)
 
 
 def _parse(text: str | None) -> Any:

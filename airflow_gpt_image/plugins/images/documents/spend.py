@@ -101,11 +101,12 @@ def count(session: Session, rows: Sequence[TaskRow]) -> list[Spent]:
     """Return what task instances came to; only those are read that weren't before."""
     found = {row.id: _kept.peek((row.id, row.ended)) for row in rows}
     new = [row for row in rows if found[row.id] is None]
-    airflow_rows.load(session, new, records=False)
-    for row in new:
-        found[row.id] = _kept.get((row.id, row.ended), partial(_spent, row))
-        # It is large, and nobody asks for it again.
-        row.rendered = {}
+    for some in _chunks(new):
+        airflow_rows.load(session, some, records=False)
+        for row in some:
+            found[row.id] = _kept.get((row.id, row.ended), partial(_spent, row))
+            # They are large, and nobody asks for them again.
+            row.rendered, row.result = {}, None
     return [spent for row in rows if (spent := found[row.id]) is not None]
 
 

@@ -326,6 +326,17 @@ def test_spending_of_a_run_that_failed_counts(airflow, show):
     assert values(show("all"))["Spent today"] == "$0.0235"
 
 
+def test_a_page_of_many_leaves_out_results_that_are_far_larger_than_any_of_ours(airflow, image, show):
+    airflow.run("shop", "r1")
+    for index in range(40):
+        image(index, map_index=index, changes={"metadata": "x" * (900_000 if index == 7 else 10)})
+
+    statuses = [tile["status"] for tile in show("mapped/shop/r1/image")["tiles"]]
+
+    assert [index for index, status in enumerate(statuses) if status != "done"] == [7]
+    assert show("task/shop/r1/image/7")["picture"]["status"] == "done"
+
+
 def test_whatever_results_say_every_page_is_a_document(airflow, show):
     airflow.run("shop", "r1")
     hostile = [
