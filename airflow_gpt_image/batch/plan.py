@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, BinaryIO, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -285,7 +286,7 @@ def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int], price
             Item(
                 index=index + variant - 1,
                 row=line.row,
-                slot=Slot(variant, line.copy_, head.map_index),
+                slot=_slot(variant, line.copy_, head.map_index),
                 fingerprint=line.fingerprint,
                 name=name,
                 resolution=resolution,
@@ -297,6 +298,9 @@ def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int], price
         )
     return items
 
+
+# Most images of a plan have the same: ten thousand of them stay in memory.
+_slot = lru_cache(1_000)(Slot)
 
 _REMEDY: Final = "Nothing is lost: the next try plans anew, and finds what is paid for."
 

@@ -32,7 +32,6 @@ from tests.object_store import CONN_ID, object_store
 
 IMAGES = int(os.environ.get("IMAGES_TAB_IMAGES", "10000"))
 ROUNDS = int(os.environ.get("IMAGES_TAB_ROUNDS", "5"))
-BUCKET = "pictures"
 RUN = "manual__2026-11-26T18:12:09+00:00"
 TASK = "posters"
 PAGE = 200
@@ -80,23 +79,26 @@ class Subject:
 def main() -> None:
     """Print the figures as a Markdown table, beside the goals."""
     home = Path(os.environ["AIRFLOW_HOME"])
-    roots = {"disk": f"{home}/images", "S3": f"s3://{CONN_ID}@{BUCKET}/images"}
+    # Each batch has a bucket of its own: the tests' server looks at a bucket's every object to list a few.
+    buckets = {kind: f"s3://{CONN_ID}@{kind}-pictures" for kind in ("small", "finished", "running")}
     with ExitStack() as stack:
         store = stack.enter_context(object_store())
-        store.client().create_bucket(Bucket=BUCKET)
+        for bucket in buckets:
+            store.client().create_bucket(Bucket=f"{bucket}-pictures")
         os.environ |= {
             f"AIRFLOW_CONN_{CONN_ID.upper()}": store.airflow_connection(),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": ",".join(roots.values()),
+            "AIRFLOW__GPT_IMAGE__GALLERY_ROOTS": ",".join([f"{home}/images", *buckets.values()]),
         }
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
         made = list(pictures(20))
-        small = [_subject(place, root, 5, made, running=False) for place, root in roots.items()]
+        places = {"disk": dict.fromkeys(buckets, f"{home}/images"), "S3": buckets}
+        small = [_subject("small", place, roots["small"], 5, made) for place, roots in places.items()]
         subjects = [
-            _subject(place, root, IMAGES, made, running=running)
-            for running in (False, True)
-            for place, root in roots.items()
+            _subject(kind, place, roots[kind], IMAGES, made)
+            for kind in ("finished", "running")
+            for place, roots in places.items()
         ]
         airflow = stack.enter_context(measured_airflow())
         for subject in (*small, *subjects):
@@ -104,9 +106,9 @@ def main() -> None:
     _print(subjects)
 
 
-def _subject(place: str, root: str, images: int, made: Sequence[bytes], *, running: bool) -> Subject:
+def _subject(kind: str, place: str, root: str, images: int, made: Sequence[bytes]) -> Subject:
     """Return a batch: whole, or half of it stored, a tenth under way, some failed and some without answer."""
-    kind = "running" if running else "finished"
+    running = kind == "running"
     dag_id = f"{kind}_{place}_{images}"
     batch = LargeBatch(f"{root}/{dag_id}", images, dag_id=dag_id, run_id=RUN, task_id=TASK)
     batch.begin()

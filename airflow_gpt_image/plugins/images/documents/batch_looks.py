@@ -3,8 +3,9 @@ See how far a batch is, before there is a manifest: by its plan, and by what lie
 
 The names of files tell nearly all of it: a sidecar means stored, a record with an id means submitted, one
 without means that it was about to be. Only what isn't stored is read, and each record once. All who look
-share one look, which is as old as :data:`_AGE` at most, or five times what its listings took. On a store it
-takes seconds, so it is made in a thread of its own, and a page that can't wait shows the one before.
+share one look. The next one is made when it is :data:`_AGE` old, or five times what its listings took, up to
+:data:`_OLDEST`. On a store that takes seconds, so it is made in a thread of its own, and a page that can't
+wait shows the one before.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from airflow_gpt_image.storage.folders import Folder
 # Given to a thread at a time: waking one costs as much as reading a file of a disk.
 _AT_ONCE: Final = 16
 _AGE: Final = 2.0
+_OLDEST: Final = 20.0
 _MOST_READ: Final = 20_000
 """Records that one look reads; the others wait for the next one."""
 
@@ -54,7 +56,7 @@ def look_at(destination: Destination, payer: Payer, now: datetime, *, within: fl
     """
     with destination.changing:
         last = destination.look
-        if last is not None and time.monotonic() - last.at <= max(_AGE, 5 * last.took):
+        if last is not None and time.monotonic() - last.at <= min(_OLDEST, max(_AGE, 5 * last.took)):
             return last
         if not destination.looking and destination.failed is None:
             _looking.submit(_look_and_tell, destination, payer, now)
