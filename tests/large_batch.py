@@ -82,17 +82,18 @@ class LargeBatch:
         def write(item: Item) -> Record:
             if item.index not in self.records:
                 self._write(self._submitted(item))
-            data, name = picture(item.index), f"{item.file}.png"
+            data = picture(item.index)
             if data is not None:
-                self.folder.write(name, data)
-            sha256 = hashlib.sha256(data or b"").hexdigest()
-            facts = {"width": SIDE, "height": SIDE, "sha256": sha256, "bytes": len(data or b"") or 1_000_000}
-            image = ImageFile(url=f"https://files.example.com/{item.index}.png", name=name, **facts)
-            made = self._submitted(item)[1].stored([image], GenerationFacts(status="completed"), _now())
+                self.folder.write(f"{item.file}.png", data)
+            made = self._stored(item, data)
             self._folder_of_records.write_sidecar(made, item.name)
             return made
 
         self._each_with(write, indexes)
+
+    def describe(self, indexes: Iterable[int]) -> None:
+        """Take them for stored, for the manifest alone: of a batch that has ended nothing else is read."""
+        self.records.update((index, self._stored(self.plan.items[index], None)) for index in indexes)
 
     def finish(self) -> dict[str, Any]:
         """Put the manifest and what stands beside it there; return the task's result."""
@@ -136,6 +137,13 @@ class LargeBatch:
         intent = self._intent(item)
         generation_id = f"{random.Random(item.index).getrandbits(128):032x}"
         return [intent, intent.submitted(generation_id, intent.intended_at, name=item.name)]
+
+    def _stored(self, item: Item, data: bytes | None) -> Record:
+        sha256 = hashlib.sha256(data or b"").hexdigest()
+        facts = {"width": SIDE, "height": SIDE, "sha256": sha256, "bytes": len(data or b"") or 1_000_000}
+        url = f"https://files.example.com/{item.index}.png"
+        image = ImageFile(url=url, name=f"{item.file}.png", **facts)
+        return self._submitted(item)[1].stored([image], GenerationFacts(status="completed"), _now())
 
     def _write(self, records: Iterable[Record]) -> Record:
         for record in records:

@@ -112,7 +112,7 @@ def _subject(kind: str, place: str, root: str, images: int, made: Sequence[bytes
     dag_id = f"{kind}_{place}_{images}"
     batch = LargeBatch(f"{root}/{dag_id}", images, dag_id=dag_id, run_id=RUN, task_id=TASK)
     batch.begin()
-    stored = images // 2 if running else images
+    stored = images // 2 if running else min(images, PAGE)
     batch.store(range(stored), lambda index: made[index % len(made)] if index < PAGE else None)
     names, database = (dag_id, RUN, TASK), AirflowDatabase()
     database.run(dag_id, RUN)
@@ -124,6 +124,7 @@ def _subject(kind: str, place: str, root: str, images: int, made: Sequence[bytes
         batch.lose(ahead[-10:])
         database.task(*names, **operator, state="deferred", kept=batch.task_state(), ended=None)
     else:
+        batch.describe(range(stored, images))
         database.task(*names, **operator, result=batch.finish())
     return Subject(f"{kind}, {place}", dag_id, batch, running)
 
