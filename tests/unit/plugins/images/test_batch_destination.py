@@ -110,7 +110,11 @@ def test_an_image_that_failed_and_was_sent_again_without_an_answer_is_at_stake(w
 
 
 class SlowDestination:
-    """The destination of a batch, whose listings wait until they are let; then they may be refused."""
+    """
+    The destination of a batch, whose listings wait until they are let; then they may be refused.
+
+    :ivar shared: what pages have of it.
+    """
 
     def __init__(self, folder, roots):
         from airflow_gpt_image.ledger.payer import Payer
@@ -121,8 +125,9 @@ class SlowDestination:
         self.payer = Payer(**document["payer"])
         self.let, self.error, self._look_at = threading.Event(), None, look_at
         scope = records(folder)[0].parent.name
-        there = open_destination(str(folder), self.payer, scope, None, SimpleNamespace(roots=roots))
-        self.there = replace(there, folder=MeddledFolder(there.folder, self._meddle))
+        given = (str(folder), self.payer, scope, None, SimpleNamespace(roots=roots))
+        self.shared = open_destination(*given)
+        self.there = replace(self.shared, folder=MeddledFolder(self.shared.folder, self._meddle))
 
     def _meddle(self, act, *args):
         assert self.let.wait(60)
@@ -171,3 +176,16 @@ def test_a_look_that_failed_is_told_and_the_next_one_made_anew(slow):
     slow.error = None
 
     assert slow.look().statuses == ["in_flight"] * 3
+
+
+def test_a_page_says_that_a_destination_is_being_read_and_goes_on_asking(slow, show):
+    slow.shared.looking = True  # somebody else does, and isn't ready
+
+    document = show(PLACE, patience=0.0)
+    run = show("run/shop/manual__2026-01-01T00:00:00+00:00", patience=0.0)
+    slow.shared.looking = False
+
+    assert (document["kind"], document["live"]) == ("empty", True)
+    assert "is being read" in document["why"]
+    assert (run["kind"], run["live"]) == ("run", True)
+    assert show(PLACE)["counts"]["in_flight"] == 3
