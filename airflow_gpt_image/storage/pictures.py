@@ -180,8 +180,11 @@ def count_jpeg_scans(file: BinaryIO) -> int:
     """
     Return how many scans a JPEG has. Cameras and the API write about ten at most; a decoder goes over all
     pixels for each, of which a small file can have millions. Counting them costs a search through the file.
+
+    One of more segments than are looked at counts as if all of them were scans.
     """
-    return sum(marker == _SOS for marker in _jpeg_markers(file))
+    markers = list(_jpeg_markers(file))
+    return len(markers) if len(markers) == _MOST_SEGMENTS else markers.count(_SOS)
 
 
 def _jpeg_markers(file: BinaryIO) -> Iterator[int]:

@@ -11,16 +11,25 @@ from typing import Any, Final
 from airflow_gpt_image.errors import DownloadError
 from airflow_gpt_image.plugins.images.refusals import BROKEN, NO_PICTURE, RefusedError, too_large
 from airflow_gpt_image.plugins.images.serving.sources import Source
-from airflow_gpt_image.storage.pictures import Header, count_jpeg_scans, read_header
+from airflow_gpt_image.plugins.images.serving.structure import can_be_decoded, can_be_measured, orientation
+from airflow_gpt_image.storage.pictures import Header, read_header
 
 # Bytes of WebP that a thumbnail may have, by its longer side.
 _MOST_BYTES: Final = {256: 15_000, 512: 50_000, 1024: 150_000}
 _QUALITIES: Final = (80, 60, 40, 20)
-# Ours: a decoder would be at it for hours.
-_MOST_SCANS: Final = 100
 # Pillow holds the interpreter while it copies a decoded WebP, some 20 ms for the API's largest: one at once.
 _WEBP: Final = Lock()
 _FORMATS: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+# What Pillow calls the turns that stand a picture upright, by its orientation in Exif.
+_TURNS: Final = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ def check_picture(source: Source, limits: Limits) -> Header:
     """
     if source.length > limits.bytes:
         raise RefusedError(too_large(f"{source.length:,} bytes", f"{limits.bytes:,}"))
+    if not can_be_measured(source.file):
+        raise RefusedError(NO_PICTURE)
     try:
         header = read_header(source.file, "there")
     except DownloadError:
@@ -73,9 +84,9 @@ def draw_thumbnail(source: Source, header: Header, side: int) -> bytes:
 
     :raises RefusedError: when the picture can't be decoded.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    if header.kind == "jpg" and count_jpeg_scans(source.file) > _MOST_SCANS:
+    if not can_be_decoded(source.file, header.kind):
         raise RefusedError(BROKEN)
     source.file.seek(0)
     try:
@@ -91,7 +102,8 @@ def draw_thumbnail(source: Source, header: Header, side: int) -> bytes:
                 drawn = image.convert("RGBA")
             with _WEBP if header.kind == "webp" else nullcontext():
                 drawn.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-            turned = ImageOps.exif_transpose(drawn)
+            turn = _TURNS.get(orientation(image.info.get("exif")))
+            turned = drawn if turn is None else drawn.transpose(Image.Transpose[turn])
             return _encode(turned.convert("RGBA" if turned.has_transparency_data else "RGB"), side)
     except RefusedError:
         raise

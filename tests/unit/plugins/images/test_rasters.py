@@ -8,11 +8,12 @@ import struct
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from airflow_gpt_image.plugins.images.refusals import BROKEN, NO_PICTURE, RefusedError
 from airflow_gpt_image.plugins.images.serving.rasters import Limits, check_picture, draw_thumbnail
 from airflow_gpt_image.plugins.images.serving.sources import Source
+from airflow_gpt_image.plugins.images.serving.structure import orientation
 
 HTML = b"<!doctype html><script>alert(1)</script>"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
@@ -147,6 +148,103 @@ def test_a_jpeg_of_scans_without_number_is_refused_before_a_decoder_sees_it():
 
     assert drawn(whole[:-2] + last_scan + whole[-2:])[1].size == (256, 171)
     assert refusal_of(whole[:-2] + last_scan * 200 + whole[-2:]) == BROKEN
+
+
+def test_a_jpeg_that_hides_its_scans_behind_other_segments_is_refused():
+    whole = saved(noise((600, 400)), "JPEG", progressive=True)
+    scan = whole.index(b"\xff\xda")
+    last_scan = whole[whole.rindex(b"\xff\xda") : -2]
+    comments = b"\xff\xfe\0\2" * 5_000
+
+    hidden = whole[:scan] + comments + whole[scan:-2] + last_scan * 200 + whole[-2:]
+    between = whole[:-2] + comments + last_scan * 200 + whole[-2:]
+
+    assert refusal_of(hidden) in (BROKEN, NO_PICTURE)
+    assert refusal_of(between) == BROKEN
+
+
+def many_chunks(name, count):
+    plain = saved(noise((60, 40)))
+    at = plain.index(name) - 4 if name == b"IDAT" else 33
+    return plain[:at] + chunk(name, b"") * count + plain[at:]
+
+
+def many_riff_chunks(count):
+    plain = saved(noise((60, 40)), "WEBP")
+    extended = struct.pack("<4sI4s3s3s", b"VP8X", 10, b"\0" * 4, b"\x3b\0\0", b"\x27\0\0")
+    rest = extended + struct.pack("<4sI", b"ABCD", 0) * count + plain[12:]
+    return b"RIFF" + struct.pack("<I", len(rest) + 4) + b"WEBP" + rest
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        many_chunks(b"tEXt", 3_000),
+        many_chunks(b"IDAT", 25_000),
+        many_riff_chunks(25_000),
+    ],
+    ids=["texts", "empty data", "riff"],
+)
+def test_a_picture_in_more_parts_than_any_encoder_writes_is_refused_before_a_decoder_sees_it(data):
+    assert refusal_of(data) == BROKEN
+
+
+def test_a_picture_in_many_parts_is_drawn():
+    assert drawn(many_chunks(b"IDAT", 9_000))[1].size == (60, 40)
+    assert drawn(many_riff_chunks(100))[1].size == (60, 40)
+
+
+@pytest.mark.parametrize("fill", [b"\xff" * 3_000_000, b"\0" * 100, b"\xff\xfe\0\1" * 9, b"\xff\xe1\xff\xff"])
+def test_a_jpeg_whose_size_would_have_to_be_searched_for_is_no_picture(fill):
+    whole = saved(noise((60, 40)), "JPEG")
+
+    assert refusal_of(whole[:2] + b"\xff" + fill + whole[2:]) == NO_PICTURE
+
+
+def exif_of_many_entries(entries, length):
+    """Each of its entries has all of its data again."""
+    head = struct.pack("<2sHIH", b"II", 42, 8, entries)
+    rows = (struct.pack("<HHII", number + 0x200, 7, length, 8) for number in range(entries))
+    return head + b"".join(rows) + b"\0" * (length + 4)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_metadata_that_unfolds_in_memory_is_refused_before_it_is_read(form):
+    metadata = exif_of_many_entries(1_000, 200_000)
+    whole = saved(noise((60, 40)), form)
+    if form == "PNG":
+        bomb = whole[:33] + chunk(b"eXIf", metadata) + whole[33:]
+    else:
+        parts = (b"Exif\0\0" + metadata[at : at + 65_000] for at in range(0, len(metadata), 65_000))
+        segments = (b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts)
+        bomb = whole[:2] + b"".join(segments) + whole[2:]
+
+    assert refusal_of(bomb) == BROKEN
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_every_turn_of_a_camera_is_undone_as_pillow_undoes_it(form, turned):
+    picture = Image.new("RGB", (60, 40), (250, 250, 250))
+    picture.paste((9, 9, 9), (0, 0, 20, 10))
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    data = saved(picture, form, exif=exif)
+
+    _, image = drawn(data)
+
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("L")
+    difference = ImageChops.difference(image.convert("L"), upright)
+    assert image.size == upright.size
+    assert difference.reduce(10).getextrema()[1] < 60
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [None, b"", b"II", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"\0" * 70_000],
+)
+def test_metadata_that_makes_no_sense_turns_nothing(exif):
+    assert orientation(exif) == 1
 
 
 def test_what_is_a_picture_and_a_page_at_once_is_drawn_without_the_page():
