@@ -6,9 +6,9 @@ They follow from the records and can be written anew at any time; each appears i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from airflow_gpt_image.api.pricing import plain
 from airflow_gpt_image.api.rules import FIELDS
@@ -42,6 +42,9 @@ INVALID: Final = "invalid.jsonl"
 
 # No line of ours is as long, and a file without line ends shall not fill the memory.
 _LONGEST_LINE: Final = 64 * 1024 * 1024
+# Objects, lists and what is in them. A row has a million characters at most, and a line one row; in memory
+# each of these takes thirty times what it has in the file.
+_MOST_PARTS: Final = 1_500_000
 _CHUNK: Final = 1024 * 1024
 
 
@@ -244,23 +247,29 @@ def read_manifest(path: object) -> Iterator[dict[str, Any]]:
     return (entry for _, entry in read_lines(path))
 
 
-def read_lines(path: object) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the lines of a ``manifest.jsonl`` as :func:`read_manifest` does, each behind its bytes."""
+def read_lines(
+    path: object, *, opened: Callable[[str], BinaryIO] = open_file
+) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """
+    Yield the lines of a ``manifest.jsonl`` as :func:`read_manifest` does, each behind its bytes.
+
+    :param opened: opens the file.
+    """
     address = str(path)
     if not address.endswith(".jsonl"):
         address = f"{address.rstrip('/')}/{JSONL}"
     number = 0
-    for number, text in enumerate(_lines_of(address), 1):
+    for number, text in enumerate(_lines_of(address, opened), 1):
         yield text, _entry(text, number, address)
     if not number:
         raise InvalidRequestError(f"{quote_path(address)} is empty, and a manifest never is. {_REMEDY}")
 
 
-def _lines_of(address: str) -> Iterator[bytes]:
+def _lines_of(address: str, opened: Callable[[str], BinaryIO]) -> Iterator[bytes]:
     """Yield the lines of a file; of one above the limit no more than shows it, and then no others."""
     rest = b""
     try:
-        with open_file(address) as file:
+        with opened(address) as file:
             # Not readline(limit): fsspec's files take no limit there.
             while len(rest) <= _LONGEST_LINE and (chunk := file.read(_CHUNK)):
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -277,6 +286,8 @@ def _lines_of(address: str) -> Iterator[bytes]:
 
 def _entry(text: bytes, number: int, address: str) -> dict[str, Any]:
     try:
+        if sum(text.count(part) for part in b"{[,") > _MOST_PARTS:
+            raise ValueError("too many parts")
         entry = json.loads(text)
         if isinstance(entry, dict) and {"row", "status", "paths"} <= entry.keys():
             return entry

@@ -24,7 +24,8 @@ from airflow.models.dag import DagModel
 
 def may_read(user: BaseUser, dag_id: str) -> bool:
     """Return whether somebody may read a Dag's results. Of a Dag that isn't there Airflow says the same."""
-    if not dag_id or dag_id == "~":  # Airflow's word for all of them
+    # "~" is Airflow's word for all of them, and PostgreSQL refuses to be asked for a text with a NUL.
+    if not dag_id or dag_id == "~" or "\0" in dag_id:
         return False
     details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
     allowed: Callable[..., Any] = get_auth_manager().is_authorized_dag

@@ -7,9 +7,11 @@ served only if it is under one of the roots in Airflow's configuration, by these
 1. Without roots nothing is served.
 2. A path on a store is compared by its text: the same scheme, connection and bucket as the root's, and the
    root's folders in front, whole. Another connection is another login, so it never matches.
-3. A path on disk is compared after all links in it and in the root are followed. It is opened folder by
-   folder without following links, so that a link put there in between is refused, too.
-4. Text that a store might read as something else is refused: ``..``, ``.``, empty segments, chained
+3. A path on disk is compared after all links in it are followed. It is opened folder by folder without
+   following links, so that a link put there in between is refused, too.
+4. A root's own links are followed once, when it is first seen to be a folder: who may write beside it can't
+   make it another one later. The whole disk is no root, by whatever link.
+5. Text that a store might read as something else is refused: ``..``, ``.``, empty segments, chained
    addresses (``::``), and what is any of these once it is percent-decoded.
 """
 
@@ -19,12 +21,15 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 from urllib.parse import unquote
 
 from airflow_gpt_image.errors import InvalidRequestError
+from airflow_gpt_image.plugins.images.refusals import RefusedError
+from airflow_gpt_image.plugins.images.threads import StoreThreads
 from airflow_gpt_image.storage.destinations import check_destination
 from airflow_gpt_image.storage.disk_files import open_regular
 
@@ -39,10 +44,20 @@ OUTSIDE: Final = (
 )
 NO_PATH: Final = "This isn't the path of a file that this server could show."
 
+NO_ANSWER: Final = "This server's disk doesn't answer in time. The pictures are safe."
+
+ELSEWHERE: Final = "/"
+"""The disk of a path that leads to a root, if at all, by a link elsewhere."""
+
+_LOOKS: Final = StoreThreads(2, "gpt-image-roots", seconds=5.0)
+
 # Longer ones are no path on any disk or store.
 _LONGEST: Final = 4_096
 # A segment is decoded this often: proxies and stores have been seen to do so twice.
 _DECODED: Final = 3
+_LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# A folder on the way has to be passed, not read; systems without such a flag want both.
+_PASS: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _SEPARATORS: Final = re.compile(r"[/\\\0]|::")
 
 
@@ -75,6 +90,7 @@ class Roots:
 
     def __init__(self, roots: Iterable[str]) -> None:
         self._roots = tuple(_read_root(root) for root in roots)
+        self._folders: dict[_Place, Path] = {}
 
     @classmethod
     def from_config(cls) -> Self:
@@ -101,12 +117,32 @@ class Roots:
         return bool(self._roots)
 
     def check(self, path: str) -> str | None:
-        """Return why a file may not be served, in people's words; None when it may. It need not be there."""
+        """
+        Return why a file may not be served, in people's words; None when it may. It need not be there.
+
+        A disk that hangs isn't waited for long.
+        """
         try:
-            self.locate(path)
+            _LOOKS.call(self.store_of(path), lambda: self.locate(path))
         except OutsideRootsError as error:
             return str(error)
+        except RefusedError:
+            return NO_ANSWER
         return None
+
+    def store_of(self, path: str) -> str:
+        """
+        Return what tells the disk or store of a path from those of other roots, by its text alone.
+
+        :raises OutsideRootsError: when it is no path, or on a store without a root.
+        """
+        if not self._roots:
+            raise OutsideRootsError(NO_ROOTS)
+        place = _read(path)
+        found = [root for root in self._roots if _is_inside(place, root) or self._is_behind(place, root)]
+        if place.store and not found:
+            raise OutsideRootsError(OUTSIDE)
+        return place.store or ("/" + "/".join(found[0].parts) if found else ELSEWHERE)
 
     def locate(self, path: str) -> Location:
         """
@@ -114,21 +150,31 @@ class Roots:
 
         :raises OutsideRootsError: when it may not be served.
         """
-        if not self._roots:
-            raise OutsideRootsError(NO_ROOTS)
-        place = _read(path)
+        store, place = self.store_of(path), _read(path)
         if place.store:
-            if any(_is_inside(place, root) for root in self._roots):
-                return Location("/".join([place.store, *place.parts]), None, ())
-            raise OutsideRootsError(OUTSIDE)
-        for root in self._roots:
+            return Location("/".join([place.store, *place.parts]), store, None, ())
+        found = _resolved(place)
+        # The disk of another root may hang: it is looked at last.
+        for root in sorted(self._roots, key=lambda root: not _is_inside(place, root)):
             if root.store:
                 continue
-            folder = _resolved(root)
-            found = _resolved(place)
-            if _begins_with(found.parts, folder.parts):
-                return Location(str(found), folder, found.parts[len(folder.parts) :])
+            folder = self._folder(root)
+            if folder.name and _begins_with(found.parts, folder.parts):
+                return Location(str(found), store, folder, found.parts[len(folder.parts) :])
         raise OutsideRootsError(OUTSIDE)
+
+    def _is_behind(self, place: _Place, root: _Place) -> bool:
+        """Return whether a path is where a root's links lead, if that is known."""
+        folder = self._folders.get(root)
+        return not place.store and folder is not None and _begins_with(place.parts, folder.parts[1:])
+
+    def _folder(self, root: _Place) -> Path:
+        """Return the folder that a root is, by its links when it was first seen."""
+        known = self._folders.get(root)
+        if known is not None:
+            return known
+        folder = _resolved(root)
+        return self._folders.setdefault(root, folder) if folder.is_dir() else folder
 
 
 @dataclass(frozen=True)
@@ -137,11 +183,13 @@ class Location:
     Where a file is that may be served.
 
     :param address: the absolute path on disk with all links followed, or the store's address.
+    :param store: tells the disk or the store from those of other roots.
     :param root: the folder on disk that it is in; None: it is on a store.
     :param parts: the way from there.
     """
 
     address: str
+    store: str
     root: Path | None
     parts: tuple[str, ...]
 
@@ -151,15 +199,40 @@ class Location:
 
         :raises OSError: when it isn't there, is no file, or one of its folders has become a link.
         """
+        with self._opened(self.parts[:-1]) as folder:
+            return open_regular(Path(self.parts[-1]), folder=folder)
+
+    def list_on_disk(self) -> Iterator[tuple[str, int | None]]:
+        """
+        Yield the names of what is in a folder of this machine's disk, and the sizes of files in bytes.
+
+        The size of a link is None: where it leads has to be judged by itself. Folders, pipes and devices are
+        left out.
+
+        :raises OSError: when it isn't there, is no folder, or one on the way has become a link.
+        """
+        with self._opened(self.parts, _LIST) as folder, os.scandir(folder) as entries:
+            for entry in entries:
+                # Others write and remove meanwhile: what is gone between the two calls isn't there.
+                with suppress(FileNotFoundError):
+                    if entry.is_symlink():
+                        yield entry.name, None
+                    elif entry.is_file(follow_symlinks=False):
+                        yield entry.name, entry.stat(follow_symlinks=False).st_size
+
+    @contextmanager
+    def _opened(self, parts: tuple[str, ...], last: int | None = None) -> Iterator[int]:
+        """Open a folder from the top of the disk on, one by one."""
         assert self.root is not None
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        names = (*self.root.parts, *parts)
+        folder = os.open(names[0], _PASS)
         try:
-            for part in self.parts[:-1]:
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                inner = os.open(part, flags, dir_fd=folder)
+            for number, name in enumerate(names[1:], 2):
+                flags = last if last is not None and number == len(names) else _PASS
+                inner = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
                 os.close(folder)
                 folder = inner
-            return open_regular(Path(self.parts[-1]), folder=folder)
+            yield folder
         finally:
             os.close(folder)
 

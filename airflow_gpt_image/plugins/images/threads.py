@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any, Final, TypeVar
 
 from airflow_gpt_image.plugins.images.refusals import SLOW, RefusedError
 
@@ -36,6 +38,71 @@ class Threads:
         """
         made = asyncio.get_running_loop().run_in_executor(self._pool, work)
         return await answer_within(self._seconds, made)
+
+
+class StoreThreads:
+    """
+    Threads for each disk and store by itself: one that hangs holds its own, and no others.
+
+    A call that takes too long is given up, but its thread is held until the store lets it go. While all of a
+    store's threads are held like that, it isn't asked: who wants something of it is told so at once.
+
+    :param count: of threads for each.
+    :param seconds: until a call is given up.
+    """
+
+    def __init__(self, count: int, name: str, *, seconds: float = ANSWER_WITHIN) -> None:
+        self._count = count
+        self._name = name
+        self._seconds = seconds
+        self._lock = Lock()
+        self._pools: dict[Hashable, ThreadPoolExecutor] = {}
+        self._held: dict[Hashable, dict[object, float]] = {}
+
+    async def run(self, store: Hashable, work: Callable[[], T]) -> T:
+        """
+        Return what a call to a store comes to.
+
+        :param store: tells it from others. There are as many as there are roots.
+        :raises RefusedError: when it takes too long.
+        """
+        return await answer_within(self._seconds, asyncio.wrap_future(self.begin(store, work)))
+
+    def call(self, store: Hashable, work: Callable[[], T]) -> T:
+        """Return what a call to a store comes to, as :meth:`run` does, to a thread that waits for it."""
+        asked = self.begin(store, work)
+        try:
+            return asked.result(self._seconds)
+        except (TimeoutError, CancelledError):
+            if asked.done() and not asked.cancelled():
+                raise  # it is the store's own
+            asked.cancel()
+            raise RefusedError(SLOW) from None
+
+    def begin(self, store: Hashable, work: Callable[[], T]) -> Future[T]:
+        """
+        Have a call made without waiting for it.
+
+        :raises RefusedError: when the store hangs.
+        """
+        with self._lock:
+            held = self._held.setdefault(store, {})
+            late = time.monotonic() - self._seconds
+            if sum(since < late for since in held.values()) >= self._count:
+                raise RefusedError(SLOW)
+            if store not in self._pools:
+                self._pools[store] = ThreadPoolExecutor(self._count, thread_name_prefix=self._name)
+            return self._pools[store].submit(self._work, held, work)
+
+    def _work(self, held: dict[object, float], work: Callable[[], T]) -> T:
+        call: Any = object()
+        with self._lock:
+            held[call] = time.monotonic()
+        try:
+            return work()
+        finally:
+            with self._lock:
+                del held[call]
 
 
 async def answer_within(seconds: float, awaited: Awaitable[T]) -> T:

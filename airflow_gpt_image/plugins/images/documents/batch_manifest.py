@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Final
+from typing import BinaryIO, Final
 
 from airflow_gpt_image.batch import MOST_ITEMS
 from airflow_gpt_image.batch.manifest import read_lines
@@ -11,12 +11,12 @@ from airflow_gpt_image.errors import DestinationError, InvalidRequestError
 from airflow_gpt_image.plugins.images.documents.batch_rows import BatchRows
 from airflow_gpt_image.plugins.images.documents.caches import Cache
 from airflow_gpt_image.plugins.images.documents.context import Context
-from airflow_gpt_image.plugins.images.documents.stores import version_of
-
-LARGEST: Final = 256 * 1024 * 1024
-"""Bytes of a manifest that is read; one of 100,000 images is half of it."""
+from airflow_gpt_image.plugins.images.documents.gallery import MOST_BYTES, locate
+from airflow_gpt_image.plugins.images.documents.stores import folder_of, version_of
 
 _kept: Cache[BatchRows] = Cache(128 * 1024 * 1024)
+# Each holds a file open, and that file takes room on the disk.
+_LEAST: Final = 512 * 1024
 # Each holds a file open.
 _first: Cache[BatchRows] = Cache(64)
 
@@ -29,29 +29,38 @@ def read(path: str, context: Context) -> BatchRows:
     :raises InvalidRequestError: when there is none, or it is none.
     :raises DestinationError: when it can't be read, or is too large.
     """
-    address = context.roots.locate(path).address
-    version = _version(address)
-    return _kept.get((address, version), lambda: _rows(address, MOST_ITEMS), lambda rows: rows.weight)
+    address = locate(path, context.roots).address
+    version = _version(address, context)
+    return _kept.get((address, version), lambda: _rows(address, MOST_ITEMS, context), _weight)
 
 
 def read_first(path: str, most: int, context: Context) -> BatchRows:
     """Return the first images of a manifest, of which no more is read; it raises as :func:`read`."""
-    address = context.roots.locate(path).address
-    return _first.get((address, most, _version(address)), lambda: _rows(address, most))
+    address = locate(path, context.roots).address
+    key = (address, most, _version(address, context))
+    return _first.get(key, lambda: _rows(address, most, context))
 
 
-def _version(address: str) -> object:
-    found = version_of(address)
+def _weight(rows: BatchRows) -> int:
+    return max(_LEAST, rows.weight + rows.length // 4)
+
+
+def _version(address: str, context: Context) -> object:
+    found = version_of(address, context)
     if found is None:
         raise InvalidRequestError(f"There is no manifest at {address}.")
-    if found.size > LARGEST:
-        raise DestinationError(f"The manifest is larger than {LARGEST:,} bytes, and isn't read.")
+    if found.size > MOST_BYTES:
+        raise DestinationError(f"The manifest is larger than {MOST_BYTES:,} bytes, and isn't read.")
     return found
 
 
-def _rows(address: str, most: int) -> BatchRows:
+def _rows(address: str, most: int, context: Context) -> BatchRows:
+    def opened(path: str) -> BinaryIO:
+        folder, name = folder_of(path, context)
+        return folder.open(name)
+
     rows = BatchRows()
-    for text, line in islice(read_lines(address), most):
+    for text, line in islice(read_lines(address, opened=opened), most):
         rows.add(line, text)
     rows.done()
     return rows

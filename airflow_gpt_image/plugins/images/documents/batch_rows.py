@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
+from sys import getsizeof
 from typing import Any, Final
 
 from airflow_gpt_image.plugins.images.documents import foreign
@@ -32,6 +33,9 @@ _MOST_IMAGES: Final = 20
 _LONGEST_LINE: Final = 64 * 1024
 _AS_KEPT: Final = ("row", "variant", "images", "generation_id", "credits", "seconds", "reused")
 _SHOWN: Final = ("prompt", "aspect_ratio", "resolution")
+# Of all words together: a text with one character beyond Latin takes four bytes for each.
+_MOST_WORDS: Final = 256 * 1024 * 1024
+_LONGEST_AMOUNT: Final = 30
 # What an entry takes beside its words, in bytes.
 _ENTRY: Final = 400
 
@@ -67,7 +71,11 @@ class RowImage:
 
 
 class BatchRows:
-    """The images of a data set, in its order. Made by one thread, then read by any."""
+    """
+    The images of a data set, in its order. Made by one thread, then read by any.
+
+    What they take: ``weight`` bytes of memory, and ``length`` of a file without a name.
+    """
 
     def __init__(self) -> None:
         self.entries: list[Entry[int]] = []
@@ -79,7 +87,7 @@ class BatchRows:
         # Most lines cost the same.
         self._amounts: dict[str, Decimal | None] = {}
         self._begins = array("Q")
-        self._length = 0
+        self.length = 0
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed when nobody has this any more
         weakref.finalize(self, self._file.close)
 
@@ -94,10 +102,12 @@ class BatchRows:
         given = foreign.mapping(line.get("data"))
         if given.keys() != self._last.keys():
             self._last = given
-            self.columns.update(dict.fromkeys(_names(given)))
+            self._name_columns(given)
         request = foreign.mapping(line.get("request"))
         told, tier = line.get("credits"), request.get("resolution")
-        cost = self._amounts.setdefault(told, amount(told)) if isinstance(told, str) else None
+        cost = None
+        if isinstance(told, str) and len(told) <= _LONGEST_AMOUNT:
+            cost = self._amounts.setdefault(told, amount(told))
         if cost and isinstance(tier, str):
             self.tiers.setdefault(tier[:20], cost)
         words = [
@@ -106,17 +116,23 @@ class BatchRows:
             if isinstance(value, str)
         ]
         index = len(self.entries)
-        looked_in = "\n".join(words)[:_LONGEST_WORDS].casefold()
+        looked_in = "\n".join(words)[:_LONGEST_WORDS].casefold() if self.weight < _MOST_WORDS else ""
         status = STATUSES.get(str(line.get("status")), "not_sent")
         self.indexes.setdefault(f"{_row(line)}-{_variant(line)}", index)
         self.entries.append(Entry(status, cost, foreign.seconds(line.get("seconds")), looked_in, index))
-        self._begins.append(self._length)
-        self._length += self._file.write(text)
-        self.weight += len(looked_in) + _ENTRY
+        self._begins.append(self.length)
+        self.length += self._file.write(text)
+        self.weight += getsizeof(looked_in) + _ENTRY
+
+    def _name_columns(self, given: Mapping[str, Any]) -> None:
+        for name in _names(given):
+            if len(self.columns) >= _MOST_COLUMNS:
+                return
+            self.columns[name] = None
 
     def done(self) -> None:
         """Make ready to be read: nothing is added any more."""
-        self._begins.append(self._length)
+        self._begins.append(self.length)
         self._file.flush()
 
     def read(self, index: int, usd_per_credit: Decimal) -> RowImage:

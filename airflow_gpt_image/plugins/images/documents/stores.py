@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.plugins.images.documents.context import Context
-from airflow_gpt_image.storage.folders import Folder, failed, object_path, open_folder
+from airflow_gpt_image.plugins.images.documents.gallery import Gallery, locate, open_gallery
+from airflow_gpt_image.plugins.images.roots import OutsideRootsError
 
 _GONE: Final = (
     "The file is gone. Clear the task: it lands again without a new charge, while the API keeps it."
@@ -29,29 +29,28 @@ def _matter(path: str, context: Context) -> dict[str, Any]:
     nothing = dict.fromkeys(("thumb", "thumb2", "stage", "full", "download"))
     try:
         folder, name = folder_of(path, context)
-        found = folder.size(name)
-    except GptImageError:
+        if folder.size(name) is None:
+            return {**nothing, "problem": _GONE if "://" in path else absent_here(path, folder)}
+    except (GptImageError, OutsideRootsError):
         return {**nothing, "problem": cant_read(path)}
-    if found is None:
-        return {**nothing, "problem": _GONE if "://" in path else absent_here(path, folder)}
     return {}
 
 
-def folder_of(path: str, context: Context) -> tuple[Folder, str]:
+def folder_of(path: str, context: Context) -> tuple[Gallery, str]:
     """
     Return the folder of a file, and the file's name in it.
 
     :raises OutsideRootsError: when it may not be opened.
     :raises GptImageError: when the store can't be reached.
     """
-    location = context.roots.locate(path)
+    location = locate(path, context.roots)
     where, name = posixpath.split(location.address)
-    return open_folder(where), name
+    return open_gallery(where, context.roots), name
 
 
-def absent_here(path: str, folder: Folder) -> str:
+def absent_here(path: str, folder: Gallery) -> str:
     """Return what is said of a file that isn't on this machine's disk: is its folder there at all?"""
-    if Path(folder.address("")).is_dir():
+    if folder.is_there():
         return _GONE
     place = posixpath.dirname(path)
     return (
@@ -79,29 +78,13 @@ class Version(NamedTuple):
     tag: str
 
 
-# What fsspec's stores call what changes with a file's bytes.
-_TAGS: Final = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
-
-
-def version_of(address: str) -> Version | None:
+def version_of(path: str, context: Context) -> Version | None:
     """
     Return what changes when a file is written anew; None when there is none.
 
-    :param address: that may be opened.
-    :raises DestinationError: when the disk or the store doesn't tell.
-    :raises InvalidRequestError: when Airflow knows no such store.
+    :raises OutsideRootsError: when it may not be opened.
+    :raises GptImageError: when the disk or the store doesn't tell, or Airflow knows no such store.
     """
-    try:
-        if "://" not in address:
-            told = Path(address).stat()
-            return Version(told.st_size, f"{told.st_mtime_ns}-{told.st_ino}")
-        open_folder(posixpath.dirname(address))  # which makes fsspec forget what it has listed
-        path = object_path(address)
-        info = path.fs.info(path.path)
-        return Version(int(info["size"]), " ".join(f"{name}={info[name]}" for name in _TAGS if name in info))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except GptImageError:
-        raise
-    except Exception as error:  # each store has errors of its own
-        raise failed(address, error) from error
+    folder, name = folder_of(path, context)
+    told = folder.told(name)
+    return None if told is None else Version(*told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
@@ -12,6 +12,8 @@ from starlette.responses import Response, StreamingResponse
 
 from airflow_gpt_image.plugins.images.serving.sources import Source
 from airflow_gpt_image.storage.pictures import Header
+
+Ask = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
 NOTHING: Final = "default-src 'none'; frame-ancestors 'self'"
 """The policy of what is no page: it may load nothing and run nothing."""
@@ -84,18 +86,22 @@ def _caching(query: Mapping[str, str]) -> str:
     return _VERSIONED if query.get("v") else PRIVATE
 
 
-def whole_picture(source: Source, header: Header, more: Mapping[str, str]) -> Response:
-    """Return the answer with a picture as it is stored."""
-    return _streamed(source, header.content_type, more)
+def whole_picture(source: Source, ask: Ask, header: Header, more: Mapping[str, str]) -> Response:
+    """
+    Return the answer with a picture as it is stored.
+
+    :param ask: has each of its parts read.
+    """
+    return _streamed(source, ask, header.content_type, more)
 
 
-def attachment(source: Source, path: str, tag: str) -> Response:
+def attachment(source: Source, ask: Ask, path: str, tag: str) -> Response:
     """Return the answer with any other file, which a browser stores and doesn't open."""
     more = {
         **headers(f"{NOTHING}; sandbox", tag=tag),
         "content-disposition": disposition("attachment", path.rpartition("/")[2]),
     }
-    return _streamed(source, "application/octet-stream", more)
+    return _streamed(source, ask, "application/octet-stream", more)
 
 
 def disposition(way: str, name: str) -> str:
@@ -110,6 +116,13 @@ def disposition(way: str, name: str) -> str:
     return f"{way}; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
 
 
-def _streamed(source: Source, content_type: str, more: Mapping[str, str]) -> Response:
+def _streamed(source: Source, ask: Ask, content_type: str, more: Mapping[str, str]) -> Response:
     length = {"content-length": str(source.length)}
-    return StreamingResponse(source.chunks(), media_type=content_type, headers={**more, **length})
+    return StreamingResponse(_read(source, ask), media_type=content_type, headers={**more, **length})
+
+
+async def _read(source: Source, ask: Ask) -> AsyncIterator[bytes]:
+    # Given an iterator that blocks, Starlette would read it in the threads that Airflow's own routes need.
+    chunks = source.chunks()
+    while chunk := await ask(lambda: next(chunks, b"")):
+        yield chunk

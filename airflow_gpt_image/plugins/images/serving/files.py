@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
+from io import BytesIO
 from typing import Final
 
 from starlette.responses import Response
@@ -25,13 +27,16 @@ from airflow_gpt_image.plugins.images.serving.rasters import (
     check_picture,
     draw_thumbnail,
 )
-from airflow_gpt_image.plugins.images.serving.sources import Facts, look_at, open_source
+from airflow_gpt_image.plugins.images.serving.sources import Facts, Source, look_at, open_source
 from airflow_gpt_image.plugins.images.serving.thumbnails import Thumbnails
-from airflow_gpt_image.plugins.images.threads import ANSWER_WITHIN, Threads, answer_within
+from airflow_gpt_image.plugins.images.threads import ANSWER_WITHIN, StoreThreads, Threads, answer_within
 from airflow_gpt_image.plugins.images.tokens import Tokens
+from airflow_gpt_image.storage.pictures import Header
 
-# Files that are looked at or read at the same time; a store that is away holds its threads for a while.
-_THREADS: Final = 8
+# Permissions and results that are asked for at the same time: each has a connection to the database.
+_THREADS: Final = 4
+# Files that are looked at or read at the same time, of one disk or store.
+_STORE_THREADS: Final = 8
 
 # A root may hold more than ours, and a Dag's author may name that as a manifest: only what a batch writes is
 # sent.
@@ -61,7 +66,8 @@ class Files:
         self._limits = limits
         self._thumbnails = thumbnails or Thumbnails()
         self._can_draw = can_draw()
-        self._threads = Threads(_THREADS, "gpt-image-files")
+        self._threads = Threads(_THREADS, "gpt-image-asking")
+        self._stores = StoreThreads(_STORE_THREADS, "gpt-image-files")
 
     async def picture(
         self, find: Callable[[], str], query: Mapping[str, str], if_none_match: str | None
@@ -73,14 +79,24 @@ class Files:
         :param query: ``size`` is one of the thumbnails' or ``full``, which it is without one.
         :raises RefusedError: when there is nothing to be served.
         """
-        path, location, facts = await self._threads.run(lambda: self._found(find))
+        path, location, facts = await self._found(find)
         side = _side(query.get("size")) if self._can_draw else None
         tag = f"{facts.tag}-{side or 'full'}"
         if is_known(if_none_match, tag):
             return not_modified(tag, query)
         if side is None:
-            return await self._threads.run(lambda: self._whole(path, location, facts, tag, query))
-        made = self._thumbnails.get((location.address, tag), lambda: self._draw(location, facts, side))
+            limits = UNLIMITED if query.get("download") else self._limits
+            source, header = await self._stores.run(
+                location.store, lambda: _open_picture(location, facts, limits)
+            )
+            more = picture_headers(tag, path, header.kind, query)
+            return whole_picture(source, partial(self._stores.run, location.store), header, more)
+        made = self._thumbnails.get(
+            (location.address, tag),
+            lambda: self._stores.run(location.store, lambda: self._read(location, facts)),
+            lambda picture: draw_thumbnail(*picture, side),
+            store=location.store,
+        )
         data = await answer_within(ANSWER_WITHIN, made)
         return Response(data, media_type="image/webp", headers=picture_headers(tag, path, "webp", query))
 
@@ -91,7 +107,9 @@ class Files:
         :param find: gives its path, and refuses who may not see it. It may block.
         :raises RefusedError: when it is no such file, or there is nothing to be served.
         """
-        return await self._threads.run(lambda: self._paper(find))
+        path, location, facts = await self._found(find, _PAPERS)
+        source = await self._stores.run(location.store, lambda: open_source(location, facts))
+        return attachment(source, partial(self._stores.run, location.store), path, facts.tag)
 
     def verify(self, dag_id: str, token: str) -> str:
         """
@@ -104,40 +122,38 @@ class Files:
             raise RefusedError(NO_FILE)
         return path
 
-    def _found(self, find: Callable[[], str]) -> tuple[str, Location, Facts]:
-        path = find()
-        location = self._locate(path)
-        return path, location, look_at(location)
-
-    def _locate(self, path: str) -> Location:
+    async def _found(
+        self, find: Callable[[], str], names: re.Pattern[str] | None = None
+    ) -> tuple[str, Location, Facts]:
+        """Return the path that somebody may see, where it is, and what is known of the file."""
+        path = await self._threads.run(find)
+        if names is not None and not names.fullmatch(path.rpartition("/")[2]):
+            raise RefusedError(NO_FILE)
         try:
-            return self._roots.locate(path)
+            store = self._roots.store_of(path)
+            location, facts = await self._stores.run(store, lambda: self._look_at(path))
         except OutsideRootsError as error:
             raise RefusedError(outside(str(error))) from None
+        return path, location, facts
 
-    def _whole(
-        self, path: str, location: Location, facts: Facts, tag: str, query: Mapping[str, str]
-    ) -> Response:
-        source = open_source(location, facts)
-        try:
-            header = check_picture(source, UNLIMITED if query.get("download") else self._limits)
-        except RefusedError:
-            source.file.close()
-            raise
-        return whole_picture(source, header, picture_headers(tag, path, header.kind, query))
+    def _look_at(self, path: str) -> tuple[Location, Facts]:
+        location = self._roots.locate(path)
+        return location, look_at(location)
 
-    def _draw(self, location: Location, facts: Facts, side: int) -> bytes:
-        source = open_source(location, facts)
-        with source.file:
-            return draw_thumbnail(source, check_picture(source, self._limits), side)
+    def _read(self, location: Location, facts: Facts) -> tuple[Source, Header]:
+        """Return a picture in memory: what draws it shall not wait for a store."""
+        source, header = _open_picture(location, facts, self._limits)
+        data = source.read()
+        return Source(BytesIO(data), len(data)), header
 
-    def _paper(self, find: Callable[[], str]) -> Response:
-        path = find()
-        if not _PAPERS.fullmatch(path.rpartition("/")[2]):
-            raise RefusedError(NO_FILE)
-        location = self._locate(path)
-        facts = look_at(location)
-        return attachment(open_source(location, facts), path, facts.tag)
+
+def _open_picture(location: Location, facts: Facts, limits: Limits) -> tuple[Source, Header]:
+    source = open_source(location, facts)
+    try:
+        return source, check_picture(source, limits)
+    except RefusedError:
+        source.file.close()
+        raise
 
 
 def _side(size: str | None) -> int | None:

@@ -16,7 +16,7 @@ from airflow_gpt_image.plugins.images.refusals import GONE, RefusedError, unread
 from airflow_gpt_image.plugins.images.roots import Location
 from airflow_gpt_image.storage.folders import object_path
 
-_CHUNK: Final = 64 * 1024
+CHUNK: Final = 256 * 1024
 # A store is asked for so much at once: for most pictures in one request.
 _BLOCK: Final = 8 * 1024 * 1024
 
@@ -45,12 +45,18 @@ class Source:
     file: BinaryIO
     length: int
 
+    def read(self) -> bytes:
+        """Return all of the file, as many bytes as it had when it was looked at, and close it."""
+        with self.file:
+            self.file.seek(0)
+            return self.file.read(self.length)
+
     def chunks(self) -> Iterator[bytes]:
-        """Yield the file's bytes from its beginning, and close it; as many as it had when it was opened."""
+        """Yield what :meth:`read` returns, in parts."""
         left = self.length
         with self.file:
             self.file.seek(0)
-            while left > 0 and (chunk := self.file.read(min(_CHUNK, left))):
+            while left > 0 and (chunk := self.file.read(min(CHUNK, left))):
                 left -= len(chunk)
                 yield chunk
 

@@ -176,3 +176,76 @@ def test_the_configuration_names_roots_and_one_that_makes_no_sense_is_left_out(f
 def test_the_reason_names_the_setting_and_who_can_help():
     with pytest.raises(OutsideRootsError, match=r"\[gpt_image\] gallery_roots.*administrator"):
         Roots([]).locate("/data/a.png")
+
+
+def test_a_root_that_becomes_a_link_afterwards_stays_the_folder_that_it_was(folder, tmp_path):
+    roots = Roots([str(folder)])
+    assert roots.check(str(folder / "a.png")) is None
+    location = roots.locate(str(folder / "a.png"))
+
+    folder.rename(tmp_path / "moved")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "a.png").write_bytes(b"a secret")
+    folder.symlink_to(tmp_path / "outside")
+
+    assert roots.check(str(folder / "a.png")) == OUTSIDE
+    with pytest.raises(OSError, match=r"symbolic link|Not a directory"):
+        location.open_on_disk()
+
+
+def test_a_folder_above_the_root_that_becomes_a_link_is_not_followed(tmp_path):
+    (tmp_path / "team" / "images").mkdir(parents=True)
+    (tmp_path / "other" / "images").mkdir(parents=True)
+    (tmp_path / "other" / "images" / "a.png").write_bytes(b"a secret")
+    location = Roots([str(tmp_path / "team" / "images")]).locate(str(tmp_path / "team" / "images" / "a.png"))
+
+    (tmp_path / "team").rename(tmp_path / "moved")
+    (tmp_path / "team").symlink_to(tmp_path / "other")
+
+    with pytest.raises(OSError, match=r"symbolic link|Not a directory"):
+        location.open_on_disk()
+
+
+def test_a_root_that_is_not_there_yet_is_one_when_it_is(tmp_path):
+    roots = Roots([str(tmp_path / "mount" / "images")])
+    path = tmp_path / "mount" / "images" / "a.png"
+    assert roots.check(str(path)) is None
+
+    (tmp_path / "disk" / "images").mkdir(parents=True)
+    (tmp_path / "mount").symlink_to(tmp_path / "disk")
+    path.write_bytes(b"a picture")
+
+    with roots.locate(str(path)).open_on_disk() as file:
+        assert file.read() == b"a picture"
+
+
+def test_a_link_to_the_whole_disk_is_no_root(tmp_path):
+    (tmp_path / "all").symlink_to("/")
+    roots = Roots([str(tmp_path / "all")])
+
+    assert roots.check("/etc/passwd") == OUTSIDE
+    assert roots.check(str(tmp_path / "all" / "etc" / "passwd")) == OUTSIDE
+
+
+@pytest.mark.parametrize(
+    "root", ["//", "///", "/.", "/data//images", "file:///", "file://host/a", "", " ", "~/a"]
+)
+def test_a_root_that_could_be_another_one_is_refused(root):
+    with pytest.raises(ValueError, match=r"is not a folder|whole disk"):
+        Roots([root])
+
+
+def test_a_root_may_end_with_slashes_and_be_an_address_of_the_disk(folder):
+    for root in (f"{folder}/", f"{folder}///", f"file://{folder}/", f"file://localhost{folder}"):
+        assert Roots([root]).check(str(folder / "a.png")) is None
+        assert Roots([root]).check(str(folder.parent / "secret.png")) == OUTSIDE
+
+
+def test_each_root_is_a_store_by_itself_also_behind_its_links(folder, tmp_path):
+    (tmp_path / "mount").symlink_to(folder)
+    roots = Roots([str(tmp_path / "mount"), STORE])
+    assert roots.check(str(tmp_path / "mount" / "a.png")) is None
+
+    assert roots.store_of(str(tmp_path / "mount" / "a.png")) == str(tmp_path / "mount")
+    assert roots.store_of(str(folder / "a.png")) == str(tmp_path / "mount")
+    assert roots.store_of(f"{STORE}/a.png") == "s3://shop_aws@pictures"

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from airflow_gpt_image.plugins.images.refusals import NO_FILE, SLOW, RefusedError
-from airflow_gpt_image.plugins.images.threads import Threads
+from airflow_gpt_image.plugins.images.threads import StoreThreads, Threads
 
 
 def test_a_call_is_made_in_a_thread_and_what_it_comes_to_is_returned():
@@ -40,3 +40,51 @@ def test_a_call_that_takes_too_long_is_given_up_and_those_behind_it_never_begin(
 
     assert asyncio.run(ask()) == "others are answered"
     assert begun == []
+
+
+@pytest.fixture
+def hanging():
+    """Threads of which a store's are all held, and what lets them go."""
+    answers, threads = threading.Event(), StoreThreads(2, "a", seconds=0.05)
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            threads.call("hangs", answers.wait)
+    yield threads, answers
+    answers.set()
+
+
+def test_a_store_that_hangs_is_not_asked_any_more_and_others_are(hanging):
+    threads, _ = hanging
+    begun = []
+
+    with pytest.raises(RefusedError) as refused:
+        threads.begin("hangs", lambda: begun.append(1))
+    assert (refused.value.refusal, begun) == (SLOW, [])
+    assert threads.begin("another", lambda: "an answer").result(60) == "an answer"
+    assert asyncio.run(asyncio.wait_for(patient(threads), 60)) == "an answer"
+
+
+async def patient(threads):
+    return await asyncio.wrap_future(threads.begin("another", lambda: "an answer"))
+
+
+def test_a_store_that_answers_again_is_asked_again(hanging):
+    threads, answers = hanging
+    answers.set()
+
+    def ask():
+        try:
+            return threads.begin("hangs", lambda: "an answer").result(60)
+        except RefusedError:
+            return None
+
+    # Its threads are let go a moment later.
+    assert next(answer for _ in range(10_000_000) if (answer := ask()) is not None) == "an answer"
+
+
+def test_a_stores_own_timeout_is_its_own():
+    def time_out():
+        raise TimeoutError("of the store")
+
+    with pytest.raises(TimeoutError, match="of the store"):
+        StoreThreads(1, "a").call("a", time_out)

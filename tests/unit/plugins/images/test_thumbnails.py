@@ -31,12 +31,16 @@ class Maker:
         if not held:
             self.let.set()
 
-    def __call__(self):
+    def __call__(self, picture=None):
         self.made += 1
         assert self.let.wait(60)
         if self._error is not None:
             raise self._error
         return self._data
+
+
+async def read():
+    return b"a picture"
 
 
 @pytest.fixture
@@ -50,10 +54,10 @@ def test_of_many_who_ask_at_once_one_has_it_made_and_it_is_kept(thumbnails):
     make = Maker(held=True)
 
     async def ask():
-        asked = [asyncio.create_task(thumbnails.get("a", make)) for _ in range(20)]
+        asked = [asyncio.create_task(thumbnails.get("a", read, make)) for _ in range(20)]
         await asyncio.sleep(0)
         make.let.set()
-        return {await each for each in asked} | {await thumbnails.get("a", make)}
+        return {await each for each in asked} | {await thumbnails.get("a", read, make)}
 
     assert asyncio.run(ask()) == {b"a thumbnail"}
     assert make.made == 1
@@ -63,8 +67,8 @@ def test_who_goes_away_does_not_take_it_from_others(thumbnails):
     make = Maker(held=True)
 
     async def ask():
-        first = asyncio.create_task(thumbnails.get("a", make))
-        second = asyncio.create_task(thumbnails.get("a", make))
+        first = asyncio.create_task(thumbnails.get("a", read, make))
+        second = asyncio.create_task(thumbnails.get("a", read, make))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
@@ -75,14 +79,69 @@ def test_who_goes_away_does_not_take_it_from_others(thumbnails):
     assert make.made == 1
 
 
+def test_a_store_that_hangs_keeps_none_of_another_ones_thumbnails(thumbnails):
+    make, answers = Maker(), asyncio.Event()
+
+    async def hang():
+        await answers.wait()
+        return b"a picture"
+
+    async def ask():
+        hanging = [asyncio.create_task(thumbnails.get(n, hang, make, store="a")) for n in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError) as refused:
+            await thumbnails.get(4, hang, make, store="a")
+        made = await thumbnails.get("b", read, make, store="b")
+        answers.set()
+        await asyncio.gather(*hanging)
+        return refused.value.refusal, made
+
+    assert asyncio.run(ask()) == (BUSY, b"a thumbnail")
+
+
+def test_no_more_pictures_are_in_memory_than_may_be():
+    thumbnails, make = Thumbnails(in_hand=2), Maker(held=True)
+    begun = []
+
+    async def read_one():
+        begun.append(1)
+        return b"a picture"
+
+    async def ask():
+        asked = [asyncio.create_task(thumbnails.get(n, read_one, make)) for n in range(6)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        so_far = len(begun)
+        make.let.set()
+        await asyncio.gather(*asked)
+        return so_far, len(begun)
+
+    assert asyncio.run(ask()) == (2, 6)
+    thumbnails.close()
+
+
+def test_thumbnails_of_no_size_are_not_kept_without_number(thumbnails):
+    make = Maker(data=b"")
+
+    async def ask():
+        for key in range(20):
+            await thumbnails.get(key, read, make)
+        await thumbnails.get(0, read, make)
+
+    asyncio.run(ask())
+
+    # Each is remembered as a thousand bytes, and ten thousand may be.
+    assert make.made == 21
+
+
 def test_more_than_may_wait_are_told_to_come_again(thumbnails):
     make = Maker(held=True)
 
     async def ask():
-        waiting = [asyncio.create_task(thumbnails.get(key, make)) for key in range(4)]
+        waiting = [asyncio.create_task(thumbnails.get(key, read, make)) for key in range(4)]
         await asyncio.sleep(0)
         with pytest.raises(RefusedError) as refused:
-            await thumbnails.get("one more", make)
+            await thumbnails.get("one more", read, make)
         make.let.set()
         await asyncio.gather(*waiting)
         return refused.value.refusal
@@ -91,13 +150,13 @@ def test_more_than_may_wait_are_told_to_come_again(thumbnails):
 
 
 def test_those_asked_for_longest_ago_make_room(thumbnails):
-    make = Maker(data=b"x" * 3_000)
+    make = Maker(data=b"x" * 2_000)
 
     async def ask():
         for key in ("a", "b", "c", "a", "d", "a"):
-            await thumbnails.get(key, make)
+            await thumbnails.get(key, read, make)
         so_far = make.made
-        await thumbnails.get("b", make)
+        await thumbnails.get("b", read, make)
         return so_far, make.made
 
     assert asyncio.run(ask()) == (4, 5)
@@ -111,7 +170,7 @@ def test_what_is_no_picture_is_looked_at_once_and_a_store_that_is_away_again(thu
         for _ in range(3):
             for key, make in (("a", no_picture), ("b", away)):
                 with pytest.raises(RefusedError):
-                    await thumbnails.get(key, make)
+                    await thumbnails.get(key, read, make)
 
     asyncio.run(ask())
 
@@ -158,7 +217,7 @@ def test_the_loop_goes_on_while_thumbnails_are_made(thumbnails):
     picture.resize((3840, 2160)).save(file, "PNG", compress_level=1)
     data = file.getvalue()
 
-    def draw():
+    def draw(picture=None):
         source = Source(io.BytesIO(data), len(data))
         return draw_thumbnail(source, check_picture(source, Limits()), 1024)
 
@@ -167,7 +226,7 @@ def test_the_loop_goes_on_while_thumbnails_are_made(thumbnails):
     alone = time.perf_counter() - started
 
     async def longest_gap():
-        made = [asyncio.create_task(thumbnails.get(key, draw)) for key in range(4)]
+        made = [asyncio.create_task(thumbnails.get(key, read, draw)) for key in range(4)]
         longest, last = 0.0, time.perf_counter()
         while not all(each.done() for each in made):
             await asyncio.sleep(0.001)
