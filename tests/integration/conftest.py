@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.airflow_database import migrate
+from tests.integration.images_server import server as server  # a fixture
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 OURS = Path(__file__).parent / "dags"

@@ -33,7 +33,7 @@ from airflow_gpt_image.plugins.images.results import image_path
 from airflow_gpt_image.plugins.images.roots import Roots
 from airflow_gpt_image.plugins.images.serving.answers import headers, is_known, not_modified
 from airflow_gpt_image.plugins.images.serving.files import Files
-from airflow_gpt_image.plugins.images.threads import Threads
+from airflow_gpt_image.plugins.images.threads import ANSWER_WITHIN, Threads
 from airflow_gpt_image.plugins.images.tokens import Tokens
 
 _log = logging.getLogger(__name__)
@@ -50,12 +50,13 @@ class ImagesTab:
 
     :param roots: what may be served.
     :param tokens: signs and reads addresses of files.
+    :param seconds: until a browser is told that a file can't be had.
     """
 
-    def __init__(self, roots: Roots, tokens: Tokens) -> None:
+    def __init__(self, roots: Roots, tokens: Tokens, *, seconds: float = ANSWER_WITHIN) -> None:
         self._roots = roots
         self._tokens = tokens
-        self._files = Files(roots, tokens)
+        self._files = Files(roots, tokens, seconds=seconds)
         self._balances = Balances(read_balance)
         self._threads = Threads(_THREADS, "gpt-image-pages")
 
@@ -145,9 +146,9 @@ class ImagesTab:
         return pages.page(self._build(user, place, request))
 
     def _build(self, user: Any, path: str, request: Request) -> dict[str, Any]:
-        # PostgreSQL refuses to be asked for such a text.
-        place = None if "\0" in f"{path}{request.query_params}" else Place.parse(path)
-        if place is None:
+        place = Place.parse(path)
+        # PostgreSQL refuses to be asked for a text with a NUL.
+        if place is None or any("\0" in text for text in (path, *request.query_params.values())):
             raise RefusedError(refusals.NO_PLACE)
         if place.dag_id:
             _require(user, place.dag_id)

@@ -62,9 +62,9 @@ class Gallery(Folder):
         self._address = address.rstrip("/")
         self._roots = roots
         self._threads = threads
-        self._on_store = "://" in address
+        self.is_on_disk = "://" not in address
         self._opened: Folder | None = None
-        if self._on_store:
+        if not self.is_on_disk:
             self._opened = self._ask("", lambda location: open_folder(location.address))
 
     def address(self, name: str) -> str:

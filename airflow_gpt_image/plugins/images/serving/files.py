@@ -50,6 +50,7 @@ class Files:
     The files under the roots.
 
     :param limits: what is taken on for one picture.
+    :param seconds: until a call to a disk or a store is given up.
     :param thumbnails: makes and keeps them. Where Pillow isn't installed, pictures are sent as they are.
     """
 
@@ -60,6 +61,7 @@ class Files:
         *,
         limits: Limits = Limits(),
         thumbnails: Thumbnails | None = None,
+        seconds: float = ANSWER_WITHIN,
     ) -> None:
         self._roots = roots
         self._tokens = tokens
@@ -67,7 +69,7 @@ class Files:
         self._thumbnails = thumbnails or Thumbnails()
         self._can_draw = can_draw()
         self._threads = Threads(_THREADS, "gpt-image-asking")
-        self._stores = StoreThreads(_STORE_THREADS, "gpt-image-files")
+        self._stores = StoreThreads(_STORE_THREADS, "gpt-image-files", seconds=seconds)
 
     async def picture(
         self, find: Callable[[], str], query: Mapping[str, str], if_none_match: str | None
