@@ -22,9 +22,9 @@ def image_path(dag_id: str, run_id: str, task_id: str, map_index: str, number: s
     :param number: of the image, from 0.
     :raises RefusedError: when the task has returned no such image, or it isn't stored.
     """
-    path = "/".join(["task", dag_id, run_id, task_id, map_index])
-    # PostgreSQL refuses to be asked for such a text.
-    place = None if "\0" in path else Place.parse(path)
+    asked = "/".join(["task", dag_id, run_id, task_id, map_index])
+    # PostgreSQL refuses to be asked for a text with a NUL.
+    place = None if "\0" in asked else Place.parse(asked)
     if place is None or not (number.isascii() and number.isdigit() and len(number) <= _LONGEST):
         raise RefusedError(NO_RESULT)
     images = _images(place)
