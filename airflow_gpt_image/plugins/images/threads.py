@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from threading import Lock
+from threading import Lock, local
 from typing import Any, Final, TypeVar
 
 from airflow_gpt_image.plugins.images.refusals import SLOW, RefusedError
@@ -58,6 +58,7 @@ class StoreThreads:
         self._lock = Lock()
         self._pools: dict[Hashable, ThreadPoolExecutor] = {}
         self._held: dict[Hashable, dict[object, float]] = {}
+        self._own = local()
 
     async def run(self, store: Hashable, work: Callable[[], T]) -> T:
         """
@@ -69,7 +70,13 @@ class StoreThreads:
         return await answer_within(self._seconds, asyncio.wrap_future(self.begin(store, work)))
 
     def call(self, store: Hashable, work: Callable[[], T]) -> T:
-        """Return what a call to a store comes to, as :meth:`run` does, to a thread that waits for it."""
+        """
+        Return what a call to a store comes to, as :meth:`run` does, to a thread that waits for it.
+
+        A call within a call is made in the same thread: it belongs to what is waited for.
+        """
+        if getattr(self._own, "store", None) == store:
+            return work()
         asked = self.begin(store, work)
         try:
             return asked.result(self._seconds)
@@ -92,10 +99,11 @@ class StoreThreads:
                 raise RefusedError(SLOW)
             if store not in self._pools:
                 self._pools[store] = ThreadPoolExecutor(self._count, thread_name_prefix=self._name)
-            return self._pools[store].submit(self._work, held, work)
+            return self._pools[store].submit(self._work, store, held, work)
 
-    def _work(self, held: dict[object, float], work: Callable[[], T]) -> T:
+    def _work(self, store: Hashable, held: dict[object, float], work: Callable[[], T]) -> T:
         call: Any = object()
+        self._own.store = store
         with self._lock:
             held[call] = time.monotonic()
         try:

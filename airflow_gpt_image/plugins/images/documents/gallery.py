@@ -7,6 +7,7 @@ in it may be a link to anywhere, and may become one between two looks at it.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import posixpath
@@ -29,6 +30,8 @@ T = TypeVar("T")
 _THREADS: Final = StoreThreads(16, "gpt-image-stores", seconds=10.0)
 _CHUNK: Final = 1024 * 1024
 _PART_SUFFIX: Final = ".part"
+# What is answered where a link is on the way.
+_LINKS: Final = frozenset({errno.ELOOP, errno.EMLINK, errno.ENOTDIR})
 
 _MOST_READ: Final = 2 * LARGEST_RECORD
 """Bytes of a small file; what is larger than a record is none."""
@@ -110,6 +113,14 @@ class Gallery(Folder):
 
     def _reading_alone(self) -> DestinationError:
         return DestinationError(f"{self._address} is open for reading alone.")
+
+    def together(self, work: Callable[[], T]) -> T:
+        """
+        Return what many calls come to, waited for as one: on a disk the waiting takes longer than they do.
+
+        :param work: makes them, and knows what to do with their errors.
+        """
+        return self._ask("", lambda location: work())
 
     def is_there(self) -> bool:
         """Return whether this machine's disk has the folder at all."""
@@ -237,13 +248,21 @@ def _ask(
     work: Callable[[Location], T],
 ) -> T:
     """Return what a call about a file or, without a name, about the folder comes to."""
+    path = address if name else f"{address}/-"
 
     def located() -> T:
-        location = roots.locate(address if name else f"{address}/-")
+        straight = roots.locate_straight(path)
+        if straight is not None:
+            try:
+                return work(straight if name else _folder_of(straight))
+            except OSError as error:
+                if error.errno not in _LINKS:
+                    raise
+        location = roots.locate(path)
         return work(location if name else _folder_of(location))
 
     try:
-        return threads.call(roots.store_of(address if name else f"{address}/-"), located)
+        return threads.call(roots.store_of(path), located)
     except (FileNotFoundError, NotADirectoryError, GptImageError):
         raise
     except OutsideRootsError as error:

@@ -112,6 +112,21 @@ def test_a_disk_that_hangs_is_told_and_holds_nobody(batch):
     assert held.result(60)
 
 
+def test_many_calls_are_waited_for_as_one_and_each_has_its_own_error(batch, elsewhere):
+    (batch / "items" / "link.json").symlink_to(elsewhere / "items" / "a.json")
+    gallery = open_gallery(str(batch), Roots([str(batch.parent)]))
+
+    def ask():
+        with pytest.raises(DestinationError, match="gallery_roots"):
+            gallery.read("items/link.json")
+        return [gallery.read("items/a.json"), gallery.read("items/b.json"), threading.current_thread().name]
+
+    *found, thread = gallery.together(ask)
+
+    assert found == [b"{}", None]
+    assert thread.startswith("gpt-image-stores")
+
+
 def plan_file(tmp_path, lines):
     file = (tmp_path / "plan.jsonl").open("w+b")
     file.writelines(line + b"\n" for line in lines)
