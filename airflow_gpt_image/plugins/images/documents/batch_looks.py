@@ -25,6 +25,7 @@ from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
 from airflow_gpt_image.plugins.images.documents.batch_opening import Destination, Look, readers, request_key
 from airflow_gpt_image.plugins.images.documents.batch_rows import STATUSES
+from airflow_gpt_image.plugins.images.documents.gallery import Gallery
 from airflow_gpt_image.plugins.images.documents.places import Status
 from airflow_gpt_image.storage.folders import Folder
 
@@ -206,8 +207,19 @@ def _read_side_by_side(
     records: RecordsFolder, files: Sequence[RecordFile], threads: ThreadPoolExecutor
 ) -> Iterator[Record | None]:
     some = [files[begin : begin + _AT_ONCE] for begin in range(0, len(files), _AT_ONCE)]
-    for read in threads.map(lambda part: [_read(records, file) for file in part], some):
+    for read in threads.map(lambda part: _read_part(records, part), some):
         yield from read
+
+
+def _read_part(records: RecordsFolder, files: Sequence[RecordFile]) -> Sequence[Record | None]:
+    def read() -> Sequence[Record | None]:
+        return [_read(records, file) for file in files]
+
+    folder = records.folder
+    try:
+        return folder.together(read) if isinstance(folder, Gallery) and folder.is_on_disk else read()
+    except GptImageError:  # the disk doesn't answer in time
+        return [None] * len(files)
 
 
 def _read(records: RecordsFolder, file: RecordFile) -> Record | None:

@@ -20,10 +20,12 @@ from airflow_gpt_image.ledger.record import Record
 from airflow_gpt_image.plugins.images.documents.batch_rows import BatchRows
 from airflow_gpt_image.plugins.images.documents.caches import Cache
 from airflow_gpt_image.plugins.images.documents.context import Context
+from airflow_gpt_image.plugins.images.documents.gallery import Gallery, locate, open_gallery
 from airflow_gpt_image.plugins.images.documents.places import Status
+from airflow_gpt_image.plugins.images.documents.plan_bounds import require_bounded_plan
 from airflow_gpt_image.plugins.images.documents.sheets import Entry
-from airflow_gpt_image.plugins.images.documents.stores import Version, version_of
-from airflow_gpt_image.storage.folders import DiskFolder, Folder, open_folder
+from airflow_gpt_image.plugins.images.documents.stores import version_of
+from airflow_gpt_image.storage.folders import Folder
 
 _THREADS_OF_STORE: Final = 16
 _LARGEST_PLAN: Final = 256 * 1024 * 1024
@@ -97,26 +99,27 @@ def open_destination(
     :raises OutsideRootsError: when it may not be opened.
     :raises GptImageError: when it can't be read.
     """
-    address = context.roots.locate(f"{destination}/{NAME}").address
-    version = version_of(address)
+    address = locate(f"{destination}/{NAME}", context.roots).address
+    version = version_of(address, context)
     if version is None:
         return None
     if version.size > _LARGEST_PLAN:
         raise DestinationError(f"The plan is larger than {_LARGEST_PLAN:,} bytes, and isn't read.")
     root = address.removesuffix(f"/{NAME}")
     key = (address, version, payer.instance_digest, payer.clear_epoch, scope)
-    found = _kept.get(key, lambda: _open(root, scope, version))
+    found = _kept.get(key, lambda: _open(root, scope, context))
     return found if plan_sha256 in (None, found.plan.sha256) else None
 
 
-def _open(root: str, scope: str | None, version: Version) -> Destination:
-    folder = open_folder(root)
+def _open(root: str, scope: str | None, context: Context) -> Destination:
+    folder = open_gallery(root, context.roots)
     file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
     try:
         folder.copy(NAME, file)
     except BaseException:
         file.close()
         raise
+    require_bounded_plan(file)
     rows = BatchRows()
 
     def add(items: Sequence[Item], request: ImageRequest, given: Mapping[str, Any]) -> None:
@@ -156,4 +159,4 @@ def readers(folder: Folder) -> int:
     A disk answers at once, and each file is a few calls for which a thread gives up the interpreter: sixteen
     that want it back take four times as long as one. A store answers after milliseconds.
     """
-    return 1 if isinstance(folder, DiskFolder) else _THREADS_OF_STORE
+    return 1 if isinstance(folder, Gallery) and folder.is_on_disk else _THREADS_OF_STORE
