@@ -234,3 +234,4 @@ def assert_each_link_leads_to_its_own_iteration(review: Review) -> None:
         with browse(f"{airflow.url}{tab}", width=1500, height=950) as page:
             Tab(page).until_all_images_are_loaded(1)
             page.until_text("round.picture [B]")
+            Tab(page).until_text(result["generation_id"])

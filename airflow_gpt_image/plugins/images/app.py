@@ -20,7 +20,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from airflow_gpt_image.plugins.images import access, pages, refusals
 from airflow_gpt_image.plugins.images.balances import Balances, read_balance
@@ -135,15 +135,26 @@ class ImagesTab:
     async def page(self, user: GetUserDep, request: Request, place: str) -> Response:
         """Answer with the page of a place."""
         with _failures_told(request):
-            text = await self._threads.run(lambda: self._page(user, place, request))
-        return HTMLResponse(text, headers=headers(pages.POLICY))
+            return await self._threads.run(lambda: self._page(user, place, request))
 
     def _data(self, user: Any, place: str, request: Request) -> tuple[str, str]:
         document = self._build(user, place, request)
         return pages.to_json(document), pages.tag_of(document)
 
-    def _page(self, user: Any, place: str, request: Request) -> str:
-        return pages.page(self._build(user, place, request))
+    def _page(self, user: Any, place: str, request: Request) -> Response:
+        if (own := self._own_page(user, place, request)) is not None:
+            return RedirectResponse(own, headers=headers())
+        return HTMLResponse(pages.page(self._build(user, place, request)), headers=headers(pages.POLICY))
+
+    def _own_page(self, user: Any, path: str, request: Request) -> str | None:
+        """Return the address beside this one of an iteration, which Airflow 3.4 names by its region."""
+        region_id, region_index = (request.query_params.get(f"region_{part}", "") for part in ("id", "index"))
+        place = Place.parse(path)
+        if not region_id or place is None or place.kind != "task":
+            return None
+        _require(user, place.dag_id)
+        own = building.place_in_region(place, region_id, region_index)
+        return None if own is None or own.index == place.index else own.index
 
     def _build(self, user: Any, path: str, request: Request) -> dict[str, Any]:
         place = Place.parse(path)

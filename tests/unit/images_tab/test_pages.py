@@ -9,7 +9,7 @@ import pytest
 
 from airflow_gpt_image.plugins.images.page_files import STATIC, page_files
 from tests.browser import needs_browser
-from tests.gallery import documents
+from tests.gallery import documents, sheets
 from tests.gallery.documents import RUN, unread
 from tests.gallery.looking import MOVED, PICTURES_SEEN, TOO_WIDE, accessibility, open_page
 from tests.gallery.server import places
@@ -94,6 +94,27 @@ def test_a_picture_that_the_server_lost_is_said_in_its_words(page, gallery):
 
     assert "Download" not in page.text()
     assert [one for one in page.complaints() if "404" not in one] == []
+    page.visit("about:blank#")
+
+
+@needs_browser
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_tile_whose_picture_the_server_does_not_give_says_why_in_its_words(page, gallery, scale):
+    place = f"mapped/shop_pictures/{documents.RUN}/lost"
+    tiles = [documents.tile(str(seed), image=documents.image(seed)) for seed in (404, 5)]
+    counts = {"all": 2, "done": 2, "in_flight": 0, "failed": 0, "unknown": 0, "not_sent": 0}
+    sheet = {**sheets.mapped({}), "tiles": tiles, "counts": counts, "switch": None}
+    gallery.places[place] = lambda _query: sheet
+    page.call(
+        "Emulation.setDeviceMetricsOverride", width=1112, height=676, deviceScaleFactor=scale, mobile=False
+    )
+
+    page.visit(gallery.page(place))
+
+    page.until("document.querySelector('.sheet li').innerText.includes('The file is gone')")
+    page.until("document.querySelector('.sheet li:last-child img').naturalWidth")
+    assert page.run("document.querySelectorAll('.sheet img').length") == 1
+    page.resize(1112, 676)
     page.visit("about:blank#")
 
 

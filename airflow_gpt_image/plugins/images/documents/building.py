@@ -15,7 +15,9 @@ from airflow_gpt_image.plugins.images.documents import assets, dags, mapped, ove
 from airflow_gpt_image.plugins.images.documents.context import Context
 from airflow_gpt_image.plugins.images.documents.places import Kind, Place, Query
 
-__all__ = ["Context", "Place", "Query", "build"]
+__all__ = ["Context", "Place", "Query", "build", "place_in_region"]
+
+place_in_region = tasks.place_in_region
 
 _BUILDERS: Final[dict[Kind, Callable[[Place, Query, Context], dict[str, Any] | None]]] = {
     "task": tasks.build,

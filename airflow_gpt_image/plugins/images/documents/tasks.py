@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from airflow.utils.session import create_session
@@ -41,6 +42,27 @@ def build(place: Place, query: Query, context: Context) -> dict[str, Any] | None
     if place.key is not None:
         return single.picture_of(row, context) if place.key == key_of(row) else None
     return single.build(row, query, context, switch)
+
+
+def place_in_region(place: Place, region_id: str, region_index: str) -> Place | None:
+    """
+    Return the place of the instance that a region of Airflow 3.4 has of a place's task; None: there is none.
+
+    :param region_index: which of the region's instances it is.
+    """
+    if not HAS_REGIONS or not re.fullmatch(r"[0-9]{1,9}", region_index):
+        return None
+    with create_session() as session:
+        found = airflow_rows.find(
+            session,
+            place.dag_id,
+            [place.run_id],
+            task_id=place.task_id,
+            indexes={int(region_index)},
+            any_operator=True,
+        )
+    rows = (row for row in found if row.region is not None and str(row.region[0]) == region_id)
+    return next((place_of(row) for row in rows), None)
 
 
 def _find(session: Session, place: Place) -> TaskRow | None:

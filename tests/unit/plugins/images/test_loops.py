@@ -95,3 +95,24 @@ def test_a_mapped_task_in_a_loop_is_told_by_both(airflow, region, made, show):
         "loop-1-1",
     ]
     assert show("task/shop/r1/image/loop-1-0")["picture"]["generation_id"] == "g10"
+
+
+def test_an_iteration_is_found_by_the_region_that_airflows_address_has(airflow, region, made):
+    from airflow_gpt_image.plugins.images.documents import building
+
+    airflow.run("shop", "r1")
+    loop = region("body")
+    for iteration in range(2):
+        inner = region("image", loop, iteration)
+        made(0, inner, iteration)
+    place = building.Place.parse("task/shop/r1/image/0")
+
+    assert building.place_in_region(place, str(inner), "0").path == "task/shop/r1/image/loop-1-0"
+    for region_id, index in (
+        (str(inner), "7"),
+        (str(loop), "0"),
+        ("", "0"),
+        (str(inner), "-1"),
+        (str(inner), "x"),
+    ):
+        assert building.place_in_region(place, region_id, index) is None

@@ -31,25 +31,34 @@ export function loadAhead(image) {
   loading.src = source;
 }
 
+/** Return why a picture did not come: as the server said it, else in words of our own. */
+export const reasonFor = (image, source) => image.problem ?? reasons.get(source) ?? "The picture did not load.";
+
+let asked = Promise.resolve();
+
 /** Remember that a picture can't be had, and ask the server for its reason. */
-async function failedToLoad(source) {
+function failedToLoad(source) {
   if (!source || broken.has(source)) return;
   broken.add(source);
-  if (new URL(source).origin === location.origin && /[?&]size=1024/.test(source)) {
-    try {
-      const answer = await fetch(source);
-      if (!answer.ok && /^text\/plain/.test(answer.headers.get("Content-Type") ?? ""))
-        reasons.set(source, (await answer.text()).slice(0, 300));
-    } catch {
-      // The page's own words say enough.
-    }
-  }
   redraw();
+  // One at a time: a store that doesn't answer has enough to do.
+  asked = asked.then(() => askWhy(source)).then(redraw);
 }
 
+async function askWhy(source) {
+  if (new URL(source).origin !== location.origin) return;
+  try {
+    const answer = await fetch(source);
+    if (!answer.ok && /^text\/plain/.test(answer.headers.get("Content-Type") ?? ""))
+      reasons.set(source, (await answer.text()).slice(0, 300));
+  } catch {
+    // The page's own words say enough.
+  }
+}
+
+// By its first address, also where the screen had the browser ask for a larger one.
 document.addEventListener(
   "error",
-  (event) =>
-    event.target.tagName === "IMG" && failedToLoad(safeAddress(event.target.currentSrc || event.target.src)),
+  (event) => event.target.tagName === "IMG" && failedToLoad(safeAddress(event.target.src)),
   true,
 );

@@ -1,6 +1,7 @@
 // Begin: show the document that the page came with.
 
 import "./clicks.js";
+import "./iteration.js";
 import "./keys.js";
 import "./page.js";
 import { decode } from "./airflow.js";

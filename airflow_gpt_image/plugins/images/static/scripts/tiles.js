@@ -3,7 +3,7 @@
 import { linkTo } from "./airflow.js";
 import { h, has, safeAddress } from "./elements.js";
 import { PATHS, icon } from "./icons.js";
-import { broken } from "./loading.js";
+import { broken, reasonFor } from "./loading.js";
 import { tabStop } from "./state.js";
 import { statusWord } from "./words.js";
 
@@ -29,11 +29,7 @@ export function box(tile) {
     return h("span.box", null, thumbnail(image));
   }
   if (image)
-    return h(
-      "span.box.bare",
-      null,
-      signFor("store", "Not shown", image.problem ?? "The picture did not load."),
-    );
+    return h("span.box.bare", null, signFor("store", "Not shown", reasonFor(image, safeAddress(image.thumb))));
   return h("span.box.bare", null, signFor(tile.status, statusWord(tile.status), tile.reason ?? tile.money));
 }
 
