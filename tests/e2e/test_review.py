@@ -18,7 +18,7 @@ from tests.e2e.tab import Tab
 from tests.outages import until
 
 # With `make browser`.
-pytestmark = [pytest.mark.one_database, pytest.mark.on_3_4, pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.one_database, pytest.mark.soak, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("GPT_IMAGE_ARTEFACTS", PROJECT / "test-artefacts")) / "review"
@@ -169,6 +169,7 @@ def test_who_changes_their_mind_about_drawing_again_publishes_of_the_first_candi
 
 
 @needs_browser
+@pytest.mark.on_3_4
 def test_a_person_sees_all_pictures_in_the_form_and_publishes_one_with_its_button(house: House) -> None:
     review = Review(house, "choose_picture", "A hero image for an outdoor shop: a tent | <b>bold</b>")
     review.form("first.choose")

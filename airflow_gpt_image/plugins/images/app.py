@@ -10,6 +10,7 @@ The Images tab's application: who may ask, what is answered, and what is said in
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -188,6 +189,9 @@ class ImagesTab:
 
 def make_app() -> FastAPI:
     """Return the tab of this API server. The configuration is read once, as Airflow's own is."""
+    # Python's full collections look at each object of the process, most of which are Airflow's: that takes
+    # hundreds of milliseconds, in which nothing is answered. Those stay as long as the process does.
+    gc.freeze()
     return ImagesTab(Roots.from_config(), Tokens.from_config()).app()
 
 
