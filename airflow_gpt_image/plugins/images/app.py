@@ -10,7 +10,6 @@ The Images tab's application: who may ask, what is answered, and what is said in
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +33,11 @@ from airflow_gpt_image.plugins.images.results import image_path
 from airflow_gpt_image.plugins.images.roots import Roots
 from airflow_gpt_image.plugins.images.serving.answers import headers, is_known, not_modified
 from airflow_gpt_image.plugins.images.serving.files import Files
-from airflow_gpt_image.plugins.images.threads import ANSWER_WITHIN, Threads
+from airflow_gpt_image.plugins.images.threads import (
+    ANSWER_WITHIN,
+    Threads,
+    leave_alone_what_is_loaded,
+)
 from airflow_gpt_image.plugins.images.tokens import Tokens
 
 _log = logging.getLogger(__name__)
@@ -189,9 +192,7 @@ class ImagesTab:
 
 def make_app() -> FastAPI:
     """Return the tab of this API server. The configuration is read once, as Airflow's own is."""
-    # Python's full collections look at each object of the process, most of which are Airflow's: that takes
-    # hundreds of milliseconds, in which nothing is answered. Those stay as long as the process does.
-    gc.freeze()
+    leave_alone_what_is_loaded()
     return ImagesTab(Roots.from_config(), Tokens.from_config()).app()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -58,6 +59,7 @@ class StoreThreads:
         self._lock = Lock()
         self._pools: dict[Hashable, ThreadPoolExecutor] = {}
         self._held: dict[Hashable, dict[object, float]] = {}
+        self._asked: set[Hashable] = set()
         self._own = local()
 
     async def run(self, store: Hashable, work: Callable[[], T]) -> T:
@@ -111,6 +113,20 @@ class StoreThreads:
         finally:
             with self._lock:
                 del held[call]
+                is_first = store not in self._asked
+                self._asked.add(store)
+            if is_first:
+                leave_alone_what_is_loaded()
+
+
+def leave_alone_what_is_loaded() -> None:
+    """
+    Keep Python's full collections from looking at what is in memory now: Airflow, or a store's library.
+
+    They look at each object of the process, which takes hundreds of milliseconds of an API server, in which
+    nothing is answered. What is loaded stays as long as the process does.
+    """
+    gc.freeze()
 
 
 async def answer_within(seconds: float, awaited: Awaitable[T]) -> T:
