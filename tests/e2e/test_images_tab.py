@@ -388,11 +388,12 @@ def test_links_pages_bombs_and_foreign_paths_in_place_of_pictures_are_refused_by
             "Not a picture",
             "Too large",
             "gallery_roots",
-            HOSTILE,
+            "V-5",
         ],
         strict=True,
     ):
         assert why in tile
     tab.press(".sheet li:last-child button.tile")
     tab.until("document.querySelector('dialog[open] img')?.naturalWidth")
+    assert HOSTILE in tab.run("document.querySelector('dialog[open]').innerText")
     assert tab.page.run("window.hacked") is None
