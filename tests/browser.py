@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,10 @@ _KEY_CODES = {
 }
 
 
+class NavigatedError(AssertionError):
+    """The page that was asked is being left for another one."""
+
+
 class Page:
     """The page of a browser, driven over Chromium's own protocol."""
 
@@ -75,6 +79,8 @@ class Page:
         while True:
             answer = json.loads(self._socket.recv(timeout=60))
             if answer.get("id") == number:
+                if answer.get("error", {}).get("message") == "Inspected target navigated or closed":
+                    raise NavigatedError(method)
                 assert "error" not in answer, answer
                 return answer["result"]
             self._hear(answer)
@@ -161,8 +167,9 @@ class Page:
         """Wait until an expression is true; the page as it is then is in the error when it never is."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if found := self.run(script):
-                return found
+            with suppress(NavigatedError):
+                if found := self.run(script):
+                    return found
             time.sleep(0.05)
         raise AssertionError(f"{script} never was true; the page says:\n{self.text()}")
 
