@@ -56,7 +56,7 @@ first-hour: $(VENV)/.dev
 
 BROWSER := tests/unit/images_tab tests/unit/batch/test_contact_sheet_seen.py \
 	$(addprefix tests/e2e/,test_images_tab.py test_images_tab_3_4.py \
-	test_images_login.py test_review.py test_log_pages.py test_form.py)
+	test_images_login.py test_images_below_a_path.py test_review.py test_log_pages.py test_form.py)
 
 browser: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak $(BROWSER) $(ARGS)

@@ -79,6 +79,7 @@ class ScratchAirflow(AirflowRestApi):
     :param env: Variables for all components. They win over ours, and nothing else is inherited.
     :param parallelism: Tasks that run at the same time; each costs a process from the start.
     :param port: Port of the api-server; a free one when None.
+    :param path: Beneath which it is served, as behind a company's gateway, such as ``/team``.
     :param python: The interpreter of the environment whose Airflow is started; this one's when None. What is
         installed there is what runs; add to it with ``env={"PYTHONPATH": ...}``.
     :param heartbeat_timeout: Seconds without a sign of life after which a task counts as lost. Airflow's own
@@ -95,13 +96,15 @@ class ScratchAirflow(AirflowRestApi):
         env: Mapping[str, str] | None = None,
         parallelism: int = 4,
         port: int | None = None,
+        path: str = "",
         python: Path | None = None,
         heartbeat_timeout: float = 30,
     ) -> None:
         self.home = home.absolute()
         self.dags_folder = dags_folder.absolute()
         self.port = free_port() if port is None else port
-        super().__init__(f"http://127.0.0.1:{self.port}")
+        self.path = path
+        super().__init__(f"http://127.0.0.1:{self.port}{path}")
         self._extra_env = dict(env or {})
         self._parallelism = parallelism
         # Links are not followed: an environment's python is one, and the programs are beside it.
@@ -171,6 +174,7 @@ class ScratchAirflow(AirflowRestApi):
             dags_folder=self.dags_folder,
             database_url=database_url,
             port=self.port,
+            path=self.path,
             parallelism=self._parallelism,
             trigger_log_port=free_port(),
             worker_log_port=free_port(),

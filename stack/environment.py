@@ -29,6 +29,7 @@ def airflow_environment(
     dags_folder: Path,
     database_url: str,
     port: int,
+    path: str,
     parallelism: int,
     trigger_log_port: int,
     worker_log_port: int,
@@ -42,13 +43,14 @@ def airflow_environment(
     :param dags_folder: The only DAG bundle.
     :param database_url: SQLAlchemy's address of the metadata database.
     :param port: Port of the api-server.
+    :param path: Beneath which it is served, such as ``/team``; empty: at the root.
     :param parallelism: Tasks that run at the same time.
     :param trigger_log_port: Port on which the triggerer serves its logs.
     :param worker_log_port: Port on which the scheduler serves the logs of its workers.
     :param programs: Folder of the installation's programs.
     :param heartbeat_timeout: Seconds without a sign of life after which a task counts as lost.
     """
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}{path}"
     sections = {
         "api": {
             "base_url": url,
