@@ -31,7 +31,7 @@ from airflow_gpt_image.batch import MOST_VARIANTS
 from airflow_gpt_image.batch.filenames import FileNames, UniqueNames
 from airflow_gpt_image.batch.redaction import has_secrets, redacted_row
 from airflow_gpt_image.datasets import Row
-from airflow_gpt_image.errors import DestinationError, GptImageError, PlanError
+from airflow_gpt_image.errors import GptImageError, PlanError
 from airflow_gpt_image.ledger.destination import ANY
 from airflow_gpt_image.ledger.payer import Slot
 from airflow_gpt_image.ledger.record import Hex64, fingerprint, redacted_request
@@ -212,13 +212,7 @@ class Plan:
         :raises PlanError: when it isn't the one that was written.
         :raises DestinationError: when there is none.
         """
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
-        try:
-            folder.copy(NAME, file)
-        except DestinationError:
-            file.close()
-            raise
-        return cls.read(file, sha256=sha256, prices=prices)
+        return cls.read(copy_plan(folder), sha256=sha256, prices=prices)
 
     def publish(self, folder: Folder) -> None:
         """Put the plan at the destination."""
@@ -273,6 +267,21 @@ def _name(head: _Head, fingerprint: str, variant: int, copy: int) -> str:
     begin = "" if head.scope == ANY else f"{head.scope}-"
     mapped = f"-{head.map_index}" if head.map_index >= 0 else ""
     return f"{ITEMS}/{begin}{fingerprint}-{variant}-{copy}{mapped}"
+
+
+def copy_plan(folder: Folder) -> BinaryIO:
+    """
+    Return a copy of the plan at a destination, which is gone when it is closed.
+
+    :raises DestinationError: when there is none, or it can't be read.
+    """
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
+    try:
+        folder.copy(NAME, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _items_of(line: _Line, head: _Head, index: int, span: tuple[int, int], prices: Prices) -> list[Item]:

@@ -25,7 +25,7 @@ from airflow_gpt_image.ledger.payer import Payer
 from airflow_gpt_image.ledger.record import LARGEST_RECORD, Record, furthest
 from airflow_gpt_image.plugins.images.documents.batch_opening import Destination, Look, readers, request_key
 from airflow_gpt_image.plugins.images.documents.batch_rows import STATUSES
-from airflow_gpt_image.plugins.images.documents.gallery import Gallery
+from airflow_gpt_image.plugins.images.documents.folder_under_roots import FolderUnderRoots
 from airflow_gpt_image.plugins.images.documents.places import Status
 from airflow_gpt_image.storage.folders import Folder
 
@@ -217,7 +217,7 @@ def _read_part(records: RecordsFolder, files: Sequence[RecordFile]) -> Sequence[
 
     folder = records.folder
     try:
-        return folder.together(read) if isinstance(folder, Gallery) and folder.is_on_disk else read()
+        return folder.together(read) if isinstance(folder, FolderUnderRoots) and folder.is_on_disk else read()
     except GptImageError:  # the disk doesn't answer in time
         return [None] * len(files)
 

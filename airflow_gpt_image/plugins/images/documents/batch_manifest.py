@@ -11,7 +11,7 @@ from airflow_gpt_image.errors import DestinationError, InvalidRequestError
 from airflow_gpt_image.plugins.images.documents.batch_rows import BatchRows
 from airflow_gpt_image.plugins.images.documents.caches import Cache
 from airflow_gpt_image.plugins.images.documents.context import Context
-from airflow_gpt_image.plugins.images.documents.gallery import MOST_BYTES, locate
+from airflow_gpt_image.plugins.images.documents.folder_under_roots import MOST_BYTES, locate
 from airflow_gpt_image.plugins.images.documents.stores import folder_of, version_of
 
 _kept: Cache[BatchRows] = Cache(128 * 1024 * 1024)

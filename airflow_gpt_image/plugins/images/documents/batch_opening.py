@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 from airflow_gpt_image.api.models import ImageRequest
 from airflow_gpt_image.api.rules import FIELDS
-from airflow_gpt_image.batch.plan import ITEMS, NAME, Item, Plan
+from airflow_gpt_image.batch.plan import ITEMS, NAME, Item, Plan, copy_plan
 from airflow_gpt_image.errors import DestinationError
 from airflow_gpt_image.ledger.destination import ANY, RecordFile, RecordsFolder
 from airflow_gpt_image.ledger.payer import Payer
@@ -20,7 +19,11 @@ from airflow_gpt_image.ledger.record import Record
 from airflow_gpt_image.plugins.images.documents.batch_rows import BatchRows
 from airflow_gpt_image.plugins.images.documents.caches import Cache
 from airflow_gpt_image.plugins.images.documents.context import Context
-from airflow_gpt_image.plugins.images.documents.gallery import Gallery, locate, open_gallery
+from airflow_gpt_image.plugins.images.documents.folder_under_roots import (
+    FolderUnderRoots,
+    locate,
+    open_under_roots,
+)
 from airflow_gpt_image.plugins.images.documents.places import Status
 from airflow_gpt_image.plugins.images.documents.plan_bounds import require_bounded_plan
 from airflow_gpt_image.plugins.images.documents.sheets import Entry
@@ -112,13 +115,8 @@ def open_destination(
 
 
 def _open(root: str, scope: str | None, context: Context) -> Destination:
-    folder = open_gallery(root, context.roots)
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # the plan keeps it
-    try:
-        folder.copy(NAME, file)
-    except BaseException:
-        file.close()
-        raise
+    folder = open_under_roots(root, context.roots)
+    file = copy_plan(folder)
     require_bounded_plan(file)
     rows = BatchRows()
 
@@ -159,4 +157,4 @@ def readers(folder: Folder) -> int:
     A disk answers at once, and each file is a few calls for which a thread gives up the interpreter: sixteen
     that want it back take four times as long as one. A store answers after milliseconds.
     """
-    return 1 if isinstance(folder, Gallery) and folder.is_on_disk else _THREADS_OF_STORE
+    return 1 if isinstance(folder, FolderUnderRoots) and folder.is_on_disk else _THREADS_OF_STORE

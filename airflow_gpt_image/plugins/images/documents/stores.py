@@ -8,7 +8,11 @@ from typing import Any, Final, NamedTuple
 
 from airflow_gpt_image.errors import GptImageError
 from airflow_gpt_image.plugins.images.documents.context import Context
-from airflow_gpt_image.plugins.images.documents.gallery import Gallery, locate, open_gallery
+from airflow_gpt_image.plugins.images.documents.folder_under_roots import (
+    FolderUnderRoots,
+    locate,
+    open_under_roots,
+)
 from airflow_gpt_image.plugins.images.roots import OutsideRootsError
 
 _GONE: Final = (
@@ -36,7 +40,7 @@ def _matter(path: str, context: Context) -> dict[str, Any]:
     return {}
 
 
-def folder_of(path: str, context: Context) -> tuple[Gallery, str]:
+def folder_of(path: str, context: Context) -> tuple[FolderUnderRoots, str]:
     """
     Return the folder of a file, and the file's name in it.
 
@@ -45,10 +49,10 @@ def folder_of(path: str, context: Context) -> tuple[Gallery, str]:
     """
     location = locate(path, context.roots)
     where, name = posixpath.split(location.address)
-    return open_gallery(where, context.roots), name
+    return open_under_roots(where, context.roots), name
 
 
-def absent_here(path: str, folder: Gallery) -> str:
+def absent_here(path: str, folder: FolderUnderRoots) -> str:
     """Return what is said of a file that isn't on this machine's disk: is its folder there at all?"""
     if folder.is_there():
         return _GONE

@@ -10,7 +10,7 @@ import pytest
 from airflow_gpt_image.errors import DestinationError, InvalidRequestError
 from airflow_gpt_image.plugins.images.documents import batch_manifest
 from airflow_gpt_image.plugins.images.documents.batch_rows import BatchRows
-from airflow_gpt_image.plugins.images.documents.gallery import MOST_BYTES
+from airflow_gpt_image.plugins.images.documents.folder_under_roots import MOST_BYTES
 from airflow_gpt_image.plugins.images.roots import OutsideRootsError, Roots
 
 LINE = {"row": 1, "status": "stored", "paths": []}

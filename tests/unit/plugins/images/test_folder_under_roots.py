@@ -8,40 +8,40 @@ import threading
 import pytest
 
 from airflow_gpt_image.errors import DestinationError
-from airflow_gpt_image.plugins.images.documents.gallery import open_gallery
+from airflow_gpt_image.plugins.images.documents.folder_under_roots import open_under_roots
 from airflow_gpt_image.plugins.images.documents.plan_bounds import require_bounded_plan
 from airflow_gpt_image.plugins.images.roots import Roots
 from airflow_gpt_image.plugins.images.threads import StoreThreads
 
 
 @pytest.fixture
-def gallery(place):
+def folder(place):
     place.write("batch/items/a.json", b"{}")
     place.write("batch/plan.jsonl", b"a plan")
-    return open_gallery(f"{place.destination}/batch", Roots([place.destination]))
+    return open_under_roots(f"{place.destination}/batch", Roots([place.destination]))
 
 
-def test_files_are_read_and_listed(gallery):
-    assert gallery.read("items/a.json") == b"{}"
-    assert gallery.size("items/a.json") == 2
-    assert gallery.sizes("items") == {"items/a.json": 2}
-    assert gallery.told("items/a.json")[0] == 2
-    with gallery.open("plan.jsonl") as file:
+def test_files_are_read_and_listed(folder):
+    assert folder.read("items/a.json") == b"{}"
+    assert folder.size("items/a.json") == 2
+    assert folder.sizes("items") == {"items/a.json": 2}
+    assert folder.told("items/a.json")[0] == 2
+    with folder.open("plan.jsonl") as file:
         assert file.read() == b"a plan"
 
 
-def test_what_is_not_there_is_none(gallery):
-    assert (gallery.read("b"), gallery.size("b"), gallery.told("b")) == (None, None, None)
-    assert gallery.sizes("b") == {}
+def test_what_is_not_there_is_none(folder):
+    assert (folder.read("b"), folder.size("b"), folder.told("b")) == (None, None, None)
+    assert folder.sizes("b") == {}
     with pytest.raises(DestinationError):
-        gallery.open("b")
+        folder.open("b")
 
 
-def test_nothing_is_written(gallery):
-    for write in (lambda: gallery.write("a", b""), lambda: gallery.remove("items/a.json")):
+def test_nothing_is_written(folder):
+    for write in (lambda: folder.write("a", b""), lambda: folder.remove("items/a.json")):
         with pytest.raises(DestinationError, match="reading alone"):
             write()
-    assert gallery.read("items/a.json") == b"{}"
+    assert folder.read("items/a.json") == b"{}"
 
 
 @pytest.fixture
@@ -62,51 +62,51 @@ def batch(tmp_path):
 
 @pytest.mark.parametrize("swapped", ["items", "items/a.json", "."])
 def test_what_has_become_a_link_to_elsewhere_is_not_read(batch, elsewhere, swapped):
-    gallery = open_gallery(str(batch), Roots([str(batch.parent)]))
+    folder = open_under_roots(str(batch), Roots([str(batch.parent)]))
 
     (batch / swapped).resolve().rename(batch.parent / "moved")
     (batch / swapped).resolve().symlink_to(elsewhere / swapped if swapped != "." else elsewhere)
 
-    for ask in (gallery.read, gallery.size, gallery.open, gallery.told):
+    for ask in (folder.read, folder.size, folder.open, folder.told):
         with pytest.raises(DestinationError, match="gallery_roots"):
             ask("items/a.json")
     if swapped == "items/a.json":
-        assert gallery.sizes("items") == {}
+        assert folder.sizes("items") == {}
     else:
         with pytest.raises(DestinationError, match="gallery_roots"):
-            gallery.sizes("items")
+            folder.sizes("items")
 
 
 def test_a_link_within_the_roots_is_followed(batch):
     (batch.parent / "b.json").write_bytes(b"[1]")
     (batch / "items" / "b.json").symlink_to(batch.parent / "b.json")
-    gallery = open_gallery(str(batch), Roots([str(batch.parent)]))
+    folder = open_under_roots(str(batch), Roots([str(batch.parent)]))
 
-    assert gallery.read("items/b.json") == b"[1]"
-    assert gallery.sizes("items") == {"items/a.json": 2, "items/b.json": 3}
+    assert folder.read("items/b.json") == b"[1]"
+    assert folder.sizes("items") == {"items/a.json": 2, "items/b.json": 3}
 
 
 def test_pipes_devices_and_folders_are_no_files(batch):
     os.mkfifo(batch / "items" / "pipe.json")
     (batch / "items" / "zero.json").symlink_to("/dev/zero")
     (batch / "items" / "folder.json").mkdir()
-    gallery = open_gallery(str(batch), Roots([str(batch.parent)]))
+    folder = open_under_roots(str(batch), Roots([str(batch.parent)]))
 
-    assert gallery.sizes("items") == {"items/a.json": 2}
+    assert folder.sizes("items") == {"items/a.json": 2}
     for name in ("pipe", "zero", "folder"):
         with pytest.raises(DestinationError):
-            gallery.read(f"items/{name}.json")
+            folder.read(f"items/{name}.json")
 
 
 def test_a_disk_that_hangs_is_told_and_holds_nobody(batch):
     answers, threads = threading.Event(), StoreThreads(1, "a", seconds=0.05)
     roots = Roots([str(batch.parent)])
-    gallery = open_gallery(str(batch), roots, threads=threads)
+    folder = open_under_roots(str(batch), roots, threads=threads)
     held = threads.begin(roots.store_of(str(batch)), answers.wait)
 
     for _ in range(3):
         with pytest.raises(DestinationError, match="doesn't answer in time"):
-            gallery.read("items/a.json")
+            folder.read("items/a.json")
 
     answers.set()
     assert held.result(60)
@@ -114,14 +114,14 @@ def test_a_disk_that_hangs_is_told_and_holds_nobody(batch):
 
 def test_many_calls_are_waited_for_as_one_and_each_has_its_own_error(batch, elsewhere):
     (batch / "items" / "link.json").symlink_to(elsewhere / "items" / "a.json")
-    gallery = open_gallery(str(batch), Roots([str(batch.parent)]))
+    folder = open_under_roots(str(batch), Roots([str(batch.parent)]))
 
     def ask():
         with pytest.raises(DestinationError, match="gallery_roots"):
-            gallery.read("items/link.json")
-        return [gallery.read("items/a.json"), gallery.read("items/b.json"), threading.current_thread().name]
+            folder.read("items/link.json")
+        return [folder.read("items/a.json"), folder.read("items/b.json"), threading.current_thread().name]
 
-    *found, thread = gallery.together(ask)
+    *found, thread = folder.together(ask)
 
     assert found == [b"{}", None]
     assert thread.startswith("gpt-image-stores")

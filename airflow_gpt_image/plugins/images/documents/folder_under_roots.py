@@ -43,17 +43,17 @@ MOST_BYTES: Final = 256 * 1024 * 1024
 """Of one file, which may grow while it is read; a manifest of 100,000 images is half of it."""
 
 
-def open_gallery(address: str, roots: Roots, *, threads: StoreThreads = _THREADS) -> Gallery:
+def open_under_roots(address: str, roots: Roots, *, threads: StoreThreads = _THREADS) -> FolderUnderRoots:
     """
     Return a folder of which only what is under the roots is read.
 
     :param address: of a folder that has a file under the roots.
     :raises GptImageError: when Airflow knows no such store, or it can't be reached.
     """
-    return Gallery(address, roots, threads)
+    return FolderUnderRoots(address, roots, threads)
 
 
-class Gallery(Folder):
+class FolderUnderRoots(Folder):
     """
     A destination, for reading alone.
 
