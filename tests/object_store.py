@@ -125,8 +125,8 @@ class Bucket:
     def read(self, name: str) -> bytes:
         return self._client.get_object(Bucket=self._bucket, Key=f"some/images/{name}")["Body"].read()
 
-    def write(self, name: str, data: bytes) -> None:
-        self._client.put_object(Bucket=self._bucket, Key=f"some/images/{name}", Body=data)
+    def write(self, name: str, data: bytes, **headers: Any) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=f"some/images/{name}", Body=data, **headers)
 
     def delete(self, name: str) -> None:
         self._client.delete_object(Bucket=self._bucket, Key=f"some/images/{name}")

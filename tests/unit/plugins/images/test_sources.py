@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from airflow_gpt_image.plugins.images.refusals import GONE, RefusedError
@@ -34,6 +36,24 @@ def test_a_file_is_read_whole(place, locate, length):
 
     assert look_at(locate("a.png")).length == length
     assert read(locate("a.png")) == data
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ContentEncoding": "gzip"},
+        {"ContentEncoding": "aws-chunked"},
+        {"ContentType": "text/html", "ContentDisposition": "attachment; filename=a.html"},
+        {"CacheControl": "no-store", "Metadata": {"x": "y" * 1_000}},
+    ],
+)
+@pytest.mark.parametrize("data", [b"a picture", gzip.compress(bytes(1024 * 1024))], ids=["as is", "packed"])
+def test_a_store_gives_the_bytes_that_it_keeps_whatever_its_headers_say(bucket, headers, data):
+    bucket.write("a.png", data, **headers)
+    location = Roots([bucket.destination]).locate(f"{bucket.destination}/a.png")
+
+    assert look_at(location).length == len(data)
+    assert read(location) == data
 
 
 def test_a_file_that_changes_has_another_tag(place, locate):
